@@ -1,0 +1,1 @@
+"""Choose what to ask: uncertainty, region statistics, clustering, selection under a budget."""

@@ -1,0 +1,1 @@
+"""The loop: pool, ledger, queries and answers, oracles, budgets, driver."""

@@ -1,0 +1,68 @@
+"""What a data set is to the rest of the library: named images, and what is true of their pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of a task, in the order of their ids.
+
+    Attributes:
+        names: One name per class; class ``c`` is ``names[c]``.
+        colors: Display colour per class, (C, 3), uint8, RGB.
+    """
+
+    names: tuple[str, ...]
+    colors: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class ImageSet(Protocol):
+    """Images of one split. Indices are positions 0..N-1 in a fixed, sorted order."""
+
+    classes: ClassTable
+    names: Sequence[str]
+    """One unique name per image, stable between runs and machines (no absolute path)."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether `truth` can answer for every image."""
+        ...
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of an image in pixels, without decoding it where the format allows."""
+        ...
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """The image, (H, W, 3), uint8, RGB."""
+        ...
+
+    def truth(self, index: int) -> NDArray[np.uint8]:
+        """Ground truth, (H, W), uint8, class ids 0..C-1 or `alseg.void.VOID`.
+
+        Only oracles and evaluation may call this. Raises `alseg.errors.UserError` without truth.
+        """
+        ...
+
+    def fingerprint(self, index: int) -> str:
+        """Hex digest of everything that decides the pixels `image` returns."""
+        ...
+
+
+@dataclass(frozen=True)
+class DataSplits:
+    """What a data configuration builds: the pool that is asked about and the images scored on."""
+
+    train: ImageSet
+    val: ImageSet

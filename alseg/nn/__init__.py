@@ -1,0 +1,1 @@
+"""Networks: the segmentation factory and the parts several methods share."""

@@ -1,0 +1,1 @@
+"""Cut images into units: grids, superpixels, maps made by other tools."""
