@@ -9,8 +9,8 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.active.files import write_atomic
 from alseg.errors import UserError
+from alseg.files import write_atomic
 
 UnitKind = Literal["pixel", "patch", "region", "image"]
 AnswerKind = Literal["class", "class_set", "dominant", "mask"]

@@ -7,6 +7,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+#: Label of pixels that have no class: not asked, or void in the ground truth. Label maps are uint8,
+#: so a task has at most 255 classes, with ids 0..254.
+VOID = 255
+
 
 @dataclass(frozen=True)
 class ClassTable:
@@ -49,7 +53,7 @@ class ImageSet(Protocol):
         ...
 
     def truth(self, index: int) -> NDArray[np.uint8]:
-        """Ground truth, (H, W), uint8, class ids 0..C-1 or `alseg.void.VOID`.
+        """Ground truth, (H, W), uint8, class ids 0..C-1 or `VOID`.
 
         Only oracles and evaluation may call this. Raises `alseg.errors.UserError` without truth.
         """
