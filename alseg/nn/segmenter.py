@@ -1,0 +1,236 @@
+"""Segmentation networks of segmentation-models-pytorch behind one small interface."""
+
+import logging
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from alseg.errors import UserError, unknown_name
+
+log = logging.getLogger(__name__)
+
+
+def cosine_logits(features: Tensor, weight: Tensor, eps: float = 1e-12) -> tuple[Tensor, Tensor]:
+    """Cosine classifier: similarity of unit features and unit class weights.
+
+    The temperature is not part of it: losses and acquisition divide by it
+    (mulquery section 3, arXiv 2309.09319).
+
+    Args:
+        features: (B, D, h, w).
+        weight: Class weights, (C, D).
+        eps: Smallest norm divided by.
+
+    Returns:
+        Cosines in [-1, 1], (B, C, h, w), and the features scaled to unit norm, (B, D, h, w).
+    """
+    unit = F.normalize(features, dim=1, eps=eps)
+    directions = F.normalize(weight, dim=1, eps=eps)
+    return F.conv2d(unit, directions[:, :, None, None]), unit
+
+
+def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resize of (B, C, h, w) maps to ``size`` (height, width), pixel centres aligned."""
+    if maps.shape[-2:] == size:
+        return maps
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+class CosineClassifier(nn.Module):
+    """1x1 classifier on unit features without bias; its output is a cosine, not a logit."""
+
+    def __init__(self, num_features: int, num_outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_outputs, num_features))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # as nn.Conv2d, which it replaces
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (B, D, h, w) to cosines (B, C, h, w) and unit features (B, D, h, w)."""
+        return cosine_logits(features, self.weight)
+
+
+class LinearClassifier(nn.Module):
+    """The usual convolution with bias; the features pass through as they are."""
+
+    def __init__(self, num_features: int, num_outputs: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(num_features, num_outputs, kernel_size, padding=kernel_size // 2)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (B, D, h, w) to logits (B, C, h, w) and the features, unchanged."""
+        return self.conv(features), features
+
+
+class Segmenter(nn.Module):
+    """Encoder, decoder and classifier for images of any size.
+
+    Attributes:
+        encoder: Backbone of segmentation-models-pytorch.
+        decoder: Decoder of the architecture.
+        classifier: `CosineClassifier` or `LinearClassifier`.
+        multiple: Input sides are padded (replicated border, bottom and right) to multiples of
+            this many pixels, and the outputs cropped again.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, classifier: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.classifier = classifier
+        # 32 also where the encoder is dilated: its first stages still halve five times in some
+        self.multiple = 32
+
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """Outputs on the decoder's own grid.
+
+        Args:
+            images: Normalised RGB, (B, 3, H, W), float32.
+
+        Returns:
+            Scores (B, C, h, w), features (B, D, h, w), and the (height, width) of the padded
+            canvas that the h x w grid covers: `upsample` both to it, then crop to H x W.
+        """
+        height, width = images.shape[-2:]
+        pad = (0, -width % self.multiple, 0, -height % self.multiple)
+        if any(pad):
+            images = F.pad(images, pad, mode="replicate")
+        scores, features = self.classifier(self.decoder(self.encoder(images)))
+        canvas = images.shape[-2:]
+        return scores, features, (int(canvas[0]), int(canvas[1]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores at the size of the images: (B, 3, H, W) to (B, C, H, W), cosines or logits."""
+        scores, _, canvas = self.features(images)
+        return upsample(scores, canvas)[..., : images.shape[-2], : images.shape[-1]]
+
+    def parameter_groups(self, lr: float, head_factor: float) -> list[dict[str, Any]]:
+        """Optimiser groups: the encoder at ``lr``, decoder and classifier at ``head_factor`` x."""
+        head = [*self.decoder.parameters(), *self.classifier.parameters()]
+        return [
+            {"params": list(self.encoder.parameters()), "lr": lr},
+            {"params": head, "lr": lr * head_factor},
+        ]
+
+
+def check_network(architecture: str, encoder: str, weights: str | None) -> None:
+    """Check names and the weights file, before any work.
+
+    Raises:
+        UserError: For an unknown architecture or encoder, or a weights file that is not there.
+    """
+    import segmentation_models_pytorch as smp
+    import timm
+
+    known = list(smp.MODEL_ARCHITECTURES_MAPPING)
+    if architecture.lower() not in known:
+        raise unknown_name("architecture", architecture, known)
+    if encoder.startswith("tu-"):
+        model, _, _ = encoder[3:].partition(".")
+        if not timm.is_model(model):
+            # over a thousand names: show the closest ones only
+            close = get_close_matches(model, timm.list_models(), n=8, cutoff=0.3)
+            raise unknown_name("encoder", encoder, [f"tu-{m}" for m in close])
+    elif encoder not in smp.encoders.get_encoder_names():
+        raise unknown_name("encoder", encoder, smp.encoders.get_encoder_names())
+    if weights not in (None, "imagenet") and not Path(weights).is_file():
+        raise UserError(
+            f"no weights file {weights!r}; give 'imagenet', a path to a state dict "
+            f"(.pt, .pth or .safetensors), or null for random weights."
+        )
+
+
+def build_segmenter(
+    architecture: str,
+    encoder: str,
+    weights: str | None,
+    num_outputs: int,
+    cosine: bool = False,
+    options: dict[str, Any] | None = None,
+) -> Segmenter:
+    """Build a network by name.
+
+    Args:
+        architecture: Any architecture of segmentation-models-pytorch, e.g. ``DeepLabV3Plus``.
+        encoder: Any of its encoders, or a timm model with the prefix ``tu-``.
+        weights: ``imagenet`` (downloaded once), a path to a state dict of the encoder or of the
+            whole network, or None for random weights.
+        num_outputs: Number of output channels.
+        cosine: Classify by cosine similarity instead of a convolution with bias.
+        options: More keyword arguments for the architecture, e.g. ``decoder_atrous_rates``.
+
+    Raises:
+        UserError: For unknown names, options the architecture does not take, or weights that
+            cannot be had or do not fit.
+    """
+    import segmentation_models_pytorch as smp
+
+    check_network(architecture, encoder, weights)
+    try:
+        model = smp.create_model(
+            architecture,
+            encoder_name=encoder,
+            encoder_weights="imagenet" if weights == "imagenet" else None,
+            classes=num_outputs,
+            **(options or {}),
+        )
+    except TypeError as error:
+        raise UserError(
+            f"{architecture} with {encoder} does not take these options: {error}; "
+            f"see network.options in the configuration."
+        ) from error
+    except (OSError, KeyError, RuntimeError) as error:
+        if weights != "imagenet":
+            raise
+        raise UserError(
+            f"ImageNet weights for {encoder!r} could not be had ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}); give network.weights=PATH to a file you have, "
+            f"or network.weights=null to start from random weights."
+        ) from error
+    conv = model.segmentation_head[0]
+    classifier: nn.Module = (
+        CosineClassifier(conv.in_channels, num_outputs)
+        if cosine
+        else LinearClassifier(conv.in_channels, num_outputs, conv.kernel_size[0])
+    )
+    network = Segmenter(model.encoder, model.decoder, classifier)
+    if weights not in (None, "imagenet"):
+        _load_weights(network, Path(weights))
+    return network
+
+
+def _load_weights(network: Segmenter, path: Path) -> None:
+    """Load an encoder's or a network's state dict; refuse a file that fits nothing."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # every reader has its own kinds
+        raise UserError(f"cannot read weights from {path} ({error}).") from error
+    state = state.get("state_dict", state)
+    best: tuple[int, nn.Module, dict[str, Tensor]] = (0, network, {})
+    for target in (network.encoder, network):
+        own = target.state_dict()
+        for prefix in ("", "encoder.", "network.", "model.", "module.", "backbone."):
+            found = {
+                name: state[prefix + name]
+                for name, value in own.items()
+                if prefix + name in state and state[prefix + name].shape == value.shape
+            }
+            if len(found) > best[0]:
+                best = (len(found), target, found)
+    count, target, found = best
+    needed = len(network.encoder.state_dict())
+    if count < 0.9 * needed:  # less than the encoder: the file belongs to another network
+        raise UserError(
+            f"{path} fits {count} of the {needed} tensors of this encoder; it belongs to another "
+            f"network. Choose the encoder it was made for, or network.weights=null."
+        )
+    target.load_state_dict(found, strict=False)
+    log.info("loaded %d tensors from %s", count, path)
