@@ -55,7 +55,14 @@ class Query:
 
     def head(self, n: int) -> "Query":
         """The first ``n`` rows."""
-        return replace(self, image=self.image[:n], unit=self.unit[:n], score=self.score[:n])
+        return self._cut(slice(n))
+
+    def tail(self, start: int) -> "Query":
+        """The rows from ``start`` on."""
+        return self._cut(slice(start, None))
+
+    def _cut(self, rows: slice) -> "Query":
+        return replace(self, image=self.image[rows], unit=self.unit[rows], score=self.score[rows])
 
     def save(self, path: Path) -> None:
         """Write the query: the whole file or no file."""
@@ -123,16 +130,20 @@ class Answers:
     def __len__(self) -> int:
         return len(self.image)
 
-    def members(self) -> NDArray[np.bool_]:
+    def members(self, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.bool_]:
         """Class sets unpacked, (n, C + 1), bool; the last column is void.
 
         For ``class`` and ``dominant`` answers the set holds the one class that was said.
+
+        Args:
+            rows: Rows to unpack.
         """
         if self.sets is not None:
-            return np.unpackbits(self.sets, axis=1, count=self.num_classes + 1).astype(bool)
+            sets = self.sets[rows]
+            return np.unpackbits(sets, axis=1, count=self.num_classes + 1).astype(bool)
         if self.label is None:
             raise ValueError("mask answers have no class set per unit")
-        column = np.minimum(self.label.astype(np.int64), self.num_classes)
+        column = np.minimum(self.label[rows].astype(np.int64), self.num_classes)
         return np.asarray(np.arange(self.num_classes + 1)[None] == column[:, None])
 
     def head(self, n: int) -> "Answers":

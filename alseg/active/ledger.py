@@ -1,0 +1,116 @@
+"""The run folder: append-only, and the only truth about a run."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from alseg.active.tables import Answers, Query
+from alseg.errors import UserError
+from alseg.files import write_atomic
+
+
+class Ledger:
+    """Reads and writes the files of a run. Every file is whole or absent.
+
+    Args:
+        root: The run folder.
+        writes: Whether this process writes; in a distributed run rank 0 alone does.
+    """
+
+    def __init__(self, root: Path, writes: bool = True) -> None:
+        self.root = Path(root)
+        self.writes = writes
+
+    def round(self, round: int) -> Path:
+        """Folder of a round."""
+        return self.root / f"round_{round:03d}"
+
+    def stage(self, round: int, stage: str) -> Path:
+        """Folder of a stage."""
+        return self.round(round) / stage
+
+    def query(self, round: int) -> Query | None:
+        """The query of a round, or None if it has not been chosen."""
+        path = self.round(round) / "query.npz"
+        return Query.load(path) if path.exists() else None
+
+    def answers(self, round: int) -> Answers | None:
+        """The answers of a round, or None if they have not been bought."""
+        path = self.round(round) / "answers.npz"
+        return Answers.load(path) if path.exists() else None
+
+    def metrics(self, round: int) -> dict[str, Any] | None:
+        """What was measured in a round, or None if it has not been evaluated."""
+        return self.read_json(self.round(round) / "metrics.json")
+
+    def write_query(self, query: Query) -> None:
+        """Record what is asked."""
+        if self.writes:
+            query.save(self.round(query.round) / "query.npz")
+
+    def write_answers(self, answers: Answers) -> None:
+        """Record what was answered."""
+        if self.writes:
+            answers.save(self.round(answers.round) / "answers.npz")
+
+    def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
+        """Record measurements."""
+        if self.writes:
+            write_atomic(path, json.dumps(content, indent=1) + "\n")
+
+    def read_json(self, path: Path) -> dict[str, Any] | None:
+        """Read what `write_json` wrote, None if it is not there."""
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def write_rounds(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``rounds.csv``; columns in the order of their first appearance."""
+        if not self.writes or not rows:
+            return
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        # per-class columns last, whatever the rounds before them measured
+        columns.sort(key=lambda name: name.startswith("iou_"))
+        buffer = io.StringIO()
+        table = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
+        table.writeheader()
+        for row in rows:
+            table.writerow({name: _cell(value) for name, value in row.items()})
+        write_atomic(self.root / "rounds.csv", buffer.getvalue())
+
+    def claim(self, identity: Mapping[str, Any]) -> None:
+        """Make the folder this run's own, or check that it is.
+
+        Args:
+            identity: Everything that decides the run's result, flat, with JSON values.
+
+        Raises:
+            UserError: If the folder belongs to another configuration, or is not empty and no run.
+        """
+        path = self.root / "run.json"
+        stored = self.read_json(path)
+        if stored is None:
+            if self.root.exists() and any(self.root.glob("round_*")):
+                raise UserError(
+                    f"{self.root} holds rounds but no run.json; give another run_dir, or restore "
+                    f"the file."
+                )
+            self.write_json(path, identity)
+            return
+        identity = json.loads(json.dumps(identity))
+        differing = [
+            f"{name}: {stored.get(name, 'absent')!r} there, {identity.get(name, 'absent')!r} now"
+            for name in sorted({*stored, *identity})
+            if stored.get(name) != identity.get(name)
+        ]
+        if differing:
+            shown = "; ".join(differing[:6]) + ("; ..." if len(differing) > 6 else "")
+            raise UserError(
+                f"{self.root} belongs to a run with another configuration ({shown}); give another "
+                f"run_dir, or the configuration the run was started with."
+            )
+
+
+def _cell(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value

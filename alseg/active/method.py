@@ -1,0 +1,186 @@
+"""What a method is to the loop: stages that train, a module that scores, a rule that picks."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alseg.active.budget import Budget
+from alseg.active.ledger import Ledger
+from alseg.active.pool import LabelPool
+from alseg.active.seeds import derive
+from alseg.active.tables import Query
+from alseg.images import ImageSet
+from alseg.nn.network import Network
+
+if TYPE_CHECKING:  # torch takes seconds to import, and this module names the options of methods
+    import lightning as L
+
+#: Columns of equal length; every table has a column ``image``.
+Table = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the weights of a stage come from, when not from scratch.
+
+    Attributes:
+        stage: The stage whose checkpoint is loaded.
+        previous_round: Of the round before (round 0 then starts from scratch), else of this one.
+        optimizer: Carry the optimiser's state too.
+    """
+
+    stage: str
+    previous_round: bool = False
+    optimizer: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One fit of a round.
+
+    Attributes:
+        name: Names the folder of the stage and its metrics.
+        steps: Training batches.
+        batch_size: Images per batch on each device.
+        epoch_steps: Batches between two checkpoints, validations and reseedings.
+        keep: ``last`` keeps the last weights; ``best`` those of the epoch with the best mIoU on
+            the validation images, which are then no longer untouched by training.
+        start: Where the weights come from; None = from scratch.
+        evaluate: Evaluate this stage on the validation images. The last stage so evaluated gives
+            the round's mIoU.
+        optimizer_steps: Optimiser steps per batch (Lightning counts the steps of every optimiser).
+        trainer: Trainer settings the stage needs, e.g. a strategy; the user's own win.
+    """
+
+    name: str
+    steps: int
+    batch_size: int
+    epoch_steps: int = 500
+    keep: str = "last"
+    start: Start | None = None
+    evaluate: bool = True
+    optimizer_steps: int = 1
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Target(NamedTuple):
+    """What is known about one training image, for a batch.
+
+    Attributes:
+        maps: Integer maps (H, W) that are augmented together with the image. A map named
+            ``regions`` is padded with -1, all others with VOID.
+        tables: Arrays whose first axis differs between images; padded with zeros in a batch.
+    """
+
+    maps: dict[str, NDArray[Any]]
+    tables: dict[str, NDArray[Any]]
+
+
+class Supervision(Protocol):
+    """What a stage learns from. Picklable: loader workers call it."""
+
+    @property
+    def images(self) -> NDArray[np.int64]:
+        """Pool images to train on, drawn uniformly without replacement."""
+        ...
+
+    def __call__(self, image: int) -> Target:
+        """Target of one of the images."""
+        ...
+
+
+class Preparation(NamedTuple):
+    """A predict pass before a stage, e.g. to write pseudo labels.
+
+    Attributes:
+        module: Its ``predict_step`` writes one whole file per image.
+        images: Images whose files are still missing.
+    """
+
+    module: "L.LightningModule"
+    images: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RoundContext:
+    """What a method may know when it is asked something. There is no ground truth in it.
+
+    Attributes:
+        round: This round, 0-based.
+        rounds: Rounds of the run.
+        seed: Seed of the run.
+        pool: Labels bought so far.
+        images: The pool's images.
+        regions: Version of the region maps the run asks about.
+        network: Builds the segmentation network.
+        ledger: The run folder.
+    """
+
+    round: int
+    rounds: int
+    seed: int
+    pool: LabelPool
+    images: ImageSet
+    regions: str
+    network: Network
+    ledger: Ledger
+
+    @property
+    def budget(self) -> Budget:
+        """Budget of every round."""
+        return self.pool.budget
+
+    def stage_folder(self, stage: str) -> Path:
+        """Folder of a stage of this round."""
+        return self.ledger.stage(self.round, stage)
+
+    def rng(self, *key: str) -> np.random.Generator:
+        """Generator of its own for every round and purpose."""
+        return np.random.default_rng(derive(self.seed, self.round, *key))
+
+
+class Method(ABC):
+    """One active-learning method. Subclasses are frozen dataclasses of hyper-parameters."""
+
+    @abstractmethod
+    def check(self, images: ImageSet, budget: Budget) -> None:
+        """Raise `UserError` for settings that cannot work with these images or this budget."""
+
+    @abstractmethod
+    def stages(self, round: int, rounds: int) -> Sequence[Stage]:
+        """The fits of a round, in order."""
+
+    @abstractmethod
+    def module(self, stage: Stage, context: RoundContext) -> "L.LightningModule":
+        """A freshly initialised module for a stage; the loop has set the seed."""
+
+    @abstractmethod
+    def supervision(self, stage: Stage, context: RoundContext) -> Supervision:
+        """What the stage learns from."""
+
+    def prepare(self, stage: Stage, context: RoundContext) -> Preparation | None:
+        """A predict pass the stage needs before it starts, or None when nothing is missing."""
+        return None
+
+    @abstractmethod
+    def first_query(self, context: RoundContext) -> Query:
+        """What to ask before anything is trained."""
+
+    @abstractmethod
+    def scorer(self, context: RoundContext) -> str:
+        """Name of the stage whose trained module scores the pool."""
+
+    @abstractmethod
+    def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
+        """What to ask next, from the tables the scorer's ``predict_step`` returned.
+
+        Args:
+            context: Of the round that asks; ``context.round`` is the round the query is for.
+            tables: Rows sorted by image. Must be a pure function of its arguments: rank 0 calls
+                it once, a resumed run may call it again.
+        """

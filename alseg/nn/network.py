@@ -1,0 +1,38 @@
+"""The options of the network, without the network."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from alseg.nn.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Network:
+    """A segmentation network of segmentation-models-pytorch, by name.
+
+    Attributes:
+        architecture: E.g. ``DeepLabV3Plus``, ``Unet``, ``FPN``.
+        encoder: E.g. ``resnet50``, ``mobilenet_v2``, or a timm model with the prefix ``tu-``.
+        weights: ``imagenet``, a path to a state dict, or null for random weights.
+        options: More keyword arguments for the architecture.
+    """
+
+    architecture: str = "DeepLabV3Plus"
+    encoder: str = "resnet50"
+    weights: str | None = "imagenet"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise `UserError` for an unknown name or a missing weights file."""
+        from alseg.nn.segmenter import check_network
+
+        check_network(self.architecture, self.encoder, self.weights)
+
+    def build(self, num_outputs: int, cosine: bool = False) -> "Segmenter":
+        """Build the network with the given number of output channels."""
+        from alseg.nn.segmenter import build_segmenter
+
+        return build_segmenter(
+            self.architecture, self.encoder, self.weights, num_outputs, cosine, self.options
+        )
