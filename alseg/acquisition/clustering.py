@@ -1,0 +1,227 @@
+"""Diversity: clusters and covers of feature vectors, independent of the sequence of the rows.
+
+Rows are identified by ids. Every function first sorts the rows by id, so the result is a function
+of the set of (id, feature) pairs and of the seed.
+"""
+
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alseg.errors import unknown_name
+
+Metric = Literal["euclidean", "cosine"]
+
+_BLOCK = 2**16  # numbers per block of rows in a distance computation: 256 KiB, inside the cache
+
+
+def kmeans(
+    features: NDArray[np.float32],
+    k: int,
+    ids: NDArray[np.integer],
+    seed: int,
+    iterations: int = 25,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Lloyd's k-means on all rows, by FAISS on the CPU.
+
+    Args:
+        features: One vector per row, (n, d), float32, finite.
+        k: Number of clusters, 1..n.
+        ids: One distinct id per row, (n,).
+        seed: Decides the initial centres; equal seeds give equal bits.
+        iterations: Rounds of assignment and update, >= 1.
+
+    Returns:
+        Centres, (k, d), float32, and the nearest centre of each row, (n,), int64. Clusters are
+        empty where there are fewer than k distinct vectors.
+
+    Raises:
+        ValueError: If k is not in 1..n, a feature is not finite or an id occurs twice.
+    """
+    import faiss
+
+    rows = _by_id(features, ids)
+    n = len(rows)
+    if not 1 <= k <= n:
+        raise ValueError(f"cannot form {k} clusters of {n} rows")
+    if iterations < 1:
+        raise ValueError(f"k-means needs at least 1 iteration, not {iterations}")
+    ordered = np.ascontiguousarray(features[rows], np.float32)
+    clustering = faiss.Kmeans(
+        ordered.shape[1],
+        k,
+        niter=iterations,
+        seed=seed % 2**30,  # a C int to which FAISS adds
+        min_points_per_centroid=1,  # below this FAISS warns
+        max_points_per_centroid=n,  # above this FAISS silently drops rows
+    )
+    clustering.train(ordered)
+    centers = np.asarray(clustering.centroids, np.float32)
+    assignment = np.empty(n, np.int64)
+    assignment[rows] = nearest(ordered, centers)
+    return centers, assignment
+
+
+def nearest(features: NDArray[np.float32], centers: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The nearest centre of each row in Euclidean distance, by FAISS on the CPU.
+
+    Args:
+        features: (n, d), float32, finite.
+        centers: (k, d), float32, finite, k >= 1.
+
+    Returns:
+        Index of the centre, (n,), int64. Centres at equal distance up to float32 rounding are not
+        told apart.
+
+    Raises:
+        ValueError: If a number is not finite or the shapes do not fit.
+    """
+    import faiss
+
+    _check_features(features)
+    _check_features(centers, "centre")
+    if features.shape[1] != centers.shape[1] or not len(centers):
+        raise ValueError(f"features {features.shape} do not fit centres {centers.shape}")
+    index = faiss.IndexFlatL2(centers.shape[1])
+    index.add(np.ascontiguousarray(centers, np.float32))
+    return index.search(np.ascontiguousarray(features, np.float32), 1)[1][:, 0]
+
+
+def k_center(
+    features: NDArray[np.float32],
+    n: int,
+    ids: NDArray[np.integer],
+    labelled: NDArray[np.float32] | None = None,
+    metric: Metric = "euclidean",
+    progress: bool = True,
+) -> NDArray[np.int64]:
+    """Greedy core-set (Sener & Savarese, ICLR 2018): pick the unit farthest from all picked.
+
+    ``u* = argmax_u min_s d(z_u, z_s)`` over labelled and already picked ``s``; ties go to the
+    lowest id. Without labelled vectors every unit is equally far from nothing: the first pick is
+    the lowest id. One pass over the features per pick.
+
+    Args:
+        features: One vector per unlabelled unit, (m, d), finite.
+        n: Number of picks, 0..m.
+        ids: One distinct id per unit, (m,).
+        labelled: Vectors that are covered already, (l, d), finite.
+        metric: ``cosine`` compares directions and takes no zero vectors.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        Ids in the order of the picks, (n,), int64.
+
+    Raises:
+        ValueError: If n is not in 0..m, a feature is not finite (or zero under ``cosine``), an id
+            occurs twice or the metric is unknown.
+    """
+    from tqdm import trange
+
+    if metric not in get_args(Metric):
+        raise unknown_name("metric", metric, get_args(Metric))
+    rows = _by_id(features, ids)
+    if not 0 <= n <= len(rows):
+        raise ValueError(f"cannot pick {n} of {len(rows)} units")
+    prepare = _directions if metric == "cosine" else _plain
+    units = prepare(features[rows])
+    distance = np.full(len(units), np.inf, np.float32)
+    if labelled is not None and len(labelled):
+        covered = prepare(labelled)
+        # FAISS finds the neighbour; the distance is taken again without its cancellation, so that
+        # equal vectors are equally far.
+        distance = _squared_distances(units, covered[nearest(units, covered)])
+    picks = np.empty(n, np.int64)
+    for turn in trange(n, desc="k-center", disable=not progress):
+        pick = int(np.argmax(distance))  # the first of equals, and rows are sorted by id
+        picks[turn] = pick
+        np.minimum(distance, _squared_distances(units, units[pick]), out=distance)
+        distance[pick] = -1  # below every distance, for good: never again, even among equals
+    return np.asarray(ids, np.int64)[rows][picks]
+
+
+def representatives(
+    features: NDArray[np.float32], centers: NDArray[np.float32], ids: NDArray[np.integer]
+) -> NDArray[np.int64]:
+    """One unit per centre: the nearest that no earlier centre has taken.
+
+    Args:
+        features: One vector per unit, (n, d), finite.
+        centers: (k, d), k <= n, finite.
+        ids: One distinct id per unit, (n,).
+
+    Returns:
+        Ids of k distinct units, in the order of the centres, (k,), int64; among units at equal
+        Euclidean distance the lowest id.
+
+    Raises:
+        ValueError: If there are more centres than units, a number is not finite, the shapes do not
+            fit or an id occurs twice.
+    """
+    _check_features(centers, "centre")
+    rows = _by_id(features, ids)
+    if len(centers) > len(rows):
+        raise ValueError(f"{len(rows)} units cannot represent {len(centers)} centres")
+    if features.shape[1] != centers.shape[1]:
+        raise ValueError(f"features {features.shape} do not fit centres {centers.shape}")
+    units, points = _plain(features[rows]), _plain(centers)
+    picks = np.empty(len(points), np.int64)
+    for turn, point in enumerate(points):
+        distance = _squared_distances(units, point)
+        distance[picks[:turn]] = np.inf
+        picks[turn] = np.argmin(distance)  # the first of equals, and rows are sorted by id
+    return np.asarray(ids, np.int64)[rows][picks]
+
+
+def _by_id(features: NDArray[np.float32], ids: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Rows in ascending order of their ids."""
+    _check_features(features)
+    if np.shape(ids) != (len(features),):
+        raise ValueError(f"ids of shape {np.shape(ids)} do not fit {len(features)} rows")
+    rows = np.argsort(ids, kind="stable")
+    ordered = np.asarray(ids)[rows]
+    twice = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if len(twice):
+        raise ValueError(f"id {ordered[twice[0]]} occurs more than once")
+    return rows.astype(np.int64)
+
+
+def _check_features(features: NDArray[np.float32], what: str = "feature") -> None:
+    if features.ndim != 2:
+        raise ValueError(f"{what} vectors must be (n, d), not of shape {features.shape}")
+    bad = np.flatnonzero(~np.isfinite(features).all(1))
+    if len(bad):
+        raise ValueError(
+            f"{len(bad)} of {len(features)} {what} vectors hold NaN or infinity, "
+            f"the first in row {bad[0]}"
+        )
+
+
+def _plain(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(vectors, np.float32)
+
+
+def _directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Unit vectors: their squared Euclidean distance is twice the cosine distance."""
+    length = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
+    if not length.all():
+        raise ValueError(f"{np.count_nonzero(length == 0)} zero vectors have no direction (cosine)")
+    return np.ascontiguousarray(vectors / length[:, None], np.float32)
+
+
+def _squared_distances(
+    vectors: NDArray[np.float32], points: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Squared Euclidean distance of each row to one point, (d,), or to its own, (n, d).
+
+    By difference, not by expanding the square: no cancellation, and equal rows give equal bits.
+    """
+    own = points.ndim == 2
+    distances = np.empty(len(vectors), np.float32)
+    step = max(1, _BLOCK // max(1, vectors.shape[1]))
+    for start in range(0, len(vectors), step):
+        rows = slice(start, start + step)
+        gap = vectors[rows] - (points[rows] if own else points)
+        np.einsum("nd,nd->n", gap, gap, out=distances[rows])
+    return distances

@@ -1,0 +1,207 @@
+"""Statistics of regions: what a score map and a label map say about each unit.
+
+A region map holds ids ``0..R-1`` in any integer type; ``-1`` marks pixels of no region, which
+count nowhere. Maps may have any shape as long as all maps of a call share it. Sums run in float64
+and, on a CPU, always in the same order, so that equal inputs give equal bits.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class ClassSums(NamedTuple):
+    """One row per (region, label) pair that occurs, sorted by region, then label."""
+
+    region: Tensor
+    """Region id, (n,), int64."""
+    label: Tensor
+    """Class id, (n,), int64."""
+    value_sum: Tensor
+    """Sum of the values of the pair's pixels, (n,), float64."""
+    pixels: Tensor
+    """Number of the pair's pixels, (n,), int64."""
+
+
+def region_counts(regions: Tensor, num_regions: int) -> Tensor:
+    """Pixels per region.
+
+    Args:
+        regions: Region ids or -1, any shape, integer.
+        num_regions: R.
+
+    Returns:
+        (R,), int64.
+
+    Raises:
+        ValueError: If an id is below -1 or not below `num_regions`.
+
+    >>> region_counts(torch.tensor([[0, 0, 2], [0, -1, 2]]), 3).tolist()
+    [3, 0, 2]
+    """
+    return torch.bincount(_bins(regions, num_regions), minlength=num_regions + 1)[1:]
+
+
+def region_sums(values: Tensor, regions: Tensor, num_regions: int) -> Tensor:
+    """Sum of a map over each region.
+
+    Args:
+        values: One number per pixel, shape of `regions`.
+        regions: Region ids or -1, any shape, integer.
+        num_regions: R.
+
+    Returns:
+        (R,), float64.
+
+    Raises:
+        ValueError: If the shapes differ, an id is below -1 or not below `num_regions`.
+
+    >>> region_sums(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1, 1, -1]), 2).tolist()
+    [0.0, 3.0]
+    """
+    _check_shapes(values, regions)
+    return _sums(values, _bins(regions, num_regions), num_regions + 1)[1:]
+
+
+def region_means(values: Tensor, regions: Tensor, num_regions: int) -> Tensor:
+    """Mean of a map over each region; 0 for regions without a pixel.
+
+    Args:
+        values: One number per pixel, shape of `regions`.
+        regions: Region ids or -1, any shape, integer.
+        num_regions: R.
+
+    Returns:
+        (R,), float64.
+
+    Raises:
+        ValueError: If the shapes differ, an id is below -1 or not below `num_regions`.
+
+    >>> region_means(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1, 1, -1]), 2).tolist()
+    [0.0, 1.5]
+    """
+    _check_shapes(values, regions)
+    bins = _bins(regions, num_regions)
+    counts = torch.bincount(bins, minlength=num_regions + 1)
+    return (_sums(values, bins, num_regions + 1) / counts.clamp(min=1))[1:]
+
+
+def class_histogram(labels: Tensor, regions: Tensor, num_regions: int, num_classes: int) -> Tensor:
+    """Pixels of each class in each region.
+
+    Args:
+        labels: Class ids, shape of `regions`, integer; ids outside ``0..C-1``, such as VOID, are
+            not counted.
+        regions: Region ids or -1, any shape, integer.
+        num_regions: R.
+        num_classes: C.
+
+    Returns:
+        (R, C), int64.
+
+    Raises:
+        ValueError: If the shapes differ, an id is below -1 or not below `num_regions`.
+
+    >>> labels = torch.tensor([1, 1, 255, 0], dtype=torch.uint8)
+    >>> class_histogram(labels, torch.tensor([0, 0, 0, 1]), 2, 2).tolist()
+    [[0, 2], [1, 0]]
+    """
+    pairs = _pairs(labels, regions, num_regions, num_classes)
+    size = (num_regions + 1) * (num_classes + 1)
+    counts = torch.bincount(pairs, minlength=size)
+    return counts.view(num_regions + 1, num_classes + 1)[1:, :num_classes]
+
+
+def region_majority(histogram: Tensor) -> Tensor:
+    """The most frequent class of each region.
+
+    Args:
+        histogram: Pixels per region and class, (R, C), as `class_histogram` returns them.
+
+    Returns:
+        Class ids, lowest among equals, -1 for regions without a labelled pixel, (R,), int64.
+
+    >>> region_majority(torch.tensor([[0, 3, 3], [0, 0, 0]])).tolist()
+    [1, -1]
+    """
+    return torch.where(histogram.amax(1) > 0, histogram.argmax(1), -1)
+
+
+def sparse_class_sums(
+    values: Tensor, labels: Tensor, regions: Tensor, num_classes: int
+) -> ClassSums:
+    """Sum of a map over the pixels of each class in each region, where there are any.
+
+    Weights per class can then be chosen after the pass over the pool:
+    ``a(r) = sum_c w_c U[r, c] / sum_c n[r, c]`` (mulquery (A4), arXiv 2309.09319, with ``u`` as
+    values and the predicted class as labels). A region usually holds a few classes, so the rows
+    are many times fewer than R x C.
+
+    Args:
+        values: One number per pixel, shape of `regions`.
+        labels: Class ids, shape of `regions`, integer; pixels with ids outside ``0..C-1`` are left
+            out.
+        regions: Region ids or -1, any shape, integer; the ids of one image (a table of the highest
+            id times C is held for a moment).
+        num_classes: C.
+
+    Returns:
+        Columns of equal length, sorted by region, then label.
+
+    Raises:
+        ValueError: If the shapes differ or an id is below -1.
+
+    >>> u, y, r = torch.tensor([[0.5, 0.25, 1.0], [2, 2, 0], [0, 0, 7]])
+    >>> rows = sparse_class_sums(u, y.long(), r.long(), num_classes=3)
+    >>> [column.tolist() for column in rows]
+    [[0, 7], [2, 0], [0.75, 1.0], [2, 1]]
+    """
+    _check_shapes(values, regions)
+    num_regions = int(regions.max()) + 1 if regions.numel() else 0
+    pairs = _pairs(labels, regions, num_regions, num_classes)
+    size = (num_regions + 1) * (num_classes + 1)
+    shape = num_regions + 1, num_classes + 1
+    counts = torch.bincount(pairs, minlength=size).view(shape)[1:, :num_classes]
+    sums = _sums(values, pairs, size).view(shape)[1:, :num_classes]
+    region, label = counts.nonzero(as_tuple=True)
+    return ClassSums(region, label, sums[region, label], counts[region, label])
+
+
+def _bins(regions: Tensor, num_regions: int, stride: int = 1) -> Tensor:
+    """Flat bins ``(region + 1) * stride``: bin 0 collects the pixels of no region."""
+    if regions.dtype != torch.int64:
+        regions = regions.to(torch.int32)
+    if regions.numel():
+        lowest, highest = (int(end) for end in regions.aminmax())
+        if lowest < -1 or highest >= num_regions:
+            raise ValueError(
+                f"region ids must lie in -1..{num_regions - 1}, found {lowest}..{highest}"
+            )
+    narrow = (num_regions + 1) * stride < 2**31  # half the memory traffic where ids allow it
+    bins = regions.reshape(-1).to(torch.int32 if narrow else torch.int64) + 1
+    return bins if stride == 1 else bins.mul_(stride)
+
+
+def _pairs(labels: Tensor, regions: Tensor, num_regions: int, num_classes: int) -> Tensor:
+    """Flat bins of (region, label); the last label bin of a region collects what is no class."""
+    _check_shapes(labels, regions)
+    labels = labels.reshape(-1)
+    if labels.dtype != torch.uint8:
+        labels = torch.where(labels < 0, num_classes, labels.to(torch.int64))
+    bins = _bins(regions, num_regions, num_classes + 1)
+    return bins.add_(labels.clamp(max=num_classes))
+
+
+def _sums(values: Tensor, bins: Tensor, size: int) -> Tensor:
+    # index_add_ has a deterministic CUDA kernel for those who ask for one; bincount has none.
+    dtype = torch.float32 if values.device.type == "mps" else torch.float64  # mps has no float64
+    sums = torch.zeros(size, dtype=dtype, device=values.device)
+    return sums.index_add_(0, bins, values.reshape(-1).to(dtype))
+
+
+def _check_shapes(values: Tensor, regions: Tensor) -> None:
+    if values.shape != regions.shape:
+        raise ValueError(
+            f"maps of shape {tuple(values.shape)} and {tuple(regions.shape)} do not match"
+        )
