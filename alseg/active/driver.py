@@ -1,0 +1,429 @@
+"""The order of things: answers, stages, evaluation, query, and round again.
+
+Nothing here remembers whether something was done: each step asks the run folder for its file and
+makes it if it is not there. A run can be killed at any instant and continued by the same call.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, Logger
+
+from alseg.active.ledger import Ledger
+from alseg.active.loop import ActiveLoop, Reseed, Stopwatch, is_rank_zero, on_rank_zero
+from alseg.active.method import Method, RoundContext, Stage
+from alseg.active.oracle import AwaitingAnswersError, Oracle
+from alseg.active.pool import LabelPool
+from alseg.active.seeds import derive
+from alseg.active.tables import PIXELS, Answers, Query
+from alseg.errors import UserError
+from alseg.images import DataSplits
+from alseg.nn.network import Network
+
+log = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Is told what happened; draws pictures, writes pages, sends numbers elsewhere."""
+
+    def waiting(self, query: Query, pool: LabelPool, folder: Path) -> None:
+        """A person has to answer the query."""
+        ...
+
+    def round_closed(self, round: int, pool: LabelPool, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A round is evaluated; ``rows`` are those of ``rounds.csv`` so far."""
+        ...
+
+
+@dataclass
+class Run:
+    """Everything a run is made of; `drive` sets it in motion.
+
+    Attributes:
+        method: How to train, score and pick.
+        splits: Pool and validation images.
+        datamodule: An `alseg.data.datamodule.ActiveDataModule` over them.
+        pool: Empty; filled by replaying the folder.
+        regions: Version of the maps whose regions are asked about, or `PIXELS`.
+        oracle: Answers.
+        network: Builds segmentation networks.
+        root: The run folder.
+        rounds: Rounds to train.
+        seed: Decides everything random.
+        trainer: Keyword arguments of every `lightning.Trainer`.
+        loggers: Loggers besides CSV.
+        observers: See `Observer`.
+    """
+
+    method: Method
+    splits: DataSplits
+    datamodule: L.LightningDataModule
+    pool: LabelPool
+    regions: str
+    oracle: Oracle
+    network: Network
+    root: Path
+    rounds: int
+    seed: int
+    trainer: dict[str, Any] = field(default_factory=dict)
+    loggers: list[Logger] = field(default_factory=list)
+    observers: list[Observer] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise UserError(f"rounds is {self.rounds}; a run needs at least 1.")
+        self.ledger = Ledger(self.root, writes=is_rank_zero())
+
+    def context(self, round: int) -> RoundContext:
+        """What the method may know in a round."""
+        return RoundContext(
+            round=round,
+            rounds=self.rounds,
+            seed=self.seed,
+            pool=self.pool,
+            images=self.splits.train,
+            regions=self.regions,
+            network=self.network,
+            ledger=self.ledger,
+        )
+
+
+def drive(run: Run) -> list[dict[str, Any]]:
+    """Do what is left to do of a run.
+
+    Returns:
+        One row per finished round, as in ``rounds.csv``.
+
+    Raises:
+        AwaitingAnswersError: If a person has to answer before it can go on.
+        UserError: For settings or answers that cannot be used.
+    """
+    rows: list[dict[str, Any]] = []
+    for round in range(run.rounds):
+        query = buy(run, round)
+        if query is None:
+            log.info("round %d: nothing is left to ask", round)
+            break
+        context = run.context(round)
+        modules: dict[str, L.LightningModule] = {}
+        metrics = on_rank_zero(lambda r=round: run.ledger.metrics(r))  # type: ignore[misc]
+        following = on_rank_zero(lambda r=round: run.ledger.query(r + 1))  # type: ignore[misc]
+        last = round == run.rounds - 1
+        if metrics is None or (following is None and not last):
+            modules = train(run, context)
+        if metrics is None:
+            metrics = evaluate(run, context, modules)
+        rows.append(_row(run, round, metrics))
+        if following is None and not last:
+            ask(run, context, modules)
+            rows[-1] = _row(run, round, metrics)
+        run.ledger.write_rounds(rows)
+        if run.ledger.writes:
+            for observer in run.observers:
+                observer.round_closed(round, run.pool, rows)
+    return rows
+
+
+def buy(run: Run, round: int) -> Query | None:
+    """Have the query of a round answered and commit the answers; None if there is no query.
+
+    Raises:
+        AwaitingAnswersError: If a person has to answer first.
+    """
+
+    def decide() -> tuple[Query | None, Answers | None]:
+        query, answers = run.ledger.query(round), run.ledger.answers(round)
+        if query is None and round == 0:
+            query = run.method.first_query(run.context(0))
+            run.ledger.write_query(query)
+        if query is not None and answers is None and len(query):
+            folder = run.ledger.round(round)
+            try:
+                answers = run.oracle.answer(query, run.pool, run.splits.train, folder)
+            except AwaitingAnswersError:
+                if run.ledger.writes:
+                    for observer in run.observers:
+                        observer.waiting(query, run.pool, folder)
+                raise
+            run.ledger.write_answers(answers)
+        return query, answers
+
+    query, answers = on_rank_zero(decide)
+    if query is None or answers is None:
+        return None
+    cost = run.pool.commit(answers)
+    log.info(
+        "round %d: %d %ss answered for %g clicks (%.1f h); %g clicks in all",
+        round,
+        len(answers),
+        answers.kind,
+        cost.clicks,
+        cost.seconds / 3600,
+        run.pool.spent().clicks,
+    )
+    return query
+
+
+def train(run: Run, context: RoundContext) -> dict[str, L.LightningModule]:
+    """Train the stages of a round, or load those that are finished; modules by stage name."""
+    modules: dict[str, L.LightningModule] = {}
+    for stage in run.method.stages(context.round, context.rounds):
+        key = (run.seed, context.round, stage.name)
+        L.seed_everything(derive(*key), workers=True, verbose=False)
+        module = modules[stage.name] = run.method.module(stage, context)
+        folder = context.stage_folder(stage.name)
+        done = on_rank_zero(lambda s=stage, f=folder: _steps_done(f, s))  # type: ignore[misc]
+        if done < stage.steps * stage.optimizer_steps:
+            _prepare(run, context, stage)
+            _start(run, context, stage, module)
+            _fit(run, context, stage, module, resume=done > 0)
+        _load(module, folder / f"{stage.keep}.ckpt")
+    return modules
+
+
+def _steps_done(folder: Path, stage: Stage) -> int:
+    """Optimiser steps in the stage's last checkpoint, 0 without one."""
+    path = folder / "last.ckpt"
+    if not path.exists():
+        return 0
+    return int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"])
+
+
+def _load(module: L.LightningModule, path: Path) -> None:
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    module.load_state_dict(state)
+
+
+def _prepare(run: Run, context: RoundContext, stage: Stage) -> None:
+    preparation = run.method.prepare(stage, context)
+    if preparation is None or not len(preparation.images):
+        return
+    run.datamodule.begin_pass(preparation.images, run.regions)
+    trainer = _trainer(run, context.stage_folder(stage.name), f"{stage.name}: preparing", [])
+    trainer.predict(preparation.module, datamodule=run.datamodule, return_predictions=False)
+    trainer.strategy.barrier("prepared")
+
+
+def _start(run: Run, context: RoundContext, stage: Stage, module: L.LightningModule) -> None:
+    """Load the weights a stage starts from, unless it starts from scratch."""
+    start = stage.start
+    round = context.round - 1 if start and start.previous_round else context.round
+    if start is None or round < 0:
+        return
+    _load(module, run.ledger.stage(round, start.stage) / "last.ckpt")
+
+
+class _CarryOptimizer(L.Callback):
+    """Gives a fresh fit the optimiser states of another checkpoint."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        states = torch.load(self.path, map_location="cpu", weights_only=True)["optimizer_states"]
+        for optimizer, state in zip(trainer.optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
+
+
+def _fit(
+    run: Run, context: RoundContext, stage: Stage, module: L.LightningModule, resume: bool
+) -> None:
+    folder = context.stage_folder(stage.name)
+    key = (run.seed, context.round, stage.name)
+    run.datamodule.begin_stage(stage, run.method.supervision(stage, context), key)
+    best = stage.keep == "best"
+    callbacks: list[L.Callback] = [Reseed(key), Stopwatch()]
+    start = stage.start
+    if start and start.optimizer and not (start.previous_round and context.round == 0):
+        round = context.round - 1 if start.previous_round else context.round
+        if not resume:
+            callbacks.append(_CarryOptimizer(run.ledger.stage(round, start.stage) / "last.ckpt"))
+    if best:
+        callbacks.append(
+            ModelCheckpoint(
+                folder,
+                filename="best",
+                monitor="val/miou",
+                mode="max",
+                save_weights_only=True,
+                enable_version_counter=False,
+            )
+        )
+    callbacks.append(  # the last callback, so that the others' states are those after the epoch
+        ModelCheckpoint(
+            folder,
+            filename="last",
+            every_n_epochs=1,
+            save_on_train_epoch_end=not best,  # after validation where there is one
+            enable_version_counter=False,
+        )
+    )
+    trainer = _trainer(
+        run,
+        folder,
+        f"round {context.round} {stage.name}",
+        callbacks,
+        **{
+            **stage.trainer,
+            "max_steps": stage.steps * stage.optimizer_steps,
+            "max_epochs": -1,
+            "limit_val_batches": 1.0 if best else 0,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": min(50, max(1, stage.steps // 10)),
+        },
+    )
+    last = folder / "last.ckpt"
+    trainer.fit(module, datamodule=run.datamodule, ckpt_path=last if resume else None)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def evaluate(
+    run: Run, context: RoundContext, modules: Mapping[str, L.LightningModule]
+) -> dict[str, Any]:
+    """Measure the evaluated stages of a round on the validation images and record it.
+
+    Returns:
+        The content of ``metrics.json``: ``miou`` and ``iou`` per class of the last evaluated
+        stage, ``stages`` with the mIoU of each, and ``train_s``.
+    """
+    metrics: dict[str, Any] = {"miou": None, "iou": [], "stages": {}}
+    seconds = 0.0
+    for stage in run.method.stages(context.round, context.rounds):
+        folder = context.stage_folder(stage.name)
+        if stage.evaluate and len(run.splits.val):
+            title = f"round {context.round} {stage.name}: evaluating"
+            trainer = _trainer(run, folder, title, [])
+            trainer.test(modules[stage.name], datamodule=run.datamodule, verbose=False)
+            values = {name: float(v) for name, v in trainer.callback_metrics.items()}
+            iou = [values[f"iou/{c}"] for c in range(run.pool.num_classes)]
+            metrics["miou"] = values["miou"]
+            metrics["iou"] = [None if np.isnan(v) else v for v in iou]
+            metrics["stages"][stage.name] = values["miou"]
+            log.info("round %d: %s mIoU %.4f", context.round, stage.name, values["miou"])
+        state = torch.load(folder / "last.ckpt", map_location="cpu", mmap=True, weights_only=True)
+        seconds += float(state["callbacks"]["Stopwatch"]["seconds"])
+    metrics["train_s"] = _hundredths(seconds)
+    run.ledger.write_json(run.ledger.round(context.round) / "metrics.json", metrics)
+    return metrics
+
+
+def ask(run: Run, context: RoundContext, modules: Mapping[str, L.LightningModule]) -> Query:
+    """Score the pool with this round's model and record the next round's query."""
+    following = run.context(context.round + 1)
+    expected = np.arange(len(run.pool))
+    if run.regions in run.pool.maps or run.regions == PIXELS:
+        expected = run.pool.open_images(run.regions)
+    if not len(expected):  # an empty predict run would skip its hooks
+        return _empty_query(run, following)
+    scorer = run.method.scorer(context)
+    module = modules[scorer]
+    folder = run.ledger.round(context.round)
+
+    def write(query: Query, score_s: float, select_s: float) -> None:
+        times = {"score_s": _hundredths(score_s), "select_s": _hundredths(select_s)}
+        run.ledger.write_json(folder / "scoring.json", times)
+        run.ledger.write_query(query)
+
+    loop = ActiveLoop(
+        folder / "scoring",
+        expected,
+        pick=lambda tables: run.method.pick(following, tables),
+        write=write,
+    )
+    run.datamodule.begin_pass(expected, run.regions)
+    trainer = _trainer(run, folder / "scoring", f"round {context.round}: scoring", [loop])
+    trainer.predict(module, datamodule=run.datamodule, return_predictions=False)
+    if trainer.interrupted or loop.query is None:
+        raise KeyboardInterrupt
+    return loop.query
+
+
+def _empty_query(run: Run, context: RoundContext) -> Query:
+    none = np.zeros(0, dtype=np.int64)
+    first = run.ledger.query(0)
+    if first is None:
+        raise RuntimeError("a round without a first query")
+    query = Query(
+        context.round, first.kind, first.answer, run.regions, none, none, none.astype(np.float32)
+    )
+    run.ledger.write_query(query)
+    return query
+
+
+class _Progress(TQDMProgressBar):
+    """Lightning's bar, named after what it is doing."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(refresh_rate=1)
+        self.title = title
+
+    @property
+    def predict_description(self) -> str:
+        return self.title
+
+    @property
+    def test_description(self) -> str:
+        return self.title
+
+    def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        super().on_train_epoch_start(trainer, *args)
+        total = -(-trainer.max_steps // max(1, int(trainer.num_training_batches)))
+        self.train_progress_bar.set_description(f"{self.title} {trainer.current_epoch + 1}/{total}")
+
+
+def _trainer(
+    run: Run, folder: Path, title: str, callbacks: Sequence[L.Callback], **settings: Any
+) -> L.Trainer:
+    """A fresh Trainer; re-using one would train zero steps in its second fit."""
+    if run.trainer.get("enable_progress_bar", True):
+        callbacks = [_Progress(title), *callbacks]
+    fitting = "max_steps" in settings
+    options: dict[str, Any] = {**settings, **run.trainer}
+    for name, value in settings.items():
+        if name in run.trainer and run.trainer[name] != value:
+            log.info("trainer.%s=%s overrides %s", name, run.trainer[name], value)
+    return L.Trainer(
+        default_root_dir=folder,
+        callbacks=list(callbacks),
+        logger=[CSVLogger(folder, name="log"), *run.loggers] if fitting else False,
+        enable_checkpointing=fitting,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        **options,
+    )
+
+
+def _row(run: Run, round: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of a round; costs are those of everything bought up to it."""
+    spent = run.pool.spent(round + 1)
+    images = {int(i) for answers in run.pool.history[: round + 1] for i in np.unique(answers.image)}
+    times = run.ledger.read_json(run.ledger.round(round) / "scoring.json") or {}
+    names = run.splits.train.classes.names
+    others = list(metrics["stages"].items())[:-1]
+    return {
+        "round": round,
+        "images": len(images),
+        "units": spent.units,
+        "pixels": spent.pixels,
+        "clicks": spent.clicks,
+        "seconds": spent.seconds,
+        "miou": metrics["miou"],
+        **{f"miou_{stage}": miou for stage, miou in others},
+        "train_s": metrics["train_s"],
+        "score_s": times.get("score_s"),
+        "select_s": times.get("select_s"),
+        **{f"iou_{name}": v for name, v in zip(names, metrics["iou"], strict=False)},
+    }
+
+
+def _hundredths(seconds: float) -> float:
+    """Seconds to the hundredth: what a clock on a busy machine is worth."""
+    return float(f"{seconds:.2f}")

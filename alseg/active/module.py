@@ -1,0 +1,118 @@
+"""What the segmentation modules of all methods share: network, optimiser, evaluation."""
+
+from abc import abstractmethod
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torchmetrics.classification import MulticlassJaccardIndex
+
+from alseg.images import VOID
+from alseg.nn.schedules import poly_lr
+from alseg.nn.segmenter import Segmenter
+
+
+class SegmentationModule(L.LightningModule):
+    """Trains a segmenter with a loss of the method's own.
+
+    Subclasses define `loss`, and `predict_step` if they score the pool.
+
+    Args:
+        network: Its outputs may exceed the classes; only the first ``num_classes`` are evaluated.
+        num_classes: C.
+        steps: Training batches, the horizon of the schedule.
+        lr: Rate of the encoder; AdamW with polynomial decay.
+        head_factor: Rate of decoder and classifier, as a multiple of ``lr``.
+        weight_decay: Decoupled weight decay.
+        floor: Smallest rate.
+    """
+
+    def __init__(
+        self,
+        network: Segmenter,
+        num_classes: int,
+        steps: int,
+        lr: float,
+        head_factor: float = 10.0,
+        weight_decay: float = 1e-5,
+        floor: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.num_classes = num_classes
+        self.steps = steps
+        self.lr = lr
+        self.head_factor = head_factor
+        self.weight_decay = weight_decay
+        self.floor = floor
+        self._nothing_to_learn = False
+        iou = {"num_classes": num_classes, "average": "none", "ignore_index": VOID}
+        self.iou = MulticlassJaccardIndex(**iou, zero_division=float("nan"), validate_args=False)
+
+    @abstractmethod
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Loss terms of a batch by name; ``loss`` is the one minimised.
+
+        A loss of exactly 0 means that the batch taught nothing: its update is skipped.
+        """
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Compute, check and log the loss."""
+        terms = self.loss(batch)
+        loss = terms["loss"]
+        value = float(loss.detach())
+        if value != value or value in (float("inf"), float("-inf")):
+            raise FloatingPointError(
+                f"the loss is {value} at step {self.global_step}; lower method.lr, or train with "
+                f"trainer.precision=32-true"
+            )
+        self._nothing_to_learn = value == 0.0
+        self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
+        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Skip the update when no process had anything to learn (momentum would move weights)."""
+        if self._nothing_to_learn and not any(
+            bool(p.grad.any()) for p in self.parameters() if p.grad is not None
+        ):
+            for parameter in self.parameters():
+                parameter.grad = None
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with two groups; the rate follows the stage's own number of steps."""
+        groups = self.network.parameter_groups(self.lr, self.head_factor)
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
+        bases = [float(group["lr"]) for group in groups]
+
+        def factor(base: float) -> Any:
+            return lambda step: poly_lr(step, self.steps, base, floor=self.floor) / base
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, [factor(base) for base in bases])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def evaluate(self, batch: dict[str, Tensor]) -> None:
+        """Add a batch of whole images to the confusion matrix."""
+        scores = self.network(batch["image"])[:, : self.num_classes]
+        self.iou.update(scores.argmax(dim=1), batch["target"])
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Evaluate a batch."""
+        self.evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val/miou``, the mean IoU over the classes present in truth or prediction."""
+        self.log("val/miou", self.iou.compute().nanmean(), prog_bar=True)
+        self.iou.reset()
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Evaluate a batch."""
+        self.evaluate(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Log ``miou`` and one ``iou/<class id>`` per class; a class absent everywhere is NaN."""
+        per_class = self.iou.compute()
+        self.log("miou", per_class.nanmean())
+        self.log_dict({f"iou/{c}": value for c, value in enumerate(per_class)})
+        self.iou.reset()

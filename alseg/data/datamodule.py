@@ -1,0 +1,172 @@
+"""The one LightningDataModule: training targets from the pool, whole images to score and test."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from alseg.active.method import Stage, Supervision
+from alseg.active.pool import LabelPool
+from alseg.data.samplers import PoolShard, TrainStream
+from alseg.data.transforms import EvalTransform, TrainTransform
+from alseg.images import DataSplits, ImageSet
+
+
+@dataclass(frozen=True)
+class TrainItems(Dataset[dict[str, Any]]):
+    """Augmented training images with their targets; an item is addressed by number and seed."""
+
+    images: ImageSet
+    supervision: Supervision
+    transform: TrainTransform
+
+    def __len__(self) -> int:
+        return len(self.supervision.images)
+
+    def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
+        number, seed = item
+        index = int(self.supervision.images[number])
+        target = self.supervision(index)
+        image, maps = self.transform(self.images.image(index), target.maps, seed)
+        return {"index": index, "image": image, "maps": maps, "tables": target.tables}
+
+
+@dataclass(frozen=True)
+class WholeImages(Dataset[dict[str, Any]]):
+    """Images as they are, with the region map or the ground truth that belongs to them."""
+
+    images: ImageSet
+    indices: NDArray[np.int64]
+    transform: EvalTransform
+    regions: Any = None
+    truth: bool = False
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        index = int(self.indices[number])
+        maps = {}
+        if self.regions is not None:
+            maps["regions"] = torch.from_numpy(self.regions[index].astype(np.int64))
+        if self.truth:
+            maps["target"] = torch.from_numpy(self.images.truth(index).astype(np.int64))
+        image = self.transform(self.images.image(index))
+        return {"index": index, "image": image, "maps": maps, "tables": {}}
+
+
+def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """Stack images and maps; pad tables with zeros along their first axis.
+
+    Returns:
+        ``index`` (B,), ``image`` (B, 3, H, W), and every map and table by its name.
+    """
+    batch = {
+        "index": torch.tensor([item["index"] for item in items]),
+        "image": torch.stack([item["image"] for item in items]),
+    }
+    for name in items[0]["maps"]:
+        batch[name] = torch.stack([item["maps"][name] for item in items])
+    for name in items[0]["tables"]:
+        tables = [torch.as_tensor(item["tables"][name]) for item in items]
+        batch[name] = torch.nn.utils.rnn.pad_sequence(tables, batch_first=True)
+    return batch
+
+
+class ActiveDataModule(L.LightningDataModule):
+    """Images and the pool of what is known about them.
+
+    `begin_stage` and `begin_pass` say what the next fit or predict run is about.
+
+    Args:
+        splits: Pool images and validation images.
+        pool: Labels bought so far.
+        train_transform: Augmentation.
+        eval_transform: Normalisation.
+        workers: Loader processes per loader.
+        eval_batch_size: Whole images per batch; used where all have one size, else 1.
+    """
+
+    def __init__(
+        self,
+        splits: DataSplits,
+        pool: LabelPool,
+        train_transform: TrainTransform,
+        eval_transform: EvalTransform,
+        workers: int = 0,
+        eval_batch_size: int = 4,
+    ) -> None:
+        super().__init__()
+        self.splits = splits
+        self.pool = pool
+        self.train_transform = train_transform
+        self.eval_transform = eval_transform
+        self.workers = workers
+        self.eval_batch_size = eval_batch_size
+        self._stage: tuple[Stage, Supervision, tuple[int | str, ...]] | None = None
+        self._pass: tuple[NDArray[np.int64], str] | None = None
+
+    def begin_stage(
+        self, stage: Stage, supervision: Supervision, key: tuple[int | str, ...]
+    ) -> None:
+        """The next fit trains a stage; the key decides order and augmentation."""
+        self._stage = (stage, supervision, key)
+
+    def begin_pass(self, images: NDArray[np.int64], regions: str) -> None:
+        """The next predict run goes over some pool images with a version of their regions."""
+        self._pass = (images, regions)
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Batches of the stage, in an order that depends on its key and the epoch alone."""
+        if self._stage is None or self.trainer is None:
+            raise RuntimeError("begin_stage comes before fit")
+        stage, supervision, key = self._stage
+        items = TrainItems(self.splits.train, supervision, self.train_transform)
+        sampler = TrainStream(len(items), stage.batch_size, stage.epoch_steps, key, self.trainer)
+        return DataLoader(
+            items,
+            batch_size=stage.batch_size,
+            sampler=sampler,
+            num_workers=self.workers,
+            collate_fn=collate,
+            # fixed, so that what a worker might draw does not depend on the process's past
+            generator=torch.Generator().manual_seed(0),
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _whole(self, items: WholeImages, sizes: NDArray[np.int64]) -> DataLoader[dict[str, Any]]:
+        if self.trainer is None:
+            raise RuntimeError("the loader needs a trainer")
+        return DataLoader(
+            items,
+            batch_size=self.eval_batch_size if len(np.unique(sizes, axis=0)) == 1 else 1,
+            sampler=PoolShard(len(items), self.trainer.global_rank, self.trainer.world_size),
+            num_workers=self.workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Validation images with their ground truth."""
+        images = self.splits.val
+        items = WholeImages(images, np.arange(len(images)), self.eval_transform, truth=True)
+        return self._whole(items, np.array([images.size(i) for i in range(len(images))]))
+
+    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """The validation images: there is no other split the loop may look at."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Whole pool images with their region map as ``regions``."""
+        if self._pass is None:
+            raise RuntimeError("begin_pass comes before predict")
+        images, regions = self._pass
+        maps = self.pool.maps[regions]
+        items = WholeImages(self.splits.train, images, self.eval_transform, maps)
+        return self._whole(items, self.pool.sizes[images])
