@@ -1,0 +1,354 @@
+"""From class sets of regions to a label per pixel (stage 2).
+
+Equation numbers are those of mulquery (arXiv 2309.09319), section 6. Prototypes compete only
+inside their own region and its neighbours, so features are read only there. Bilinear resizing and
+the inner product with a prototype commute: features on the network's coarse grid are compared
+there, and only the similarities are interpolated, at the pixels that need them.
+
+Functions that return rows per prototype keep one order: region ascending, then class ascending.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from alseg.images import VOID
+from alseg.methods.mulquery.groups import at_least_float32, first_argmax
+
+
+class Asked(NamedTuple):
+    """Pixels of the asked regions that have a class, region by region, raster order inside."""
+
+    ids: Tensor  #: Region ids, ascending, (K,), int64.
+    members: Tensor  #: Their class sets, (K, C), bool, at least one class each.
+    pixels: Tensor  #: Raster indices ``y * W + x``, (n,), int64.
+    sizes: list[int]  #: Pixels of each region, K numbers that sum to n.
+
+
+class Prototypes(NamedTuple):
+    """Prototypical pixels (S2), one row per (region, class)."""
+
+    region: Tensor  #: Row of the region in `Asked`, (P,), int64.
+    label: Tensor  #: Class, (P,), int64.
+    pixel: Tensor  #: Raster index ``y * W + x``, (P,), int64.
+
+
+class WithinLabels(NamedTuple):
+    """What prototypes say of their own region (S3), one row per pixel of `Asked`."""
+
+    winner: Tensor  #: Row of the most similar prototype in `Prototypes`, (n,), int64.
+    similarity: Tensor  #: Its inner product with the pixel's feature, (n,).
+
+
+class FeatureMap:
+    """Features of an image, on the pixel grid or on a coarser one.
+
+    Attributes:
+        grid: Features, (D, h, w).
+        size: Height and width of the image's pixel grid, (H, W).
+        canvas: Height and width in pixels of what the h x w grid covers; the image is its upper
+            left part. Larger than `size` where the network has padded the image.
+    """
+
+    def __init__(
+        self, grid: Tensor, size: tuple[int, int], canvas: tuple[int, int] | None = None
+    ) -> None:
+        self.grid = at_least_float32(grid)
+        self.size = size
+        self.canvas = canvas or size
+
+    @property
+    def coarse(self) -> bool:
+        """Whether features have to be interpolated."""
+        return self.grid.shape[1:] != self.canvas
+
+    def sample(self, rows: Tensor, pixels: Tensor) -> Tensor:
+        """Upsample maps to the canvas, bilinearly, at some pixels only.
+
+        Args:
+            rows: Maps on the grid, (c, h * w).
+            pixels: Raster indices in the image, (n,), int64.
+
+        Returns:
+            (c, n).
+        """
+        y, x = pixels // self.size[1], pixels % self.size[1]
+        if not self.coarse:
+            return rows[:, y * self.canvas[1] + x]
+        y0, y1, dy = self._lines(y, 0)
+        x0, x1, dx = self._lines(x, 1)
+        y0, y1 = y0 * self.grid.shape[2], y1 * self.grid.shape[2]
+        upper = torch.lerp(rows[:, y0 + x0], rows[:, y0 + x1], dx)
+        lower = torch.lerp(rows[:, y1 + x0], rows[:, y1 + x1], dx)
+        return torch.lerp(upper, lower, dy)
+
+    def _lines(self, position: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Grid lines before and after a pixel row or column, and the weight of the latter."""
+        last, scale = self.grid.shape[1 + axis] - 1, self.grid.shape[1 + axis] / self.canvas[axis]
+        exact = ((position.to(self.grid.dtype) + 0.5) * scale - 0.5).clamp(min=0)
+        before = exact.long().clamp(max=last)
+        return before, (before + 1).clamp(max=last), exact - before
+
+
+class Similarities:
+    """Inner products of the features with those of prototypical pixels.
+
+    Every feature is used once, so that classes which share a prototypical pixel tie exactly.
+    """
+
+    def __init__(self, field: FeatureMap, pixels: Tensor) -> None:
+        self.field = field
+        unique, self.row = pixels.unique(return_inverse=True)
+        flat = field.grid.flatten(1)
+        self.prototypes = field.sample(flat, unique).T
+        self.coarse = self.prototypes @ flat if field.coarse else None
+
+    def at(self, rows: Tensor, pixels: Tensor) -> Tensor:
+        """Similarity of some prototypes (c,) to the features of some pixels (n,), (c, n)."""
+        row, back = self.row[rows].unique(return_inverse=True)
+        if self.coarse is None:
+            values = self.prototypes[row] @ self.field.sample(self.field.grid.flatten(1), pixels)
+        else:
+            values = self.field.sample(self.coarse[row], pixels)
+        return values[back]
+
+
+def pseudo_label_map(
+    features: Tensor,
+    cosines: Tensor,
+    regions: Tensor,
+    ids: Tensor,
+    members: Tensor,
+    *,
+    proto_temperature: float,
+    expand: bool,
+    threshold: str,
+    strict: bool,
+    canvas: tuple[int, int] | None = None,
+) -> Tensor:
+    """Labels of the asked regions and, with `expand`, of their neighbours (S1-S7).
+
+    Args:
+        features: ``f``, (D, h, w): on the pixel grid (h = H, w = W), or coarser, to be read as
+            bilinear interpolation (``align_corners=False``) would.
+        cosines: ``s``, (C, H, W).
+        regions: Region id of each pixel, (H, W), integer, >= 0.
+        ids: Asked regions, (K,), in any order. Those not in the map are left out.
+        members: Their class sets, (K, C), bool. Regions without a class get no label.
+        proto_temperature: Temperature of the softmax that picks prototypes; the reference uses 1
+            here and 0.1 in the losses.
+        expand: Also label neighbouring regions where they are similar enough.
+        threshold: ``median`` or ``min`` of the similarities inside the region (S4).
+        strict: In neighbours, only prototypes above their own threshold compete, and the most
+            similar wins; else, as the reference does, the most similar of a region's prototypes
+            wins if any of them passes, and later regions overwrite earlier ones.
+        canvas: Height and width in pixels of what the features cover, if the image is only its
+            upper left part; (H, W) if None.
+
+    Returns:
+        (H, W), uint8, `VOID` where there is no label.
+    """
+    height, width = regions.shape
+    labels = torch.full((height * width,), VOID, dtype=torch.uint8, device=regions.device)
+    asked = asked_pixels(regions, ids, members)
+    if not len(asked.ids):
+        return labels.view(height, width)
+    with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
+        found = prototypes(cosines, asked, proto_temperature)
+        similar = Similarities(FeatureMap(features, (height, width), canvas), found.pixel)
+        within = within_region_labels(similar, asked, found)
+        if expand:
+            limits = thresholds(within, len(found.label), threshold)
+            near = neighbours(regions, asked.ids, int(regions.max()) + 1)
+            near[:, asked.ids] = False  # these get their own labels below
+            _expand(labels, similar, regions, near, found, limits, strict)
+        labels[asked.pixels] = found.label[within.winner].to(torch.uint8)
+    return labels.view(height, width)
+
+
+def naive_labels(cosines: Tensor, where: Tensor | None = None) -> Tensor:
+    """The most similar class of each pixel, whatever the answers said (N1, N2).
+
+    Args:
+        cosines: ``s``, (C, H, W).
+        where: Pixels to label, (H, W), bool, e.g. those of asked regions (N2) or those above some
+            confidence; all if None (N1).
+
+    Returns:
+        (H, W), uint8, `VOID` elsewhere.
+    """
+    labels = cosines.argmax(dim=0).to(torch.uint8)
+    return labels if where is None else labels.masked_fill(~where, VOID)
+
+
+def asked_pixels(regions: Tensor, ids: Tensor, members: Tensor) -> Asked:
+    """Collect the pixels of the asked regions; regions without class or pixel are left out.
+
+    Args:
+        regions: Region id of each pixel, (H, W), integer, >= 0.
+        ids: Asked regions, (K,), integer, in any order.
+        members: Their class sets, (K, C), bool.
+
+    Returns:
+        Ids and sets in ascending order of the id, and the pixels.
+    """
+    ids, by_id = ids.to(regions.device, torch.int64).sort()
+    members = members.to(regions.device)[by_id]
+    pixels, sizes = _pixel_lists(regions, ids[members.any(dim=1)])
+    seen = members.any(dim=1)
+    seen[seen.clone()] = torch.tensor(sizes, device=seen.device) > 0
+    return Asked(ids[seen], members[seen], pixels, [size for size in sizes if size])
+
+
+def prototypes(cosines: Tensor, asked: Asked, temperature: float) -> Prototypes:
+    """Where each class of each asked region is most probable (S1, S2).
+
+    Args:
+        cosines: ``s``, (C, H, W).
+        asked: Asked regions.
+        temperature: Cosines are divided by it before the softmax.
+
+    Returns:
+        One row per (region, class of its set); on ties the first pixel in raster order.
+    """
+    num_classes = len(cosines)
+    scores = at_least_float32(cosines.flatten(1)[:, asked.pixels].T)
+    probability = (scores / temperature).softmax(dim=1)
+    region = _rows(asked)
+    row, label = asked.members[region].nonzero(as_tuple=True)
+    best = first_argmax(
+        probability[row, label], region[row] * num_classes + label, asked.members.numel()
+    )
+    region, label = asked.members.nonzero(as_tuple=True)
+    return Prototypes(region, label, asked.pixels[row[best[region * num_classes + label]]])
+
+
+def within_region_labels(similar: Similarities, asked: Asked, found: Prototypes) -> WithinLabels:
+    """The most similar prototype of each pixel's own region (S3); ties go to the lowest class.
+
+    Args:
+        similar: Similarities to the prototypes.
+        asked: Asked regions.
+        found: Their prototypes.
+
+    Returns:
+        One row per pixel of `asked`.
+    """
+    winners, similarities = [], []
+    for pixels, rivals in zip(asked.pixels.split(asked.sizes), _rivals(found), strict=True):
+        similarity, winner = similar.at(rivals, pixels).max(dim=0)
+        winners.append(rivals[winner])
+        similarities.append(similarity)
+    return WithinLabels(torch.cat(winners), torch.cat(similarities))
+
+
+def thresholds(within: WithinLabels, num_prototypes: int, statistic: str) -> Tensor:
+    """How similar a pixel outside the region must be to a prototype (S4).
+
+    Args:
+        within: Most similar prototypes inside the regions.
+        num_prototypes: P.
+        statistic: ``median`` (the lower one of an even number) or ``min`` of the similarities of
+            the pixels a prototype has won.
+
+    Returns:
+        (P,); 1 for prototypes that have won no pixel.
+
+    Raises:
+        ValueError: The statistic is unknown.
+    """
+    if statistic not in ("median", "min"):
+        raise ValueError(f"unknown statistic {statistic!r}; known: median, min")
+    by_value = within.similarity.argsort()
+    order = by_value[within.winner[by_value].argsort(stable=True)]
+    sizes = torch.bincount(within.winner, minlength=num_prototypes)
+    place = sizes.cumsum(0) - sizes
+    if statistic == "median":
+        place = place + (sizes - 1).clamp(min=0) // 2
+    limits = within.similarity[order][place.clamp(max=len(order) - 1)]
+    return torch.where(sizes > 0, limits, 1.0)
+
+
+def neighbours(regions: Tensor, ids: Tensor, num_regions: int) -> Tensor:
+    """Which regions touch, at a side or a corner (S5).
+
+    Args:
+        regions: Region id of each pixel, (H, W), integer, ``0 <= id < num_regions``.
+        ids: Regions whose neighbours are wanted, (K,), int64, each once.
+        num_regions: R.
+
+    Returns:
+        (K, R), bool; a region is its own neighbour.
+    """
+    row = torch.full((num_regions,), -1, device=regions.device)
+    row[ids] = torch.arange(len(ids), device=regions.device)
+    rows, regions = row[regions.long()], regions.long()
+    near = torch.zeros(len(ids), num_regions, dtype=torch.bool, device=regions.device)
+    near[row[ids], ids] = True
+    inner, before, after = slice(None), slice(None, -1), slice(1, None)
+    for one, other in (
+        ((inner, before), (inner, after)),
+        ((before, inner), (after, inner)),
+        ((before, before), (after, after)),
+        ((before, after), (after, before)),
+    ):
+        for centre, neighbour in ((one, other), (other, one)):
+            meets = (rows[centre] >= 0) & (regions[centre] != regions[neighbour])
+            near[rows[centre][meets], regions[neighbour][meets]] = True
+    return near
+
+
+def _expand(
+    labels: Tensor,
+    similar: Similarities,
+    regions: Tensor,
+    near: Tensor,
+    found: Prototypes,
+    limits: Tensor,
+    strict: bool,
+) -> None:
+    """Label pixels of neighbouring regions (S6) in `labels`, (H * W,), in place."""
+    targets = near.any(dim=0).nonzero().squeeze(1)
+    pixels, sizes = _pixel_lists(regions, targets)
+    lists = pixels.split(sizes)
+    best = limits.new_full(labels.shape, -torch.inf)
+    for rivals, row in zip(_rivals(found), near[:, targets].tolist(), strict=True):
+        around = [pixels for pixels, touches in zip(lists, row, strict=True) if touches]
+        if not around:
+            continue
+        pixels = torch.cat(around)
+        similarity = similar.at(rivals, pixels)
+        passes = similarity > limits[rivals, None]
+        if strict:
+            highest, winner = similarity.masked_fill(~passes, -torch.inf).max(dim=0)
+            won = highest > best[pixels]
+            best[pixels[won]] = highest[won]
+        else:
+            winner, won = similarity.argmax(dim=0), passes.any(dim=0)
+        labels[pixels[won]] = found.label[rivals[winner[won]]].to(torch.uint8)
+
+
+def _rivals(found: Prototypes) -> tuple[Tensor, ...]:
+    """Rows of the prototypes of each region."""
+    rows = torch.arange(len(found.region), device=found.region.device)
+    return rows.split(torch.bincount(found.region).tolist())
+
+
+def _rows(asked: Asked) -> Tensor:
+    """Row in `asked` of the region of each pixel, (n,)."""
+    sizes = torch.tensor(asked.sizes, device=asked.pixels.device)
+    return torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
+
+
+def _pixel_lists(regions: Tensor, ids: Tensor) -> tuple[Tensor, list[int]]:
+    """Raster indices of the pixels of some regions, region by region, and how many each has."""
+    if not len(ids):
+        return ids, []
+    flat = regions.flatten()
+    row = torch.full((int(max(flat.max(), ids.max())) + 1,), -1, device=flat.device)
+    row[ids] = torch.arange(len(ids), device=flat.device)
+    rows = row[flat.long()]
+    pixels = (rows >= 0).nonzero().squeeze(1)
+    rows, order = rows[pixels].sort(stable=True)
+    return pixels[order], torch.bincount(rows, minlength=len(ids)).tolist()
