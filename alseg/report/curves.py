@@ -1,0 +1,92 @@
+"""Learning curves of runs, against every cost axis they share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from alseg.report import wording
+from alseg.report.chart import Chart, Series, layout
+from alseg.report.folder import Run
+
+#: What a curve can be drawn against: column of ``rounds.csv`` -> name of the axis.
+AXES = {
+    "clicks": "Clicks",
+    "seconds": "Annotation time",
+    "pixels": "Pixels",
+    "units": "Units",
+    "images": "Images",
+    "round": "Rounds",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A column of a run to be drawn.
+
+    Attributes:
+        run: The run.
+        column: Column of ``rounds.csv`` with values 0..1.
+        name: What the legend calls it.
+        slot: Number of its colour.
+        minor: Whether it is drawn thin, as a companion of another curve.
+    """
+
+    run: Run
+    column: str
+    name: str
+    slot: int
+    minor: bool = False
+
+
+def curves_of(run: Run) -> list[Curve]:
+    """The mIoU of a run, and in front of it, since it is drawn last, its companions."""
+    companions = [
+        Curve(run, column, f"mIoU {column.removeprefix('miou_')}", slot, minor=True)
+        for slot, column in enumerate(run.companions, start=1)
+    ]
+    return [*companions, Curve(run, "miou", "mIoU", 0)]
+
+
+def learning_curves(curves: Sequence[Curve]) -> list[Chart]:
+    """One chart for each cost axis on which no run is without costs; rounds are always one.
+
+    Args:
+        curves: What to draw, at least one.
+
+    Returns:
+        The charts, in the order of `AXES`.
+    """
+    axes = [a for a in AXES if a == "round" or all(_largest(c.run, a) > 0 for c in curves)]
+    return [_chart(axis, curves) for axis in axes]
+
+
+def _largest(run: Run, column: str) -> float:
+    values = run.table.get(column, np.zeros(0))
+    return float(values[np.isfinite(values)].max(initial=0.0))
+
+
+def _chart(axis: str, curves: Sequence[Curve]) -> Chart:
+    name = label = AXES[axis]
+    length = 1.0
+    units = {curve.run.about.units for curve in curves}
+    if axis == "units" and len(units) == 1:
+        name = label = units.pop().capitalize()
+    elif axis == "seconds":
+        length, unit, _ = wording.time_unit(max(_largest(curve.run, axis) for curve in curves))
+        label = f"{label}, {unit}"
+    series = [_series(curve, axis, name.lower(), length) for curve in curves]
+    return layout(name, label, "mIoU, %", series)
+
+
+def _series(curve: Curve, axis: str, noun: str, length: float) -> Series:
+    costs, values = curve.run.table[axis], curve.run.table[curve.column]
+    titles = []
+    for number, cost, value in zip(curve.run.rounds, costs, values, strict=True):
+        title = f"{curve.name}, round {number}: {wording.percent(value)} %"
+        if axis == "seconds":
+            title += f" after {wording.duration(cost)}"
+        elif axis != "round":
+            title += f" at {wording.count(cost)} {noun}"
+        titles.append(title)
+    return Series(curve.name, curve.slot, costs / length, 100 * values, titles, curve.minor)

@@ -1,0 +1,154 @@
+"""The page one opens after a run: one file that needs neither a network nor anything beside it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from alseg.errors import UserError
+from alseg.files import write_atomic
+from alseg.report import sections, wording
+from alseg.report.curves import Curve, curves_of, learning_curves
+from alseg.report.folder import Run, read_run
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write the report of a run from what lies in its folder.
+
+    Needs ``rounds.csv`` with at least one row. ``config.yaml``, ``report.json`` (see
+    `alseg.report.folder.About`), ``round_NNN/metrics.json`` and ``round_NNN/pictures`` (see
+    `alseg.report.folder.save_pictures`) are shown where they are there. The page depends on the
+    content of these files alone: written twice, it has the same bytes.
+
+    Args:
+        run_dir: The run folder.
+
+    Returns:
+        Path of the page, ``report.html`` in the run folder.
+
+    Raises:
+        UserError: If this is no run folder, no round is finished, or a file cannot be read.
+    """
+    path = run_dir / "report.html"
+    _render("run.html", _run_page(read_run(run_dir)), path)
+    return path
+
+
+def write_comparison(run_dirs: Sequence[Path], out: Path) -> Path:
+    """Write one page with the learning curves and the last rounds of several runs.
+
+    Args:
+        run_dirs: The run folders.
+        out: Path of the page.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        UserError: If a folder is no run folder, is named twice, or a file in it cannot be read.
+    """
+    twice = [path for path, n in Counter(p.resolve() for p in run_dirs).items() if n > 1]
+    if twice:
+        raise UserError(f"{twice[0]} is named twice; name each run to be compared once.")
+    _render("comparison.html", _comparison_page([read_run(path) for path in run_dirs]), out)
+    return out
+
+
+def _render(template: str, context: dict[str, Any], path: Path) -> None:
+    folder = resources.files("alseg.report")
+
+    def text(name: str) -> str:
+        return (folder / name).read_text("utf-8")
+
+    environment = Environment(
+        loader=FunctionLoader(text),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals["style"] = Markup(text("page.css"))
+    environment.globals["script"] = Markup(text("page.js"))
+    environment.filters |= {"percent": wording.percent, "change": wording.change}
+    write_atomic(path, environment.get_template(template).render(context))
+
+
+def _run_page(run: Run) -> dict[str, Any]:
+    colors = run.about.color_of()
+    header, rows = sections.rounds_table(run)
+    parts, bars = sections.machine(run)
+    return {
+        "title": sections.title(run),
+        "facts": sections.facts(run),
+        "tiles": sections.tiles(run),
+        "charts": learning_curves(curves_of(run)),
+        "notes": run.about.notes,
+        "panels": sections.panels(run),
+        "legend": list(colors.items()),
+        "rounds": run.rounds,
+        "miou": run.table["miou"].tolist(),
+        "classes": [(name, colors.get(name), v.tolist()) for name, v in run.ious.items()],
+        "header": header,
+        "rows": rows,
+        "machine_parts": parts,
+        "machine_bars": bars,
+        "config": run.config_text,
+    }
+
+
+def _comparison_page(runs: Sequence[Run]) -> dict[str, Any]:
+    runs = sorted(runs, key=lambda run: -np.nan_to_num(sections.last(run.table["miou"]), nan=-1.0))
+    names = _names(runs)
+    curves = [Curve(run, "miou", names[i], slot=i) for i, run in enumerate(runs)]
+    data = sorted({run.option("data", "name") for run in runs})
+    notes = []
+    if len(data) > 1:
+        notes.append(
+            f"These runs are on different data ({', '.join(map(repr, data))}): their "
+            f"curves say nothing about which method is better."
+        )
+    return {
+        "title": f"{len(runs)} runs compared",
+        "facts": [],
+        "notes": notes,
+        "charts": learning_curves(curves),
+        "rows": [_final_row(run, name) for run, name in zip(runs, names, strict=True)],
+    }
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """One different name per run: as many of the last parts of the paths as that takes."""
+    parts = [run.path.resolve().parts for run in runs]
+    depth = 1
+    while len({p[-depth:] for p in parts}) < len(parts):
+        depth += 1
+    return ["/".join(p[-depth:]) for p in parts]
+
+
+def _final_row(run: Run, name: str) -> dict[str, str]:
+    def cost(column: str) -> str:
+        said = wording.duration if column == "seconds" else wording.count
+        return said(sections.last(run.table[column])) if column in run.table else wording.NOTHING
+
+    miou = run.table["miou"]
+    best = float(miou[np.isfinite(miou)].max(initial=0.0)) if np.isfinite(miou).any() else np.nan
+    return {
+        "Run": name,
+        "Method": run.option("method", "name"),
+        "Data": run.option("data", "name"),
+        "Seed": run.option("seed"),
+        "Rounds": str(len(run.rounds)),
+        "Images": cost("images"),
+        "Units": cost("units"),
+        "Pixels": cost("pixels"),
+        "Clicks": cost("clicks"),
+        "Time": cost("seconds"),
+        "Best mIoU, %": wording.percent(best),
+        "Last mIoU, %": wording.percent(sections.last(miou)),
+    }

@@ -1,0 +1,294 @@
+"""Pictures of queries and answers: pure functions of arrays, drawn with numpy and Pillow.
+
+All pictures of one image come out in the same size, so that they can stand side by side. Units are
+named as in `alseg.active.tables.Query`: by the ids of a region map or, when ``regions`` is None, as
+pixels ``y * W + x``.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from alseg.files import write_atomic
+from alseg.images import VOID
+from alseg.report import canvas as draw
+from alseg.report.canvas import Color, display_size
+
+__all__ = [
+    "ASKED_COLOR",
+    "answered_picture",
+    "asked_picture",
+    "display_size",
+    "encode_picture",
+    "label_overlay",
+    "numbered_picture",
+    "save_picture",
+]
+
+#: Magenta: rare in photographs, and far from any grey.
+ASKED_COLOR: Color = (255, 0, 170)
+
+_WHITE: Color = (255, 255, 255)
+_BLACK: Color = (0, 0, 0)
+_SMALLEST_FONT = 20
+_READABLE_SIDE = 96  # a number of three digits leaves most of a region this wide to be seen
+_LARGEST_NUMBERED_SIDE = 2048
+_JPEG_QUALITY = 88
+
+
+def label_overlay(
+    image: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    colors: NDArray[np.uint8],
+    alpha: float = 0.6,
+    *,
+    size: tuple[int, int] | None = None,
+) -> NDArray[np.uint8]:
+    """Lay the colours of the classes over an image.
+
+    Args:
+        image: The image, (H, W, 3), uint8, RGB.
+        labels: Class per pixel, (H, W), uint8; `VOID` leaves the image as it is.
+        colors: Display colour per class, (C, 3), uint8.
+        alpha: Opacity of the colours, 0..1.
+        size: Height and width of the picture; None means `display_size`.
+
+    Returns:
+        The picture, (*size, 3), uint8.
+    """
+    size = size or display_size(*labels.shape)
+    canvas = draw.open_canvas(image, size)
+    draw.lay_labels(canvas, draw.fit_map(labels, size), colors, alpha)
+    return draw.close_canvas(canvas)
+
+
+def asked_picture(
+    image: NDArray[np.uint8],
+    regions: NDArray[np.int32] | None,
+    asked: NDArray[np.int64],
+    *,
+    color: Color = ASKED_COLOR,
+    size: tuple[int, int] | None = None,
+) -> NDArray[np.uint8]:
+    """Show where was asked: the image faded, the asked units in full colour and outlined.
+
+    Args:
+        image: The image, (H, W, 3), uint8, RGB.
+        regions: Region id per pixel, (H, W), int32; None for pixels as units, which get rings.
+        asked: Ids of the asked units of this image, (n,), int64.
+        color: Colour of outlines and rings.
+        size: Height and width of the picture; None means `display_size`.
+
+    Returns:
+        The picture, (*size, 3), uint8.
+    """
+    size = size or display_size(*image.shape[:2])
+    bright = draw.open_canvas(image, size)
+    canvas = draw.faded(bright)
+    if regions is None:
+        for y, x in draw.pixel_centers(asked, image.shape[:2], size):
+            _ring(canvas, y, x, color, halo=_BLACK)
+    else:
+        ids = draw.fit_map(regions, size)
+        inside = np.isin(ids, asked)
+        canvas[inside] = bright[inside]
+        canvas[draw.outlines(ids, inside, draw.line_width(size))] = color
+    return draw.close_canvas(canvas)
+
+
+def answered_picture(
+    image: NDArray[np.uint8],
+    regions: NDArray[np.int32] | None,
+    asked: NDArray[np.int64],
+    answers: NDArray[np.bool_] | Sequence[NDArray[np.uint8]],
+    colors: NDArray[np.uint8],
+    *,
+    size: tuple[int, int] | None = None,
+) -> NDArray[np.uint8]:
+    """Show what was answered, in the colours of the classes, over the faded image.
+
+    One class fills its region; several share it in diagonal stripes; void is hatched grey; a dense
+    mask is laid over its region; a pixel becomes a dot in the colour of its (first) class, or a
+    grey eye for void.
+
+    Args:
+        image: The image, (H, W, 3), uint8, RGB.
+        regions: Region id per pixel, (H, W), int32; None for pixels as units.
+        asked: Ids of the answered units of this image, (n,), int64.
+        answers: Class sets, (n, C + 1), bool, the last column void (`Answers.members`); or per unit
+            the labels of its pixels in raster order, uint8 each (`Answers.masks`).
+        colors: Display colour per class, (C, 3), uint8.
+        size: Height and width of the picture; None means `display_size`.
+
+    Returns:
+        The picture, (*size, 3), uint8.
+
+    Raises:
+        ValueError: If masks come without a region map.
+    """
+    size = size or display_size(*image.shape[:2])
+    canvas = draw.faded(draw.open_canvas(image, size))
+    if isinstance(answers, np.ndarray):
+        palettes = [_palette(members, colors) for members in answers]
+        if regions is None:
+            centers = draw.pixel_centers(asked, image.shape[:2], size)
+            for (y, x), palette in zip(centers, palettes, strict=True):
+                _dot(canvas, y, x, palette)
+            return draw.close_canvas(canvas)
+        ids = draw.fit_map(regions, size)
+        for unit, palette in zip(asked, palettes, strict=True):
+            _fill(canvas, ids == unit, palette)
+    elif regions is None:
+        raise ValueError("mask answers need a region map")
+    else:
+        ids = draw.fit_map(regions, size)
+        labels = np.full(regions.shape, VOID, dtype=np.uint8)
+        for unit, mask in zip(asked, answers, strict=True):
+            labels[regions == unit] = mask
+        labels = draw.fit_map(labels, size)
+        draw.lay_labels(canvas, labels, colors, alpha=0.8)
+        draw.lay_hatching(canvas, np.isin(ids, asked) & (labels == VOID))
+    canvas[draw.outlines(ids, np.isin(ids, asked), 2)] = _WHITE
+    return draw.close_canvas(canvas)
+
+
+def numbered_picture(
+    image: NDArray[np.uint8],
+    regions: NDArray[np.int32] | None,
+    ids: NDArray[np.int64],
+    numbers: Sequence[int],
+    *,
+    color: Color = ASKED_COLOR,
+) -> NDArray[np.uint8]:
+    """Outline units and write a number on each, for someone who answers by hand.
+
+    The image is enlarged, by a whole factor, until a number fits into a region of middling size. A
+    number that would cover another one moves aside and is tied to its region by a line.
+
+    Args:
+        image: The image, (H, W, 3), uint8, RGB.
+        regions: Region id per pixel, (H, W), int32; None for pixels as units.
+        ids: Ids of the units, (n,), int64.
+        numbers: The number to write on each unit, n of them.
+        color: Colour of outlines, rings and lines.
+
+    Returns:
+        The picture, (H', W', 3), uint8; its longer side is at most 2048 pixels unless the image's
+        is longer.
+    """
+    size = _numbered_size(image.shape[:2], regions, ids)
+    canvas = draw.open_canvas(image, size)
+    if regions is None:
+        anchors = draw.pixel_centers(ids, image.shape[:2], size)
+        marker = draw.marker_radius(size) + 2
+        for y, x in anchors:
+            _ring(canvas, y, x, color, halo=_WHITE)
+    else:
+        shown = draw.fit_map(regions, size)
+        anchors = [_middle(shown == unit) for unit in ids]
+        marker = 0.0
+        canvas[draw.outlines(shown, np.isin(shown, ids), max(2, max(size) // 500))] = color
+    picture = Image.fromarray(draw.close_canvas(canvas))
+    _write(picture, anchors, [str(number) for number in numbers], marker, color)
+    return np.asarray(picture)
+
+
+def encode_picture(picture: NDArray[np.uint8], suffix: str = ".jpg") -> bytes:
+    """Encode a picture for a file of the given suffix.
+
+    Args:
+        picture: (H, W, 3), uint8, RGB.
+        suffix: ``.jpg`` for photographs; ``.png`` where every pixel matters.
+
+    Returns:
+        The content of the file.
+    """
+    buffer = io.BytesIO()
+    shown = Image.fromarray(picture)
+    if suffix == ".png":
+        shown.save(buffer, "PNG", optimize=True)
+    else:  # full chroma: thin coloured lines would bleed at the usual half resolution
+        shown.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True)
+    return buffer.getvalue()
+
+
+def save_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write a picture, (H, W, 3), uint8, as the JPEG or PNG file that the suffix names."""
+    write_atomic(path, encode_picture(picture, path.suffix))
+
+
+def _palette(members: NDArray[np.bool_], colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Colours of a class set, (k, 3); void comes last, as grey, unless it is alone: then k = 0."""
+    if members[-1] and members.sum() == 1:
+        return np.zeros((0, 3), np.uint8)
+    return np.vstack([colors, np.array(draw.VOID_COLORS[:1], dtype=np.uint8)])[members]
+
+
+def _fill(canvas: draw.Canvas, region: NDArray[np.bool_], palette: NDArray[np.uint8]) -> None:
+    if region.any() and len(palette):
+        draw.lay_stripes(canvas, region, palette)
+    else:
+        draw.lay_hatching(canvas, region)
+
+
+def _dot(canvas: draw.Canvas, y: float, x: float, palette: NDArray[np.uint8]) -> None:
+    radius = draw.marker_radius(canvas.shape[:2])
+    red, green, blue = palette[0].tolist() if len(palette) else draw.VOID_COLORS[0]
+    draw.stamp(canvas, y, x, radius + 1.5, _BLACK)
+    draw.stamp(canvas, y, x, radius, _WHITE)
+    draw.stamp(canvas, y, x, radius - 1.5, (red, green, blue))
+    if not len(palette):
+        draw.stamp(canvas, y, x, radius / 3, _BLACK)
+
+
+def _ring(canvas: draw.Canvas, y: float, x: float, color: Color, halo: Color) -> None:
+    radius = draw.marker_radius(canvas.shape[:2])
+    draw.stamp(canvas, y, x, radius + 1.5, halo, hole=radius / 2 - 1.5)
+    draw.stamp(canvas, y, x, radius, color, hole=radius / 2)
+
+
+def _middle(region: NDArray[np.bool_]) -> tuple[float, float]:
+    """The pixel of a region nearest to its centroid, (y, x)."""
+    y, x = np.nonzero(region)
+    nearest = np.argmin((y - y.mean()) ** 2 + (x - x.mean()) ** 2)
+    return float(y[nearest]), float(x[nearest])
+
+
+def _numbered_size(
+    shape: tuple[int, ...], regions: NDArray[np.int32] | None, ids: NDArray[np.int64]
+) -> tuple[int, int]:
+    height, width = shape
+    wanted = 1024 / max(shape)
+    if regions is not None and len(ids):
+        area = float(np.median([np.count_nonzero(regions == unit) for unit in ids]))
+        wanted = max(wanted, _READABLE_SIDE / max(area, 1.0) ** 0.5)
+    factor = max(1, min(round(wanted), _LARGEST_NUMBERED_SIDE // max(shape)))
+    return height * factor, width * factor
+
+
+def _write(
+    picture: Image.Image,
+    anchors: Sequence[tuple[float, float]],
+    texts: Sequence[str],
+    marker: float,
+    color: Color,
+) -> None:
+    """Write each text at its anchor, or at a free place near it with a line to the marker."""
+    pen = ImageDraw.Draw(picture)
+    height = max(_SMALLEST_FONT, max(picture.size) // 64)
+    font = ImageFont.load_default(size=height)
+    halves = [(height / 2 + 3, font.getlength(text) / 2 + 6) for text in texts]
+    places = draw.free_places(anchors, halves, (picture.height, picture.width), marker)
+    rows = list(zip(anchors, halves, places, texts, strict=True))
+    for (y, x), (half_y, half_x), (cy, cx), _ in rows:
+        if abs(cy - y) > half_y or abs(cx - x) > half_x:
+            start = marker / float(np.hypot(cy - y, cx - x))
+            pen.line([(x + start * (cx - x), y + start * (cy - y)), (cx, cy)], fill=color, width=3)
+    for _, (half_y, half_x), (cy, cx), text in rows:
+        box = (cx - half_x, cy - half_y, cx + half_x, cy + half_y)
+        pen.rounded_rectangle(box, radius=5, fill=_WHITE, outline=color, width=2)
+        pen.text((cx, cy), text, font=font, fill=(20, 20, 20), anchor="mm")
