@@ -1,1 +1,17 @@
 """Data sets, transforms, and the one LightningDataModule."""
+
+from alseg.registry import Registry
+
+#: Data sets by name. Each is a frozen dataclass of its options with a method
+#: ``splits(progress: bool = True, cache: Path | None = None) -> alseg.images.DataSplits``, which
+#: checks everything before any long work and raises `alseg.errors.UserError`.
+DATASETS = Registry(
+    "data",
+    {
+        "camvid": "alseg.data.camvid:CamVid",
+        "cityscapes": "alseg.data.cityscapes:Cityscapes",
+        "folder": "alseg.data.folder:Folder",
+        "synthetic": "alseg.data.synthetic:Synthetic",
+        "voc": "alseg.data.voc:VOC",
+    },
+)

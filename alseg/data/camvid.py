@@ -1,0 +1,83 @@
+"""CamVid: driving scenes, 11 classes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from alseg.data.checks import Problems, check_images, pair_files
+from alseg.data.files import FileImages, Resize
+from alseg.data.find import find_files, find_folder
+from alseg.data.masks import class_table, read_masks_by_id
+from alseg.errors import UserError
+from alseg.images import DataSplits
+
+#: Display colour of each class, in the order of the ids; the files hold ids. Id 11 is void.
+COLORS = {
+    "sky": (128, 128, 128),
+    "building": (128, 0, 0),
+    "pole": (192, 192, 128),
+    "road": (128, 64, 128),
+    "pavement": (60, 40, 222),
+    "tree": (128, 128, 0),
+    "sign": (192, 128, 128),
+    "fence": (64, 64, 128),
+    "car": (64, 0, 128),
+    "pedestrian": (64, 64, 0),
+    "bicyclist": (0, 128, 192),
+}
+
+
+@dataclass(frozen=True)
+class CamVid:
+    """CamVid in the layout of the SegNet tutorial: 367 training images of 360 x 480 pixels.
+
+    Folders `train`, `trainannot`, `val`, `valannot`, `test`, `testannot`; images in any common
+    format, annotations as 8-bit ids 0..10, 11 for void.
+
+    Attributes:
+        root: The folder that holds them.
+        evaluate: Images scored on: ``val`` (101) or ``test`` (233). The papers report ``test``;
+            ``val`` is one clip from a gap of the training drives.
+        size: Height and width at which images are loaded.
+        scale: Factor on height and width at which images are loaded.
+    """
+
+    root: str
+    evaluate: str = "val"
+    size: tuple[int, int] | None = None
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        Resize.from_options(self.size, self.scale)
+        if self.evaluate not in ("val", "test"):
+            raise UserError(f"evaluate is {self.evaluate!r}; CamVid can be scored on val or test.")
+
+    def splits(self, progress: bool = True, cache: Path | None = None) -> DataSplits:
+        """Find and check the images.
+
+        Args:
+            progress: Show a progress bar while images are checked.
+            cache: Folder that remembers checked files; see `alseg.data.checks.check_images`.
+
+        Raises:
+            UserError: If anything is wrong with the files; all of it is listed.
+        """
+        root = find_folder(self.root, "the folder that holds train and trainannot")
+        problems = Problems(f"CamVid in {root}")
+        train, val = (
+            pair_files(
+                find_files(root, part, problems),
+                find_files(root, f"{part}annot", problems),
+                problems,
+            )
+            for part in ("train", self.evaluate)
+        )
+        reader = read_masks_by_id(dict(enumerate([*COLORS, "void"])), ignore=["void"])
+        check_images([*train, *val], reader, problems, progress=progress, cache=cache)
+        problems.raise_any()
+        table = class_table(reader, np.array([*COLORS.values()], dtype=np.uint8))
+        resize = Resize.from_options(self.size, self.scale)
+        return DataSplits(
+            FileImages(train, table, reader, resize), FileImages(val, table, reader, resize)
+        )

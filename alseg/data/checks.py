@@ -1,0 +1,285 @@
+"""Find everything wrong with a data set before any long work, and say it at once."""
+
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from alseg.data.files import ImageFile, read_rgb, refuse_turned
+from alseg.data.masks import UNKNOWN, Color, MaskReader, pack_rgb, show_color, unpack_rgb
+from alseg.errors import UserError
+from alseg.files import write_atomic
+
+#: Lines told per kind of problem.
+LINES = 20
+
+#: Foreign colours remembered per mask; a mask has more only if it was blurred or compressed.
+COLORS = 64
+
+#: Kinds of problems, in the order in which they are told, and how each is mended.
+KINDS = {
+    "no images": "check the path and the patterns",
+    "images in both splits": "take them out of one of the two",
+    "images without a mask": "add the masks or remove the images",
+    "masks without an image": "add the images or remove the masks",
+    "names that occur twice": "keep one of each; file endings do not count",
+    "listed names without an image": "mend the list or add the images",
+    "files that cannot be read": "restore or remove them",
+    "files that cannot be used as they are": "convert them",
+    "masks of another size than their image": "export both at the same size",
+    "ids outside the class table": "add them to the classes, or to `ignore` if they are void",
+    "colours outside the class table": "mend the table, or list them in `ignore` if they are void",
+}
+
+
+class Problems:
+    """Problems of one data set, collected so that one message tells them all.
+
+    Args:
+        where: What was checked, e.g. ``"camvid at data/camvid"``.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self._lines: dict[str, list[str]] = {}
+        self._notes: list[str] = []
+
+    def add(self, kind: str, line: str) -> None:
+        """Add a problem of one of `KINDS`."""
+        self._lines.setdefault(kind, []).append(line)
+
+    def note(self, lines: Iterable[str]) -> None:
+        """Add lines that end the message, such as the class table."""
+        self._notes.extend(lines)
+
+    def raise_any(self) -> None:
+        """Tell all problems.
+
+        Raises:
+            UserError: If there are any: one sentence, then one line per problem.
+        """
+        if not self._lines:
+            return
+        count = sum(map(len, self._lines.values()))
+        text = [
+            f"{self.where} has {count} problem{'s' * (count > 1)}; mend what is listed here and "
+            f"start again."
+        ]
+        for kind, advice in KINDS.items():
+            lines = self._lines.get(kind, [])
+            if lines:
+                text.append(f"{kind} ({len(lines)}): {advice}")
+                text += [f"  {line}" for line in lines[:LINES]]
+                if len(lines) > LINES:
+                    text.append(f"  ... and {len(lines) - LINES} more")
+        raise UserError("\n".join(text + self._notes))
+
+
+def pair_files(
+    images: Mapping[str, Path], masks: Mapping[str, Path], problems: Problems
+) -> list[ImageFile]:
+    """Pair images with masks of the same name.
+
+    Args:
+        images: Path of each image by name.
+        masks: Path of each mask by name.
+        problems: Receives what has no partner.
+
+    Returns:
+        The pairs, in the order of their names.
+    """
+    for name in sorted(images.keys() - masks.keys()):
+        problems.add("images without a mask", str(images[name]))
+    for name in sorted(masks.keys() - images.keys()):
+        problems.add("masks without an image", str(masks[name]))
+    return [ImageFile(name, images[name], masks[name]) for name in sorted(images & masks.keys())]
+
+
+@dataclass
+class _Verdict:
+    """What was found in one image and its mask."""
+
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    foreign: dict[int, int] = field(default_factory=dict)
+    """Pixels per id or packed colour that the table does not name."""
+    foreign_colors: int = 0
+    """How many there are; `foreign` holds the first `COLORS`."""
+    pixels: int = 0
+    present: list[int] = field(default_factory=list)
+    """Positions in the table of the entries that occur."""
+
+
+def check_images(
+    files: Sequence[ImageFile],
+    masks: MaskReader,
+    problems: Problems,
+    *,
+    progress: bool = True,
+    cache: Path | None = None,
+) -> None:
+    """Decode every image and mask in full and look for what would fail, or mislead, later.
+
+    Args:
+        files: Images with or without masks.
+        masks: How masks are read.
+        problems: Receives what is wrong.
+        progress: Show a progress bar.
+        cache: Folder that remembers which files were fine. A file is looked at again when its
+            path, size, time of change, or the class table differ.
+    """
+    known = _load_verdicts(cache)
+    keys = [_verdict_key(file, masks) for file in files]
+    todo = [i for i, key in enumerate(keys) if key is None or key not in known]
+    verdicts = {i: _Verdict(present=known[keys[i] or ""]) for i in set(range(len(files))) - {*todo}}
+    if todo:
+        # Decoding leaves the interpreter lock; more threads than this only wait for the disk.
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            found = pool.map(lambda i: _check(files[i], masks), todo)
+            bar = tqdm(found, "checking images", len(todo), unit="image", disable=not progress)
+            verdicts |= dict(zip(todo, bar, strict=True))
+    for i in range(len(files)):
+        for kind, line in verdicts[i].problems:
+            problems.add(kind, line)
+    fine = {
+        key: verdicts[i].present
+        for i, key in enumerate(keys)
+        if key is not None and not verdicts[i].problems and not verdicts[i].foreign
+    }
+    if cache is not None and not fine.keys() <= known.keys():
+        # Another process may have written since: the last one wins, the other checks again.
+        write_atomic(_cache_file(cache), json.dumps(_load_verdicts(cache) | fine))
+    foreign = {i: verdict for i, verdict in verdicts.items() if verdict.foreign}
+    if foreign:
+        _tell_foreign(files, masks, foreign, problems)
+        present = {code for verdict in verdicts.values() for code in verdict.present}
+        problems.note(["the class table:"])
+        for code, line in enumerate(masks.describe()):
+            problems.note([f"  {line}" + "  (in no mask)" * (code not in present)])
+
+
+def _check(file: ImageFile, masks: MaskReader) -> _Verdict:
+    verdict = _Verdict()
+    size = _decode_image(file.image, verdict)
+    if file.mask is None:
+        return verdict
+    try:
+        with Image.open(file.mask) as mask:
+            if size is not None and mask.size != size:
+                (w, h), (wide, high) = size, mask.size
+                text = f"{file.mask}: image {h} x {w}, mask {high} x {wide} (height x width)"
+                verdict.problems.append(("masks of another size than their image", text))
+            refuse_turned(mask)
+            codes = masks.codes(mask)
+            labels = masks.labels(codes)
+            counts = np.bincount(codes.ravel(), minlength=256)
+            if masks.by_color:
+                verdict.present = np.flatnonzero(counts[:-1]).tolist()
+            else:
+                ids = [entry.key for entry in masks.entries]
+                verdict.present = [code for code, key in enumerate(ids) if counts[key]]
+            outside = labels == UNKNOWN
+            if outside.any():
+                verdict.pixels = codes.size
+                values = pack_rgb(mask)[outside] if masks.by_color else codes[outside]
+                which, pixels = np.unique(values, return_counts=True)
+                verdict.foreign_colors = len(which)
+                common = np.argsort(-pixels, kind="stable")[:COLORS]
+                verdict.foreign = dict(
+                    zip(which[common].tolist(), pixels[common].tolist(), strict=True)
+                )
+    except UserError as error:
+        verdict.problems.append(("files that cannot be used as they are", f"{file.mask} {error}"))
+    except Exception as error:  # decoders raise anything on damaged files
+        verdict.problems.append(("files that cannot be read", f"{file.mask}: {error}"))
+    return verdict
+
+
+def _decode_image(path: Path, verdict: _Verdict) -> tuple[int, int] | None:
+    """Width and height of an image that is fine in itself."""
+    try:
+        with Image.open(path) as image:
+            size = image.size
+            read_rgb(image)
+            return size
+    except UserError as error:
+        verdict.problems.append(("files that cannot be used as they are", f"{path} {error}"))
+    except Exception as error:  # decoders raise anything on damaged files
+        verdict.problems.append(("files that cannot be read", f"{path}: {error}"))
+    return None
+
+
+def _tell_foreign(
+    files: Sequence[ImageFile], masks: MaskReader, found: Mapping[int, _Verdict], problems: Problems
+) -> None:
+    """One line per foreign id or colour, the most frequent first."""
+    pixels: Counter[int] = Counter()
+    where: defaultdict[int, list[int]] = defaultdict(list)
+    for i in sorted(found):
+        pixels.update(found[i].foreign)
+        for value in found[i].foreign:
+            where[value].append(i)
+    kind = f"{'colours' if masks.by_color else 'ids'} outside the class table"
+    for value, count in pixels.most_common():
+        share = 100 * count / sum(found[i].pixels for i in where[value])
+        some = ", ".join(files[i].name for i in where[value][:3])
+        some += ", ..." if len(where[value]) > 3 else ""
+        text = f"{share:.3g} % of the pixels in {len(where[value])} of {len(files)} masks ({some})"
+        if masks.by_color:
+            color = unpack_rgb(value)
+            text = f"{show_color(color)}  {text}; nearest in the table: {_nearest(color, masks)}"
+        else:
+            text = f"{value}  {text}"
+        problems.add(kind, text)
+    blurred = [i for i, verdict in found.items() if verdict.foreign_colors >= COLORS]
+    if blurred:
+        worst = max(blurred, key=lambda i: found[i].foreign_colors)
+        problems.note(
+            [
+                f"{files[worst].name} alone has {found[worst].foreign_colors} foreign colours: it "
+                f"was resized smoothly, compressed, or is no mask; export masks without smoothing."
+            ]
+        )
+
+
+def _nearest(color: Color, masks: MaskReader) -> str:
+    def distance(key: int | Color) -> int:
+        assert isinstance(key, tuple)
+        return sum((a - b) ** 2 for a, b in zip(color, key, strict=True))
+
+    entry = min(masks.entries, key=lambda entry: distance(entry.key))
+    return f"{entry.name} {show_color(entry.key)}"  # type: ignore[arg-type]
+
+
+def _cache_file(cache: Path) -> Path:
+    return cache / "checked_images.json"
+
+
+def _load_verdicts(cache: Path | None) -> dict[str, list[int]]:
+    if cache is None:
+        return {}
+    try:
+        verdicts = json.loads(_cache_file(cache).read_bytes())
+    except (OSError, ValueError):
+        return {}  # absent or cut off: nothing is lost but time
+    return verdicts if isinstance(verdicts, dict) else {}
+
+
+def _verdict_key(file: ImageFile, masks: MaskReader) -> str | None:
+    """What a verdict depends on; None if a file is gone."""
+    digest = blake2b(repr(masks).encode(), digest_size=12)
+    for path in (file.image, file.mask):
+        if path is not None:
+            try:
+                status = path.stat()
+            except OSError:
+                return None
+            digest.update(f"{path.absolute()}\0{status.st_mtime_ns}\0{status.st_size}\0".encode())
+    return digest.hexdigest()

@@ -1,0 +1,213 @@
+"""A user's own images and masks."""
+
+import json
+import math
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alseg.data.checks import Problems, check_images, pair_files
+from alseg.data.files import FileImages, ImageFile, Resize
+from alseg.data.find import find_files, find_folder, read_list
+from alseg.data.masks import (
+    MaskReader,
+    class_table,
+    parse_color,
+    read_masks_by_color,
+    read_masks_by_id,
+)
+from alseg.errors import UserError
+from alseg.images import DataSplits
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Images and masks in folders of your own. A mask has the name of its image.
+
+    Attributes:
+        root: The folder that holds everything.
+        images: Pattern of the images below `root`; see `alseg.data.find.find_files`.
+        masks: Pattern of the masks; None if there are none and a human answers.
+        classes: Class names in the order of their ids, for masks that hold ids 0, 1, 2, ...
+        colors: Colour of each class, ``{name: [red, green, blue]}``, for masks that hold colours.
+        class_file: JSON or YAML file with one of the two instead: a list of names, or a mapping
+            from names to ``[red, green, blue]`` or ``"#rrggbb"``.
+        ignore: What is void: names of the table, ids such as ``"200"``, or colours such as
+            ``"#000000"``. The remaining classes are numbered through. Id 255 is always void.
+        train: Names of the training images, with ``*`` for any text; those of `val` are left out.
+        val: Names of the validation images, such as ``tile_6/*``.
+        train_list: File with one training name per line, instead of `train`.
+        val_list: File with one validation name per line, instead of `val`.
+        val_fraction: Share of the images taken for validation at random, instead of `val`; 0 for
+            none.
+        seed: Seed of that choice.
+        train_masks: Whether the training images have masks. False: a human answers, and only the
+            validation images need masks.
+        size: Height and width at which images are loaded; the aspect ratio is not kept.
+        scale: Factor on height and width at which images are loaded.
+    """
+
+    root: str
+    images: str = "images"
+    masks: str | None = "masks"
+    classes: list[str] = field(default_factory=list)
+    colors: dict[str, list[int]] = field(default_factory=dict)
+    class_file: str | None = None
+    ignore: list[str] = field(default_factory=list)
+    train: str = "*"
+    val: str | None = None
+    train_list: str | None = None
+    val_list: str | None = None
+    val_fraction: float | None = None
+    seed: int = 0
+    train_masks: bool = True
+    size: tuple[int, int] | None = None
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        Resize.from_options(self.size, self.scale)
+        tables = [self.classes, self.colors, self.class_file]
+        if sum(bool(table) for table in tables) != 1:
+            raise UserError(
+                "the classes must be given in exactly one way: `classes` (names, for masks that "
+                "hold ids), `colors` (name: [red, green, blue], for masks that hold colours), or "
+                "`class_file` (a JSON or YAML file with either)."
+            )
+        choices = {"val": self.val, "val_list": self.val_list, "val_fraction": self.val_fraction}
+        given = [name for name, value in choices.items() if value is not None]
+        if len(given) != 1:
+            raise UserError(
+                f"the validation images must be chosen in exactly one way, not "
+                f"{' and '.join(given) or 'none'}: val (a pattern of names, such as 'tile_6/*'), "
+                f"val_list (a file of names), or val_fraction (such as 0.2; 0 for no validation)."
+            )
+        fraction = self.val_fraction
+        if fraction is not None and not (math.isfinite(fraction) and 0 <= fraction < 1):
+            raise UserError(f"val_fraction is {fraction}; write a share from 0 up to, not with, 1.")
+        if self.train_list is not None and self.train != "*":
+            raise UserError("train and train_list are both given; keep one of them.")
+        self._reader()
+
+    def splits(self, progress: bool = True, cache: Path | None = None) -> DataSplits:
+        """Find, check and split the images.
+
+        Args:
+            progress: Show a progress bar while images are checked.
+            cache: Folder that remembers checked files; see `alseg.data.checks.check_images`.
+
+        Raises:
+            UserError: If anything is wrong with the files; all of it is listed.
+        """
+        root = find_folder(self.root, "the folder of your images and masks")
+        problems = Problems(f"the data set in {root}")
+        images = find_files(root, self.images, problems)
+        masks = {} if self.masks is None else find_files(root, self.masks, problems)
+        train, val = self._split(list(images), problems)
+        with_mask = {*val, *(train if self.has_train_masks else ())}
+        if self.masks is None:
+            if val:
+                problems.add("images without a mask", self._no_val_masks(len(val)))
+            with_mask = set()
+        # Images left out of both splits need no mask, and masks that nobody reads do no harm.
+        used = {name: path for name, path in masks.items() if name in with_mask}
+        orphans = {name: path for name, path in masks.items() if name not in images}
+        pairs = pair_files({n: images[n] for n in sorted(with_mask)}, used | orphans, problems)
+        files = {file.name: file for file in pairs}
+        files |= {n: ImageFile(n, images[n], None) for n in [*train, *val] if n not in with_mask}
+        reader, resize = self._reader(), Resize.from_options(self.size, self.scale)
+        check_images(list(files.values()), reader, problems, progress=progress, cache=cache)
+        problems.raise_any()
+        table = class_table(reader)
+        return DataSplits(
+            train=FileImages([files[name] for name in train], table, reader, resize),
+            val=FileImages([files[name] for name in val], table, reader, resize),
+        )
+
+    @property
+    def has_train_masks(self) -> bool:
+        """Whether the training images come with masks."""
+        return self.train_masks and self.masks is not None
+
+    def _split(self, names: list[str], problems: Problems) -> tuple[list[str], list[str]]:
+        """Names of the training and of the validation images, sorted."""
+        if self.val_fraction is not None:
+            train = self._listed(self.train_list, self.train, names, problems)
+            order = np.random.default_rng(self.seed).permutation(len(train))
+            count = math.floor(self.val_fraction * len(train) + 0.5)
+            val = [train[i] for i in order[:count]]
+        else:
+            val = self._listed(self.val_list, self.val or "", names, problems)
+            train = self._listed(self.train_list, self.train, names, problems)
+            if self.train_list is not None:
+                for name in sorted({*train} & {*val}):
+                    problems.add("images in both splits", name)
+        if names and self.val_fraction != 0 and not val:
+            problems.add(
+                "no images", f"no name fits the choice of validation images; {_some(names)}"
+            )
+        train = sorted({*train} - {*val})
+        if names and not train:
+            problems.add("no images", f"no name is left for training; {_some(names)}")
+        return train, sorted(val)
+
+    def _listed(
+        self, path: str | None, pattern: str, names: list[str], problems: Problems
+    ) -> list[str]:
+        if path is None:
+            return [name for name in names if fnmatchcase(name, pattern)]
+        return read_list(Path(path).expanduser(), names, problems)
+
+    def _no_val_masks(self, count: int) -> str:
+        return f"masks is null, but {count} validation images need one; or set val_fraction to 0"
+
+    def _reader(self) -> MaskReader:
+        table: Any = dict(self.colors) or list(self.classes)
+        if self.class_file is not None:
+            table = _load_table(Path(self.class_file).expanduser())
+        ignore = [str(name) for name in self.ignore]
+        if isinstance(table, dict):
+            colors = {name: parse_color(_plain(value), name) for name, value in table.items()}
+            return read_masks_by_color(colors, ignore)
+        if len(set(table)) < len(table):
+            raise UserError(f"classes {table} holds a name twice; every class needs its own.")
+        return read_masks_by_id(dict(enumerate(table)), ignore)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str) else list(value) if np.iterable(value) else value
+
+
+def _some(names: list[str]) -> str:
+    return f"names are such as {', '.join(names[:3])}"
+
+
+def _is_color(value: Any) -> bool:
+    """Whether a value is meant as a colour; `parse_color` says what is wrong with a bad one."""
+    return isinstance(value, str) or (
+        isinstance(value, list) and all(isinstance(part, int) for part in value)
+    )
+
+
+def _load_table(path: Path) -> dict[str, Any] | list[str]:
+    """Names, or a mapping from names to colours, from a file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix.lower() == ".json":
+            table = json.loads(text)
+        else:
+            from omegaconf import OmegaConf
+
+            table = OmegaConf.to_container(OmegaConf.create(text))
+    except Exception as error:  # parsers have errors of their own
+        raise UserError(f"{path} cannot be read as a class file ({error}).") from error
+    if isinstance(table, dict) and all(_is_color(value) for value in table.values()):
+        return {str(name): value for name, value in table.items()}
+    if isinstance(table, list) and table and all(isinstance(name, str) for name in table):
+        return table
+    raise UserError(
+        f"{path} is not a class file; write a list of names, such as "
+        f'["road", "building"], or colours by name, such as {{"road": [110, 193, 228]}}.'
+    )

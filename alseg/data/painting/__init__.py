@@ -1,0 +1,1 @@
+"""Paint small landscapes with exact labels."""

@@ -1,0 +1,95 @@
+"""PASCAL VOC: photographs of everyday objects, 20 classes and background."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from alseg.data.checks import Problems, check_images
+from alseg.data.files import FileImages, ImageFile, Resize
+from alseg.data.find import find_files, find_folder, read_list
+from alseg.data.masks import class_table, default_colors, read_masks_by_id
+from alseg.errors import UserError
+from alseg.images import DataSplits
+
+#: Classes in the order of their ids.
+NAMES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"),
+    *("chair", "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant"),
+    *("sheep", "sofa", "train", "tvmonitor"),
+)
+
+
+@dataclass(frozen=True)
+class VOC:
+    """PASCAL VOC segmentation: 1464 training and 1449 validation images in the year 2012.
+
+    Folders ``VOCdevkit/VOC<year>/{JPEGImages,SegmentationClass,ImageSets/Segmentation}``, as they
+    are distributed and as torchvision unpacks them. Palette masks with ids 0..20, 255 for void.
+
+    Attributes:
+        root: The folder that holds `VOCdevkit`.
+        year: The year of the challenge.
+        train: List of training images, a file of ``ImageSets/Segmentation`` without its ending;
+            a list of your own may stand there too.
+        val: List of validation images.
+        size: Height and width at which images are loaded; the aspect ratio is not kept.
+        scale: Factor on height and width at which images are loaded.
+    """
+
+    root: str
+    year: int = 2012
+    train: str = "train"
+    val: str = "val"
+    size: tuple[int, int] | None = None
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        Resize.from_options(self.size, self.scale)
+        if self.train == self.val:
+            raise UserError(
+                f"train and val are both {self.val!r}; scores on training images mean little, so "
+                f"name two lists."
+            )
+
+    def splits(self, progress: bool = True, cache: Path | None = None) -> DataSplits:
+        """Find and check the images.
+
+        Args:
+            progress: Show a progress bar while images are checked.
+            cache: Folder that remembers checked files; see `alseg.data.checks.check_images`.
+
+        Raises:
+            UserError: If anything is wrong with the files; all of it is listed.
+        """
+        folder = Path("VOCdevkit", f"VOC{self.year}")
+        root = find_folder(str(Path(self.root, folder)), f"the folder that holds {folder}")
+        problems = Problems(f"PASCAL VOC in {root}")
+        images = find_files(root, "JPEGImages", problems)
+        masks = find_files(root, "SegmentationClass", problems)
+        train, val = (
+            self._listed(root, part, images, masks, problems) for part in (self.train, self.val)
+        )
+        for name in sorted({file.name for file in train} & {file.name for file in val}):
+            problems.add("images in both splits", name)
+        reader = read_masks_by_id(dict(enumerate(NAMES)))
+        check_images([*train, *val], reader, problems, progress=progress, cache=cache)
+        problems.raise_any()
+        table = class_table(reader, default_colors(len(NAMES)))
+        resize = Resize.from_options(self.size, self.scale)
+        return DataSplits(
+            FileImages(train, table, reader, resize), FileImages(val, table, reader, resize)
+        )
+
+    def _listed(
+        self,
+        root: Path,
+        part: str,
+        images: dict[str, Path],
+        masks: dict[str, Path],
+        problems: Problems,
+    ) -> list[ImageFile]:
+        names = read_list(root / "ImageSets" / "Segmentation" / f"{part}.txt", images, problems)
+        # Most photographs of VOC have no mask: only those of the lists are asked for one.
+        for name in names:
+            if name not in masks:
+                problems.add("images without a mask", str(images[name]))
+        return [ImageFile(name, images[name], masks[name]) for name in names if name in masks]
