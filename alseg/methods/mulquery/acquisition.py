@@ -22,14 +22,14 @@ EPS = 1e-8
 class RegionTable(NamedTuple):
     """Uncertainty of the pool: rows sorted by (image, unit, label), each triple at most once.
 
-    A region is absent from its image if its only row has ``count`` 0 (see `with_absent_regions`).
+    A region is absent from its image if its only row has 0 pixels (see `with_absent_regions`).
     """
 
     image: NDArray[np.integer]  #: Image index, (n,).
     unit: NDArray[np.integer]  #: Region id inside the image, (n,).
     label: NDArray[np.integer]  #: Predicted class, (n,).
-    uncertainty: NDArray[np.floating]  #: Sum of u (A3) over those pixels, (n,).
-    count: NDArray[np.integer]  #: Number of those pixels, (n,).
+    uncertainty: NDArray[np.floating]  #: Sum of u (A3) over the pixels predicted so, (n,).
+    pixels: NDArray[np.integer]  #: Their number, (n,).
 
 
 class RegionScores(NamedTuple):
@@ -38,6 +38,20 @@ class RegionScores(NamedTuple):
     image: NDArray[np.integer]  #: Image index, (m,).
     unit: NDArray[np.integer]  #: Region id inside the image, (m,).
     score: NDArray[np.float32]  #: (m,).
+
+
+def pixel_uncertainty(cosines: Tensor, *, tau: float) -> tuple[Tensor, Tensor]:
+    """Second best probability over the best (A3), and the predicted class.
+
+    Args:
+        cosines: ``s``, (B, C, H, W).
+        tau: Temperature.
+
+    Returns:
+        ``u`` in (0, 1], (B, H, W), float32, and class ids, (B, H, W), uint8.
+    """
+    scores = pixel_scores(cosines, temperature=tau)
+    return scores.bvsb + EPS, scores.top1
 
 
 def region_table(
@@ -54,27 +68,27 @@ def region_table(
         The columns of a `RegionTable` with ``image`` = position in the batch, and the mean
         softmax of each image over all its pixels, (B, C), float32.
     """
-    num_classes = cosines.shape[1]
-    pixels = pixel_scores(cosines, temperature=tau)
+    uncertainty, label = pixel_uncertainty(cosines, tau=tau)
     stride = max(int(regions.max()) + 1, 1)
     first = torch.arange(len(regions), device=regions.device)[:, None, None] * stride
-    rows = sparse_class_sums(
-        pixels.bvsb + EPS, pixels.top1, torch.where(regions < 0, -1, first + regions), num_classes
+    group, predicted, total, pixels = sparse_class_sums(
+        uncertainty, label, torch.where(regions < 0, -1, first + regions), cosines.shape[1]
     )
     table = {
-        "image": rows.region // stride,
-        "unit": rows.region % stride,
-        "label": rows.label,
-        "uncertainty": rows.value_sum,
-        "count": rows.count,
+        "image": group // stride,
+        "unit": group % stride,
+        "label": predicted,
+        "uncertainty": total,
+        "pixels": pixels,
     }
-    return table, (cosines.float() / tau).softmax(dim=1).mean(dim=(2, 3))
+    probabilities: Tensor = (cosines.float() / tau).softmax(dim=1)
+    return table, probabilities.mean(dim=(2, 3))
 
 
 def with_absent_regions(
     table: RegionTable, images: NDArray[np.integer], num_regions: int
 ) -> RegionTable:
-    """Add a row of count 0 for every id of some images that has no pixel.
+    """Add a row of 0 pixels for every id of some images that has no pixel.
 
     The reference works on dense (images, ids) tables, in which such ids take part: they score 0,
     and inflate the first class's share in `class_balanced_scores`. Add them to reproduce it.
@@ -89,7 +103,7 @@ def with_absent_regions(
     """
     stride = max(num_regions, int(table.unit.max(initial=-1)) + 1)
     known = table.image.astype(np.int64) * stride + table.unit
-    every = np.unique(images)[:, None] * stride + np.arange(num_regions)
+    every = np.unique(images).astype(np.int64)[:, None] * stride + np.arange(num_regions)
     image, unit = np.divmod(np.setdiff1d(every, known), stride)
     zero = np.zeros(len(image), dtype=np.int64)
     absent = RegionTable(image, unit, zero, zero.astype(np.float64), zero)
@@ -200,15 +214,15 @@ def _starts(table: RegionTable) -> NDArray[np.int64]:
 def _means(
     table: RegionTable, sums: NDArray[np.floating], starts: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    pixels = np.add.reduceat(table.count, starts, dtype=np.int64)
+    pixels = np.add.reduceat(table.pixels, starts, dtype=np.int64)
     return np.add.reduceat(sums, starts, dtype=np.float64) / np.maximum(pixels, 1)
 
 
 def _dominant(table: RegionTable, starts: NDArray[np.int64]) -> NDArray[np.integer]:
     """Most frequent predicted class of each region; ties go to the lowest."""
-    region = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(table.count)))
-    largest = np.maximum.reduceat(table.count, starts)
-    ties = np.flatnonzero(table.count == largest[region])
+    region = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(table.pixels)))
+    largest = np.maximum.reduceat(table.pixels, starts)
+    ties = np.flatnonzero(table.pixels == largest[region])
     first = np.diff(region[ties], prepend=-1) != 0
     return table.label[ties[first]]
 
@@ -232,3 +246,8 @@ def _scores(
     table: RegionTable, starts: NDArray[np.int64], score: NDArray[np.float64]
 ) -> RegionScores:
     return RegionScores(table.image[starts], table.unit[starts], score.astype(np.float32))
+
+
+def region_pixels(table: RegionTable) -> NDArray[np.int64]:
+    """Pixels of each region of a table, (m,), int64, in its order."""
+    return np.add.reduceat(table.pixels, _starts(table), dtype=np.int64)

@@ -1,0 +1,240 @@
+"""Multi-class label query (Hwang et al., NeurIPS 2023, arXiv 2309.09319) as a method."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from alseg.active.budget import Budget
+from alseg.active.choose import check_budget, query_from_scores, random_query
+from alseg.active.method import (
+    Method,
+    Preparation,
+    RoundContext,
+    Stage,
+    Supervision,
+    Table,
+)
+from alseg.active.tables import Query
+from alseg.errors import UserError, unknown_name
+from alseg.images import ImageSet
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    import lightning as L
+
+    from alseg.methods.mulquery.supervision import ClassSets
+
+ACQUISITIONS = ("pixbal", "bvsb", "classbal", "random")
+PSEUDO_LABELS = ("expand", "within", "naive", "naive_all")
+
+
+@dataclass(frozen=True)
+class MulQuery(Method):
+    """Ask for the set of classes in a superpixel; learn from the sets in two stages.
+
+    The defaults are the paper's settings for Cityscapes with ResNet-50; the presets under
+    ``experiments/mulquery`` hold those for Pascal VOC.
+
+    Attributes:
+        acquisition: ``pixbal`` (the paper's), ``bvsb``, ``classbal`` or ``random``.
+        nu: Strength of PixBal's class weights (A2): 6 on Cityscapes, 12 on VOC.
+        prior_batch: Images per batch in the class prior (A1): 4 on Cityscapes, 12 on VOC.
+        undefined_class: Whether void is one more class that is answered, trained and banned from
+            queries (Cityscapes), or dropped from the sets (VOC).
+        temperature: Divides the cosines in all losses and in the acquisition.
+        single_weight: Weight of the loss on regions of one class (L1).
+        merged_weight: Weight of the merged positive loss (L2).
+        prototype_weight: Weight of the prototypical pixel loss (L3).
+        steps: Batches of stage 1.
+        batch_size: Images per batch of stage 1.
+        lr: Encoder's learning rate in stage 1.
+        head_factor: Learning rate of decoder and classifier, as a multiple of the encoder's.
+        weight_decay: Of AdamW, in both stages.
+        stage_two: Whether stage 2 is trained; the query never depends on it.
+        stage_two_steps: Batches of stage 2.
+        stage_two_batch_size: Images per batch of stage 2.
+        stage_two_lr: Encoder's learning rate in stage 2.
+        pseudo_labels: ``expand`` (the paper's: prototypes label their region and its neighbours),
+            ``within`` (the region only), ``naive`` (argmax in asked regions) or ``naive_all``.
+        proto_temperature: Temperature of the softmax that picks prototypes in stage 2. The
+            reference uses 1 here and `temperature` in the losses; which pixel wins depends on it.
+        threshold: Similarity a neighbour's pixel must exceed: ``median`` or ``min`` of the region.
+        strict: Let only prototypes above their own threshold compete in neighbours.
+        pseudo_scales: Image sizes averaged for pseudo labels, as factors of the image's size.
+        pseudo_flip: Whether mirror images are averaged too.
+        keep: ``last`` or ``best`` checkpoint of each stage. The paper keeps the best on the very
+            images it reports; ``last`` does not look at them.
+        epoch_steps: Batches between two checkpoints (and validations with ``best``).
+    """
+
+    defaults: ClassVar[Mapping[str, str]] = {"regions": "seeds"}
+    small: ClassVar[Mapping[str, str]] = {
+        "method.steps": "120",
+        "method.batch_size": "8",
+        "method.lr": "1e-3",
+        "method.head_factor": "1",
+        "method.stage_two_steps": "120",
+        "method.stage_two_batch_size": "8",
+        "method.stage_two_lr": "1e-3",
+        "method.epoch_steps": "40",
+    }
+
+    acquisition: str = "pixbal"
+    nu: float = 6.0
+    prior_batch: int = 4
+    undefined_class: bool = True
+    temperature: float = 0.1
+    single_weight: float = 16.0
+    merged_weight: float = 8.0
+    prototype_weight: float = 1.0
+    steps: int = 80_000
+    batch_size: int = 4
+    lr: float = 2e-5
+    head_factor: float = 10.0
+    weight_decay: float = 1e-5
+    stage_two: bool = True
+    stage_two_steps: int = 80_000
+    stage_two_batch_size: int = 4
+    stage_two_lr: float = 4e-5
+    pseudo_labels: str = "expand"
+    proto_temperature: float = 1.0
+    threshold: str = "median"
+    strict: bool = False
+    pseudo_scales: tuple[float, ...] = (1.0,)
+    pseudo_flip: bool = False
+    keep: str = "last"
+    epoch_steps: int = 500
+
+    def __post_init__(self) -> None:
+        for option, known in (
+            ("acquisition", ACQUISITIONS),
+            ("pseudo_labels", PSEUDO_LABELS),
+            ("threshold", ("median", "min")),
+            ("keep", ("last", "best")),
+        ):
+            if getattr(self, option) not in known:
+                raise unknown_name(f"method.{option}", getattr(self, option), known)
+        for option in ("temperature", "steps", "batch_size", "lr", "epoch_steps", "prior_batch"):
+            if not getattr(self, option) > 0:
+                raise UserError(f"method.{option} is {getattr(self, option)}; it must be > 0.")
+
+    def check(self, images: ImageSet, budget: Budget) -> None:
+        """Nothing depends on the images or the budget."""
+
+    def stages(self, round: int, rounds: int) -> Sequence[Stage]:
+        """Stage 1 on class sets and, unless switched off, stage 2 on pseudo labels."""
+        shared: dict[str, Any] = {"epoch_steps": self.epoch_steps, "keep": self.keep}
+        one = Stage("stage_one", steps=self.steps, batch_size=self.batch_size, **shared)
+        two = Stage(
+            "stage_two",
+            steps=self.stage_two_steps,
+            batch_size=self.stage_two_batch_size,
+            **shared,
+        )
+        return [one, two] if self.stage_two else [one]
+
+    def module(self, stage: Stage, context: RoundContext) -> "L.LightningModule":
+        """A fresh network with the cosine classifier and the stage's loss."""
+        from alseg.methods.mulquery.module import StageOne, StageTwo
+
+        num_classes = context.pool.num_classes
+        shared: dict[str, Any] = {
+            "network": context.network.build(num_classes + self.undefined_class, cosine=True),
+            "num_classes": num_classes,
+            "steps": stage.steps,
+            "head_factor": self.head_factor,
+            "weight_decay": self.weight_decay,
+        }
+        if stage.name == "stage_two":
+            return StageTwo(temperature=self.temperature, lr=self.stage_two_lr, **shared)
+        weights = (self.single_weight, self.merged_weight, self.prototype_weight)
+        return StageOne(temperature=self.temperature, weights=weights, lr=self.lr, **shared)
+
+    def _sets(self, context: RoundContext) -> "ClassSets":
+        from alseg.methods.mulquery.supervision import ClassSets
+
+        return ClassSets.of(context.pool, context.regions, self.undefined_class)
+
+    def supervision(self, stage: Stage, context: RoundContext) -> Supervision:
+        """Class sets, or the pseudo labels the preparation wrote."""
+        from alseg.methods.mulquery.supervision import PseudoLabels
+
+        sets = self._sets(context)
+        if stage.name == "stage_one":
+            return sets
+        return PseudoLabels(context.stage_folder(stage.name) / "labels", sets.images)
+
+    def prepare(self, stage: Stage, context: RoundContext) -> Preparation | None:
+        """Before stage 2: pseudo labels from the model of stage 1."""
+        if stage.name != "stage_two":
+            return None
+        import torch
+
+        from alseg.methods.mulquery.module import PseudoLabeller
+        from alseg.methods.mulquery.supervision import PseudoLabels
+
+        sets = self._sets(context)
+        labels = PseudoLabels(context.stage_folder(stage.name) / "labels", sets.images)
+        missing = labels.missing()
+        if not len(missing):
+            return None
+        one = self.stages(context.round, context.rounds)[0]
+        trained: Any = self.module(one, context)
+        path = context.checkpoint(one)
+        trained.load_state_dict(
+            torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        )
+        labeller = PseudoLabeller(
+            network=trained.network,
+            sets=sets,
+            labels=labels,
+            variant=self.pseudo_labels,
+            proto_temperature=self.proto_temperature,
+            threshold=self.threshold,
+            strict=self.strict,
+            scales=self.pseudo_scales,
+            flip=self.pseudo_flip,
+        )
+        return Preparation(labeller, missing)
+
+    def first_query(self, context: RoundContext) -> Query:
+        """Random regions, whatever the acquisition (section 5.2)."""
+        check_budget(context, "class_set")
+        return random_query(context, "class_set")
+
+    def scorer(self, context: RoundContext) -> str | None:
+        """Stage 1 always scores; random regions need no score."""
+        return None if self.acquisition == "random" else "stage_one"
+
+    def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
+        """Regions of highest score (sections 5.1-5.3)."""
+        if self.acquisition == "random":
+            return random_query(context, "class_set")
+        from alseg.methods.mulquery import acquisition
+
+        rows = acquisition.RegionTable(
+            **{name: tables["regions"][name] for name in acquisition.RegionTable._fields}
+        )
+        num_classes = context.pool.num_classes
+        undefined = num_classes if self.undefined_class else None
+        if self.acquisition == "pixbal":
+            prior = acquisition.class_prior(tables["images"]["prior"], self.prior_batch)
+            weights = acquisition.class_weights(prior, self.nu)
+            scores = acquisition.pixbal_scores(rows, weights, undefined)
+        elif self.acquisition == "bvsb":
+            scores = acquisition.bvsb_scores(rows, undefined)
+        else:
+            scores, _ = acquisition.class_balanced_scores(
+                rows, num_classes + self.undefined_class, undefined
+            )
+        pixels = acquisition.region_pixels(rows)
+        return query_from_scores(
+            context,
+            "class_set",
+            np.asarray(scores.image),
+            np.asarray(scores.unit),
+            scores.score,
+            pixels,
+            ties="last",
+        )

@@ -1,0 +1,194 @@
+"""The trained modules of the two stages, and the pass that writes pseudo labels between them."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from PIL import Image
+from torch import Tensor
+
+from alseg.active.module import SegmentationModule
+from alseg.files import write_atomic
+from alseg.images import VOID
+from alseg.methods.mulquery.acquisition import region_table
+from alseg.methods.mulquery.losses import pseudo_label_loss, stage_one_loss
+from alseg.methods.mulquery.pseudo_labels import naive_labels, pseudo_label_map
+from alseg.methods.mulquery.supervision import ClassSets, PseudoLabels
+from alseg.nn.segmenter import Segmenter, upsample
+
+
+class StageOne(SegmentationModule):
+    """Learns from class sets, and scores the pool (mulquery L1-L4, A1-A4).
+
+    Args:
+        temperature: Divides the cosines in losses and acquisition.
+        weights: Of the single-class, merged positive and prototypical pixel losses.
+        **shared: See `SegmentationModule`.
+    """
+
+    def __init__(self, temperature: float, weights: Sequence[float], **shared: Any) -> None:
+        super().__init__(**shared)
+        self.temperature = temperature
+        self.single, self.merged, self.prototype = weights
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The three losses on the asked regions, ``regions`` (B, H, W) and ``sets`` (B, K, C')."""
+        regions = batch["regions"]
+        terms = stage_one_loss(
+            self.network(batch["image"]),
+            regions,
+            regions >= 0,
+            batch["sets"],
+            tau=self.temperature,
+            single_weight=self.single,
+            merged_weight=self.merged,
+            prototype_weight=self.prototype,
+        )
+        return {"loss": terms.total, **terms._asdict()}
+
+    def predict_step(
+        self, batch: dict[str, Tensor], batch_idx: int
+    ) -> dict[str, dict[str, Tensor]]:
+        """Tables ``regions`` (image, unit, label, uncertainty, pixels) and ``images`` (prior)."""
+        scores = self.network(batch["image"])
+        table, prior = region_table(scores, batch["regions"], tau=self.temperature)
+        index = batch["index"].to(prior.device)
+        table["image"] = index[table["image"]]
+        # six million regions a pass: narrow integers halve what goes to disk
+        narrow = {
+            name: column.int() if not column.is_floating_point() else column
+            for name, column in table.items()
+        }
+        return {"regions": narrow, "images": {"image": index, "prior": prior}}
+
+
+class StageTwo(SegmentationModule):
+    """Learns from pseudo labels by cross-entropy (mulquery section 6).
+
+    Args:
+        temperature: Divides the cosines.
+        **shared: See `SegmentationModule`.
+    """
+
+    def __init__(self, temperature: float, **shared: Any) -> None:
+        super().__init__(**shared)
+        self.temperature = temperature
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Mean over labelled pixels of ``target`` (B, H, W); 0 when a batch has none."""
+        cosines = self.network(batch["image"])
+        if not bool((batch["target"] != VOID).any()):
+            return {"loss": cosines.sum() * 0.0}
+        return {"loss": pseudo_label_loss(cosines, batch["target"], tau=self.temperature)}
+
+
+class PseudoLabeller(L.LightningModule):
+    """Writes the pseudo label map of every image it is shown (mulquery S1-S7, N1, N2).
+
+    Args:
+        network: The network of stage 1.
+        sets: The answers.
+        labels: Where the maps go.
+        variant: ``expand``, ``within``, ``naive`` (asked regions) or ``naive_all`` (every pixel).
+        proto_temperature: Temperature of the softmax that picks prototypes.
+        threshold: ``median`` or ``min``.
+        strict: See `alseg.methods.mulquery.pseudo_labels.pseudo_label_map`.
+        scales: Sizes of the image that are averaged, as factors.
+        flip: Whether mirror images are averaged too.
+    """
+
+    def __init__(
+        self,
+        network: Segmenter,
+        sets: ClassSets,
+        labels: PseudoLabels,
+        variant: str,
+        proto_temperature: float,
+        threshold: str,
+        strict: bool,
+        scales: Sequence[float],
+        flip: bool,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.sets = sets
+        self.labels = labels
+        self.variant = variant
+        self.proto_temperature = proto_temperature
+        self.threshold = threshold
+        self.strict = strict
+        self.scales = tuple(scales)
+        self.flip = flip
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Label the images of a batch."""
+        cosines, features, canvas = self.views(batch["image"])
+        for item, index in enumerate(batch["index"].tolist()):
+            labels = self.label(
+                features[item], cosines[item], batch["regions"][item], index, canvas
+            )
+            buffer = io.BytesIO()
+            Image.fromarray(labels.cpu().numpy()).save(buffer, "PNG")
+            write_atomic(self.labels.path(index), buffer.getvalue())
+
+    def label(
+        self,
+        features: Tensor,
+        cosines: Tensor,
+        regions: Tensor,
+        index: int,
+        canvas: tuple[int, int],
+    ) -> Tensor:
+        """Label map of one image, (H, W), uint8."""
+        if self.variant == "naive_all":
+            return naive_labels(cosines)
+        ids, members = (torch.as_tensor(a, device=regions.device) for a in self.sets.sets(index))
+        if self.variant == "naive":
+            return naive_labels(cosines, torch.isin(regions, ids))
+        outside = regions < 0  # these pixels get an id of their own, which nobody asked about
+        labels = pseudo_label_map(
+            features,
+            cosines,
+            torch.where(outside, regions.max() + 1, regions),
+            ids,
+            members,
+            proto_temperature=self.proto_temperature,
+            expand=self.variant == "expand",
+            threshold=self.threshold,
+            strict=self.strict,
+            canvas=canvas,
+        )
+        return labels.masked_fill(outside, VOID)
+
+    def views(self, images: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """Cosines (B, C', H, W), features (B, D, h, w), and the canvas the features cover.
+
+        One view keeps the features on the decoder's grid; several are averaged at the size of
+        the image, and the features scaled to unit norm again.
+        """
+        size = (images.shape[-2], images.shape[-1])
+        if self.scales == (1.0,) and not self.flip:
+            cosines, features, canvas = self.network.features(images)
+            return _cropped(cosines, canvas, size), features, canvas
+        sums: list[Tensor] = []
+        for scale in self.scales:
+            scaled = upsample(images, (int(scale * size[0]), int(scale * size[1])))
+            for mirrored in (False, True)[: 1 + self.flip]:
+                view = scaled.flip(-1) if mirrored else scaled
+                cosines, features, canvas = self.network.features(view)
+                inner = (view.shape[-2], view.shape[-1])
+                for number, maps in enumerate((cosines, features)):
+                    maps = _cropped(maps, canvas, inner)
+                    maps = upsample(maps.flip(-1) if mirrored else maps, size)
+                    if number < len(sums):
+                        sums[number] += maps
+                    else:
+                        sums.append(maps)
+        views = len(self.scales) * (1 + self.flip)
+        return sums[0] / views, torch.nn.functional.normalize(sums[1], dim=1), size
+
+
+def _cropped(maps: Tensor, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    return upsample(maps, canvas)[..., : size[0], : size[1]]
