@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.acquisition.selection import RULES, spend
+from alseg.acquisition.selection import SpendRule, spend
 from alseg.active.tables import AnswerKind, Answers
 from alseg.errors import UserError, unknown_name
 
@@ -99,8 +99,8 @@ class Budget:
     def __post_init__(self) -> None:
         if self.axis not in AXES:
             raise unknown_name("budget axis", self.axis, AXES)
-        if self.rule not in RULES:
-            raise unknown_name("budget rule", self.rule, RULES)
+        if self.rule not in get_args(SpendRule):
+            raise unknown_name("budget rule", self.rule, get_args(SpendRule))
         if not self.amount > 0:
             raise UserError(
                 f"budget.amount is {self.amount:g}; a round needs a positive number of {self.axis}."
@@ -139,6 +139,10 @@ class Budget:
             cost = cost._replace(seconds=np.where(measured, answers.seconds, cost.seconds))
         return cost
 
+    def is_certain(self, answer: AnswerKind) -> bool:
+        """Whether the price on `axis` is known before the answer is."""
+        return not self.table[answer].get(f"{self.axis}_per_class", 0.0)
+
     def least_cost(self, answer: AnswerKind, pixels: NDArray[np.int64]) -> NDArray[np.float64]:
         """Smallest possible price of units before they are answered, on `axis`, (n,), float64."""
         one = np.ones(len(pixels), dtype=np.int64)
@@ -150,4 +154,4 @@ class Budget:
         Args:
             costs: Price of each answer on `axis`, (n,).
         """
-        return spend(costs, self.amount, self.rule)
+        return spend(costs, self.amount, cast(SpendRule, self.rule))

@@ -5,6 +5,7 @@ makes it if it is not there. A run can be killed at any instant and continued by
 """
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from alseg.active.method import Method, RoundContext, Stage
 from alseg.active.oracle import AwaitingAnswersError, Oracle
 from alseg.active.pool import LabelPool
 from alseg.active.seeds import derive
-from alseg.active.tables import PIXELS, Answers, Query
+from alseg.active.tables import PIXELS, Answers, Query, UnitKind
 from alseg.errors import UserError
 from alseg.images import DataSplits
 from alseg.nn.network import Network
@@ -52,6 +53,7 @@ class Run:
         datamodule: An `alseg.data.datamodule.ActiveDataModule` over them.
         pool: Empty; filled by replaying the folder.
         regions: Version of the maps whose regions are asked about, or `PIXELS`.
+        kind: What one region of these maps is.
         oracle: Answers.
         network: Builds segmentation networks.
         root: The run folder.
@@ -67,6 +69,7 @@ class Run:
     datamodule: L.LightningDataModule
     pool: LabelPool
     regions: str
+    kind: UnitKind
     oracle: Oracle
     network: Network
     root: Path
@@ -90,6 +93,7 @@ class Run:
             pool=self.pool,
             images=self.splits.train,
             regions=self.regions,
+            kind=self.kind,
             network=self.network,
             ledger=self.ledger,
         )
@@ -237,7 +241,13 @@ def _fit(
 ) -> None:
     folder = context.stage_folder(stage.name)
     key = (run.seed, context.round, stage.name)
-    run.datamodule.begin_stage(stage, run.method.supervision(stage, context), key)
+    supervision = run.method.supervision(stage, context)
+    if not len(supervision.images):
+        raise UserError(
+            f"round {context.round}: nothing answered so far can train stage {stage.name!r} (every "
+            f"unit asked is void); raise budget.amount, or look at the answers in {run.root}."
+        )
+    run.datamodule.begin_stage(stage, supervision, key)
     best = stage.keep == "best"
     callbacks: list[L.Callback] = [Reseed(key), Stopwatch()]
     start = stage.start
@@ -323,8 +333,6 @@ def ask(run: Run, context: RoundContext, modules: Mapping[str, L.LightningModule
         expected = run.pool.open_images(run.regions)
     if not len(expected):  # an empty predict run would skip its hooks
         return _empty_query(run, following)
-    scorer = run.method.scorer(context)
-    module = modules[scorer]
     folder = run.ledger.round(context.round)
 
     def write(query: Query, score_s: float, select_s: float) -> None:
@@ -332,6 +340,16 @@ def ask(run: Run, context: RoundContext, modules: Mapping[str, L.LightningModule
         run.ledger.write_json(folder / "scoring.json", times)
         run.ledger.write_query(query)
 
+    scorer = run.method.scorer(context)
+    if scorer is None:
+
+        def choose() -> Query:
+            start = time.perf_counter()
+            query = run.method.pick(following, {})
+            write(query, 0.0, time.perf_counter() - start)
+            return query
+
+        return on_rank_zero(choose)
     loop = ActiveLoop(
         folder / "scoring",
         expected,
@@ -340,7 +358,7 @@ def ask(run: Run, context: RoundContext, modules: Mapping[str, L.LightningModule
     )
     run.datamodule.begin_pass(expected, run.regions)
     trainer = _trainer(run, folder / "scoring", f"round {context.round}: scoring", [loop])
-    trainer.predict(module, datamodule=run.datamodule, return_predictions=False)
+    trainer.predict(modules[scorer], datamodule=run.datamodule, return_predictions=False)
     if trainer.interrupted or loop.query is None:
         raise KeyboardInterrupt
     return loop.query

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from alseg.active.budget import Budget
 from alseg.active.ledger import Ledger
 from alseg.active.pool import LabelPool
 from alseg.active.seeds import derive
-from alseg.active.tables import Query
+from alseg.active.tables import Query, UnitKind
 from alseg.images import ImageSet
 from alseg.nn.network import Network
 
@@ -72,8 +72,8 @@ class Target(NamedTuple):
     """What is known about one training image, for a batch.
 
     Attributes:
-        maps: Integer maps (H, W) that are augmented together with the image. A map named
-            ``regions`` is padded with -1, all others with VOID.
+        maps: Integer maps (H, W) that are augmented together with the image: ``regions``, -1
+            where there is nothing, or ``target``, VOID where there is nothing.
         tables: Arrays whose first axis differs between images; padded with zeros in a batch.
     """
 
@@ -117,6 +117,7 @@ class RoundContext:
         pool: Labels bought so far.
         images: The pool's images.
         regions: Version of the region maps the run asks about.
+        kind: What one region of these maps is.
         network: Builds the segmentation network.
         ledger: The run folder.
     """
@@ -127,6 +128,7 @@ class RoundContext:
     pool: LabelPool
     images: ImageSet
     regions: str
+    kind: UnitKind
     network: Network
     ledger: Ledger
 
@@ -139,13 +141,27 @@ class RoundContext:
         """Folder of a stage of this round."""
         return self.ledger.stage(self.round, stage)
 
+    def checkpoint(self, stage: Stage) -> Path:
+        """The weights a finished stage of this round keeps."""
+        return self.stage_folder(stage.name) / f"{stage.keep}.ckpt"
+
     def rng(self, *key: str) -> np.random.Generator:
         """Generator of its own for every round and purpose."""
         return np.random.default_rng(derive(self.seed, self.round, *key))
 
 
 class Method(ABC):
-    """One active-learning method. Subclasses are frozen dataclasses of hyper-parameters."""
+    """One active-learning method. Subclasses are frozen dataclasses of hyper-parameters.
+
+    Attributes:
+        defaults: Options outside the method that it sets unless the user does, such as the kind
+            of regions it asks about.
+        small: Options it sets, unless the user does, where the data set says that it is small:
+            the papers' schedules would train for days on a few hundred thumbnails.
+    """
+
+    defaults: ClassVar[Mapping[str, str]] = {}
+    small: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def check(self, images: ImageSet, budget: Budget) -> None:
@@ -172,8 +188,8 @@ class Method(ABC):
         """What to ask before anything is trained."""
 
     @abstractmethod
-    def scorer(self, context: RoundContext) -> str:
-        """Name of the stage whose trained module scores the pool."""
+    def scorer(self, context: RoundContext) -> str | None:
+        """Name of the stage whose trained module scores the pool; None to pick without scores."""
 
     @abstractmethod
     def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:

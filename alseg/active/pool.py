@@ -114,11 +114,12 @@ class LabelPool:
         pixels = np.ones(len(answers), dtype=np.int64)
         if answers.regions != PIXELS:
             for image, rows in rows_by_image(answers.image):
-                sizes = self._region_sizes(answers.regions, image)
+                sizes = self.region_sizes(answers.regions, image)
                 pixels[rows] = sizes[answers.unit[rows]]
         return pixels
 
-    def _region_sizes(self, regions: str, image: int) -> NDArray[np.int64]:
+    def region_sizes(self, regions: str, image: int) -> NDArray[np.int64]:
+        """Pixels of every region of an image, (R,), int64; 0 for ids without a pixel."""
         ids = self.maps[regions][image]
         return np.bincount(
             ids[ids >= 0].ravel(), minlength=int(self.maps[regions].num_regions[image])

@@ -52,12 +52,12 @@ class WholeImages(Dataset[dict[str, Any]]):
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         index = int(self.indices[number])
-        maps = {}
+        raw: dict[str, NDArray[Any]] = {}
         if self.regions is not None:
-            maps["regions"] = torch.from_numpy(self.regions[index].astype(np.int64))
+            raw["regions"] = self.regions[index]
         if self.truth:
-            maps["target"] = torch.from_numpy(self.images.truth(index).astype(np.int64))
-        image = self.transform(self.images.image(index))
+            raw["target"] = self.images.truth(index)
+        image, maps = self.transform(self.images.image(index), raw)
         return {"index": index, "image": image, "maps": maps, "tables": {}}
 
 

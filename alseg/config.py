@@ -1,0 +1,112 @@
+"""The options of the command that belong to no method, data set or oracle."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from alseg.errors import UserError
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from alseg.data.transforms import TrainTransform
+    from alseg.images import ImageSet
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """Where and how `lightning.Trainer` computes.
+
+    Attributes:
+        accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.
+        devices: Processes on this machine, one device each.
+        num_nodes: Machines.
+        strategy: ``auto`` (ddp on several devices) or any strategy of Lightning by name.
+        precision: E.g. ``32-true``, ``bf16-mixed``, ``16-mixed``.
+        deterministic: Ask for deterministic kernels (slower; on GPUs some have none and warn).
+        gradient_clip: Largest norm of the gradient; null = no clipping.
+        enable_progress_bar: Show progress.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    deterministic: bool = False
+    gradient_clip: float | None = None
+    enable_progress_bar: bool = True
+
+    def keywords(self) -> dict[str, Any]:
+        """Keyword arguments for every `lightning.Trainer` of the run."""
+        import lightning.pytorch as pl
+        from lightning.pytorch.plugins.environments import SLURMEnvironment
+
+        processes = self.devices * self.num_nodes
+        strategy: Any = self.strategy
+        if strategy == "ddp" or (strategy == "auto" and processes > 1):
+            # rank 0 may cluster for hours while the others wait
+            strategy = pl.strategies.DDPStrategy(timeout=timedelta(hours=4))
+        plugins: list[Any] = []
+        if SLURMEnvironment.detect():
+            # a requeued job is the same command again; Lightning's own requeueing would load a
+            # checkpoint of its own into whatever fit comes next
+            plugins.append(SLURMEnvironment(auto_requeue=False))
+        return {
+            "accelerator": self.accelerator,
+            "devices": self.devices,
+            "num_nodes": self.num_nodes,
+            "strategy": strategy,
+            "precision": self.precision,
+            "deterministic": "warn" if self.deterministic else None,
+            "gradient_clip_val": self.gradient_clip,
+            "enable_progress_bar": self.enable_progress_bar,
+            "plugins": plugins,
+        }
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Training augmentation: random scale, crop and mirror image.
+
+    Attributes:
+        crop: Height and width of training crops; null = the size of the images, where they have
+            one size.
+        scale: Smallest and largest factor of the random scale.
+        flip: Probability of the mirror image.
+    """
+
+    crop: tuple[int, int] | None = None
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.crop is not None and (len(self.crop) != 2 or min(self.crop) < 1):
+            raise UserError(f"augment.crop is {self.crop}; give [height,width] in pixels.")
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
+            raise UserError(f"augment.scale is {self.scale}; give [low,high] with 0 < low <= high.")
+        if not 0 <= self.flip <= 1:
+            raise UserError(f"augment.flip is {self.flip}; it is a probability.")
+
+    def build(self, images: "ImageSet") -> "TrainTransform":
+        """The transform for training images.
+
+        Raises:
+            UserError: If there is no crop and the images differ in size.
+        """
+        from alseg.data.transforms import TrainTransform
+        from alseg.images import VOID
+
+        crop = None if self.crop is None else (int(self.crop[0]), int(self.crop[1]))
+        if crop is None:
+            sizes = {images.size(index) for index in range(len(images))}
+            if len(sizes) > 1:
+                raise UserError(
+                    f"the training images have {len(sizes)} sizes; give augment.crop=[height,width]"
+                    f", the size of the crops that make up a batch."
+                )
+            crop = sizes.pop()
+        return TrainTransform(
+            crop=crop,
+            scale=(float(self.scale[0]), float(self.scale[1])),
+            flip=self.flip,
+            pad_maps={"regions": -1, "target": VOID},
+        )

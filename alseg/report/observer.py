@@ -1,0 +1,155 @@
+"""Keeps the report of a run up to date while the loop turns."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from lightning.pytorch.loggers import Logger
+from numpy.typing import NDArray
+
+from alseg.active.oracle import SimulatedOracle
+from alseg.active.pool import LabelPool, rows_by_image
+from alseg.active.tables import PIXELS, Answers, Query
+from alseg.files import write_atomic
+from alseg.images import DataSplits, ImageSet
+from alseg.report.folder import PictureEntry, save_pictures
+from alseg.report.page import write_report
+from alseg.report.pictures import (
+    answered_picture,
+    asked_picture,
+    label_overlay,
+    numbered_picture,
+    save_picture,
+)
+
+
+@dataclass
+class Reporter:
+    """Draws the pictures of every round and writes ``report.html``.
+
+    Attributes:
+        root: The run folder.
+        splits: Images of the run.
+        choices: Name of every component.
+        values: All options.
+        oracle: Who answers.
+        loggers: Get one line of numbers per round.
+    """
+
+    root: Path
+    splits: DataSplits
+    choices: Mapping[str, str]
+    values: Mapping[str, Any]
+    oracle: Any
+    loggers: Sequence[Logger] = field(default_factory=list)
+
+    def waiting(self, query: Query, pool: LabelPool, folder: Path) -> None:
+        """Draw the questions, numbered as in ``questions.csv``."""
+        images = self.splits.train
+        for image, rows in rows_by_image(query.image):
+            name = images.names[image].replace("/", "_")
+            path = folder / "questions" / f"{int(rows[0]):05d}_{name}.png"
+            if not path.exists():
+                picture = numbered_picture(
+                    images.image(image),
+                    None if query.regions == PIXELS else pool.maps[query.regions][image],
+                    query.unit[rows],
+                    rows.tolist(),
+                )
+                save_picture(path, picture)
+
+    def round_closed(self, round: int, pool: LabelPool, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Draw what was asked and answered, and write the page anew."""
+        folder = self.root / f"round_{round:03d}" / "pictures"
+        if not (folder / "index.json").exists():
+            entries = pictures_of(pool.history[round], pool, self.splits.train, self._most)
+            save_pictures(folder, entries)
+        self._describe(pool)
+        write_report(self.root)
+        for logger in self.loggers:
+            numbers = {f"al/{k}": v for k, v in rows[-1].items() if isinstance(v, int | float)}
+            logger.log_metrics(numbers)
+
+    @property
+    def _most(self) -> int:
+        return int(self.values["pictures"])
+
+    def _describe(self, pool: LabelPool) -> None:
+        first = pool.history[0]
+        classes = self.splits.train.classes
+        named = {
+            name: {"name": self.choices[name], **_plain(self.values[name])} for name in self.choices
+        }
+        config = {**_plain(dict(self.values)), **named, "run_dir": str(self.root)}
+        write_atomic(self.root / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+        about = {
+            "classes": list(classes.names),
+            "colors": np.asarray(classes.colors).tolist(),
+            "unit": first.kind,
+            "answer": first.answer,
+            "pool": {
+                "images": len(pool),
+                "units": int(pool.num_units(first.regions).sum()),
+                "pixels": int(pool.sizes.prod(axis=1).sum()),
+            },
+            "notes": self._notes(),
+        }
+        write_atomic(self.root / "report.json", json.dumps(about, ensure_ascii=False) + "\n")
+
+    def _notes(self) -> list[str]:
+        notes = []
+        if isinstance(self.oracle, SimulatedOracle):
+            notes.append(
+                "The answers were read off the ground truth; the choice of what to ask never sees "
+                "it. Hours are estimates from the price table, not measured."
+            )
+        if self.values["method"].get("keep") == "best":
+            notes.append(
+                "Of each stage the checkpoint with the best mIoU on the validation images was "
+                "kept: the mIoU shown is on images that were looked at."
+            )
+        return notes
+
+
+def pictures_of(
+    answers: Answers, pool: LabelPool, images: ImageSet, most: int
+) -> list[PictureEntry]:
+    """What was asked and answered in a round, on the images asked about most.
+
+    Args:
+        answers: Of the round.
+        pool: Knows the region maps.
+        images: The pool's images.
+        most: Images pictured.
+    """
+    colors: NDArray[np.uint8] = np.asarray(images.classes.colors)
+    entries = []
+    groups = sorted(rows_by_image(answers.image), key=lambda group: -len(group[1]))
+    for image, rows in groups[:most]:
+        regions = None if answers.regions == PIXELS else pool.maps[answers.regions][image]
+        pixels, units = images.image(image), answers.unit[rows]
+        said: Any = answers.members(rows) if answers.masks is None else None
+        if answers.masks is not None:
+            said = [answers.masks[row] for row in rows]
+        pictures = {
+            "asked": asked_picture(pixels, regions, units),
+            "answered": answered_picture(pixels, regions, units, said, colors),
+        }
+        if images.has_truth:
+            pictures["truth"] = label_overlay(pixels, images.truth(image), colors)
+        noun = answers.kind if len(rows) == 1 else f"{answers.kind}s"
+        entries.append(PictureEntry(images.names[image], f"{len(rows)} {noun} asked", pictures))
+    return entries
+
+
+def _plain(value: Any) -> Any:
+    """Containers and scalars YAML can write."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value

@@ -1,0 +1,277 @@
+"""The command: ``python -m alseg.run method=… data=… run_dir=…``.
+
+Hydra composes the options of the components into frozen dataclasses (`alseg.compose`); from here
+on there are plain objects and keyword arguments.
+"""
+
+import hashlib
+import inspect
+import logging
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alseg.compose import CHOICES, GROUPS, NODES, ROOT, Options, composed, expand, options_of
+from alseg.errors import UserError
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from alseg.active.driver import Run
+
+log = logging.getLogger(__name__)
+
+#: Options that may change between two starts of one run: where things are, how fast they go, what
+#: is shown, and how many rounds there are to be.
+FREE = (
+    "run_dir",
+    "cache",
+    "rounds",
+    "workers",
+    "eval_batch_size",
+    "pictures",
+    "logger",
+    "trainer",
+    "data.root",
+)
+#: ... except those that change the numbers a run computes.
+BOUND = ("trainer.precision", "trainer.gradient_clip")
+
+#: Exit status of a run that waits for a person's answers.
+WAITING = 3
+
+
+def run_dir(options: Options) -> Path:
+    """The run folder of a command."""
+    if options.values["run_dir"] is not None:
+        return Path(options.values["run_dir"])
+    name = f"{options.choices['data']}_{options.choices['method']}_seed{options.values['seed']}"
+    return Path("runs") / name
+
+
+def identity(options: Options) -> dict[str, Any]:
+    """Everything that decides the result of a run, flat."""
+    flat: dict[str, Any] = {k: v for k, v in options.choices.items() if k != "logger"}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else key, inner)
+        elif prefix in BOUND or not any(
+            prefix == free or prefix.startswith(f"{free}.") for free in FREE
+        ):
+            flat[prefix] = value
+
+    walk("", options.values)
+    return flat
+
+
+def build(options: Options) -> "Run":
+    """Make the objects of a run; whatever can be checked before long work is checked.
+
+    Raises:
+        UserError: For input that cannot be used.
+    """
+    import numpy as np
+
+    from alseg.active.driver import Run
+    from alseg.active.ledger import Ledger
+    from alseg.active.loop import is_rank_zero
+    from alseg.active.pool import LabelPool
+    from alseg.data.datamodule import ActiveDataModule
+    from alseg.data.transforms import EvalTransform
+    from alseg.regions.maps import extract_regions
+    from alseg.report.observer import Reporter
+
+    part, values, root = options.components, options.values, run_dir(options)
+    source = part["regions"]
+    progress = bool(values["trainer"]["enable_progress_bar"]) and is_rank_zero()
+    part["network"].check()
+    splits = part["data"].splits(progress=progress)
+    images = splits.train
+    part["oracle"].check(images)
+    source.check(images)
+    part["method"].check(images, part["budget"])
+    train_transform = part["augment"].build(images)
+    prints = "".join(images.fingerprint(index) for index in range(len(images)))
+    content = hashlib.blake2b(prints.encode(), digest_size=16).hexdigest()
+    Ledger(root, writes=is_rank_zero()).claim({**identity(options), "images": content})
+    maps = extract_regions(
+        source, images, cache_folder(values["cache"]), values["workers"], progress
+    )
+    loggers = part["logger"].build(root, values)
+    sizes = np.array([images.size(index) for index in range(len(images))])
+    pool = LabelPool(sizes, len(images.classes), part["budget"], [maps])
+    return Run(
+        method=part["method"],
+        splits=splits,
+        datamodule=ActiveDataModule(
+            splits,
+            pool,
+            train_transform,
+            EvalTransform(),
+            workers=values["workers"],
+            eval_batch_size=values["eval_batch_size"],
+        ),
+        pool=pool,
+        regions=maps.version,
+        kind=source.unit,
+        oracle=part["oracle"],
+        network=part["network"],
+        root=root,
+        rounds=values["rounds"],
+        seed=values["seed"],
+        trainer=part["trainer"].keywords(),
+        loggers=loggers,
+        observers=[Reporter(root, splits, options.choices, values, part["oracle"], loggers)],
+    )
+
+
+def cache_folder(given: str | None) -> Path:
+    """Where region maps are kept between runs."""
+    if given is not None:
+        return Path(given)
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "alseg"
+
+
+def run(options: Options) -> int:
+    """Do a run, or what is left of it.
+
+    Returns:
+        Exit status: 0, or `WAITING` for a person's answers.
+
+    Raises:
+        UserError: For input that cannot be used.
+    """
+    import warnings
+
+    from alseg.active.driver import drive
+    from alseg.active.loop import is_rank_zero
+    from alseg.active.oracle import AwaitingAnswersError
+
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("alseg").setLevel(logging.INFO if is_rank_zero() else logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*was configured so validation will run.*")
+    work = build(options)
+    try:
+        drive(work)
+    except AwaitingAnswersError as waiting:
+        if is_rank_zero():
+            print(waiting)
+        return WAITING
+    if is_rank_zero():
+        print(f"Report: {work.root / 'report.html'}")
+    return 0
+
+
+def help_text(arguments: Sequence[str]) -> str:
+    """What ``--help`` prints; with ``method=NAME`` and the like, the options of that component."""
+    asked = [a.partition("=") for a in arguments if a.partition("=")[0] in GROUPS]
+    if asked:
+        return "\n".join(
+            f"{group}={name}\n{_described(GROUPS[group].resolve(name), group)}"
+            for group, _, name in asked
+        )
+    lines = [
+        "usage: python -m alseg.run [method=NAME] [data=NAME] [run_dir=FOLDER] [option=value ...]",
+        "",
+        "Runs active learning, or what is left of a run: the same command goes on where it was",
+        "stopped. Without options, mulquery learns the embedded synthetic scenes.",
+        "",
+        "Choose by name (default first named); add --help to see the options of a choice:",
+    ]
+    for group, registry in GROUPS.items():
+        names = [CHOICES[group], *(name for name in registry if name != CHOICES[group])]
+        lines.append(f"  {group + '=':10}{', '.join(names)}")
+    lines += ["", "Options of the run:"]
+    lines += [_option(name, value, text) for name, (value, text) in ROOT.items()]
+    lines.append(_option("preset", None, "A YAML file of options, e.g. one under experiments/."))
+    for name, cls in NODES.items():
+        lines += ["", _described(cls, name)]
+    lines += [
+        "",
+        "examples:",
+        "  python -m alseg.run method=mulquery run_dir=runs/first",
+        "  python -m alseg.run method=mulquery --help",
+        "  python -m alseg.run data=camvid data.root=CamVid network.encoder=mobilenet_v2 "
+        "budget.amount=500",
+        "  python -m alseg.run -m seed=0,1,2    (Hydra's sweeps)",
+    ]
+    return "\n".join(lines)
+
+
+def _described(cls: type[Any], prefix: str) -> str:
+    """Summary of a component's docstring and its options."""
+    doc = inspect.getdoc(cls) or ""
+    head, _, attributes = doc.partition("Attributes:")
+    texts: dict[str, str] = {}
+    name = ""
+    for line in attributes.splitlines():
+        key, colon, text = line.strip().partition(": ")
+        if line.startswith("    ") and not line.startswith("     ") and colon:
+            name, texts[key] = key, text
+        elif name:
+            texts[name] += f" {line.strip()}"
+    lines = [head.strip().splitlines()[0] if head.strip() else prefix]
+    for field in fields(cls):
+        default = field.default
+        if field.default_factory is not MISSING:
+            default = field.default_factory()
+        text = texts.get(field.name, "").replace("`", "")
+        lines.append(_option(f"{prefix}.{field.name}", default, text))
+    return "\n".join(lines)
+
+
+def _option(name: str, default: Any, text: str) -> str:
+    shown = {None: "null", True: "true", False: "false"}.get(default, default) if isinstance(
+        default, bool | None
+    ) else default  # fmt: skip
+    shown = list(shown) if isinstance(shown, tuple) else shown
+    head = f"  {name} = {'(required)' if default is MISSING else shown}"
+    return "\n".join([head, *textwrap.wrap(text, 92, initial_indent=" " * 6,
+                                           subsequent_indent=" " * 6)])  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; exits with 0, 2 for bad input, or `WAITING`."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if {"-h", "--help"} & set(given):
+            print(help_text([a for a in given if not a.startswith("-")]))
+            return
+        overrides = expand(given)
+        composed([o for o in overrides if "," not in o or "[" in o or "{" in o])  # not a sweep's
+        sys.exit(_under_hydra(overrides))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _under_hydra(overrides: Sequence[str]) -> int:
+    """Run as a Hydra job, so that ``-m`` and launchers work; the job's exit status."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import DictConfig
+
+    status = 0
+
+    def job(config: DictConfig) -> None:
+        nonlocal status
+        task = list(HydraConfig.get().overrides.task)
+        status = max(status, run(options_of(config, task)))
+
+    # Lightning starts the other processes of a ddp run with these arguments
+    sys.argv = [sys.argv[0], *overrides]
+    hydra.main(version_base="1.3", config_path=None, config_name="alseg")(job)()
+    return status
+
+
+if __name__ == "__main__":
+    main()
