@@ -7,17 +7,17 @@ logit per pixel is finite; NaN logits give NaN scores.
 """
 
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 # exp() of this is 0 in every floating type, and 0 times it is 0; with -inf it would be NaN.
 _LOG_ZERO = -1e4
 
-# Pixels worked on at a time on a CPU: the buffers of one block stay in the cache, and a block is
-# still long enough for all cores to share.
-_BLOCK = 2**18
+# Pixels worked on at a time on a CPU: the buffers of one block stay in the cache.
+_BLOCK = 2**15
 
 # Shorter runs of contiguous pixels are not worth a block of their own.
 _SHORT = 2**14
@@ -116,8 +116,8 @@ def pixel_scores(logits: Tensor, temperature: float = 1.0, dim: int = 1) -> Pixe
     """`entropy`, `margin`, `best_vs_second_best` and the most probable class in one pass.
 
     With ``m = max z``, ``s = sum exp(z - m)`` and ``t = sum exp(z - m) (z - m)``, the entropy is
-    ``ln s - t / s`` and the best probability ``1 / s``: one exponential per logit, and no array as
-    large as the logits is written. Without gradient.
+    ``ln s - t / s`` and the best probability ``1 / s``: one exponential per logit. Contiguous
+    float32 logits are read in place and no array of their size is written. Without gradient.
 
     Args:
         logits: Class scores before softmax, (B, C, H, W) or any shape with 2 <= C <= 255 along
@@ -146,76 +146,105 @@ def pixel_scores(logits: Tensor, temperature: float = 1.0, dim: int = 1) -> Pixe
         stack = logits.reshape(stacks, num_classes, run)
 
     dtype = _work_type(logits)
-    block = max(1, min(run, _BLOCK) if logits.device.type == "cpu" else run)
-    result = PixelScores(
-        entropy=logits.new_empty(stacks * run, dtype=dtype),
-        margin=logits.new_empty(stacks * run, dtype=dtype),
-        bvsb=logits.new_empty(stacks * run, dtype=dtype),
-        top1=logits.new_empty(stacks * run, dtype=torch.uint8),
+    stack = stack.detach().to(dtype).contiguous()
+    outputs = PixelScores(
+        entropy=stack.new_empty(stacks * run),
+        margin=stack.new_empty(stacks * run),
+        bvsb=stack.new_empty(stacks * run),
+        top1=stack.new_empty(stacks * run, dtype=torch.uint8),
     )
-    buffers = _Buffers(*(logits.new_empty(block, dtype=dtype) for _ in range(4)))
-    hit = logits.new_empty(block, dtype=torch.bool)
+    on_cpu = stack.device.type == "cpu"
+    block = max(1, min(run, _BLOCK) if on_cpu else run)
+    buffers = [stack.new_empty(block) for _ in range(4)]
+    buffers.append(stack.new_full((block,), _LOG_ZERO))  # NumPy is slow against a scalar
+    buffers.append(stack.new_empty(block, dtype=torch.bool))
+    # On a CPU NumPy: of thousands of short operations, each shared among threads as torch does,
+    # most of the time is spent waiting for one another, on a busy machine seconds per image.
     for index in range(stacks):
         for start in range(0, run, block):
             z = stack[index, :, start : start + block]
-            if z.dtype != dtype or z.stride(1) != 1:
-                z = z.to(dtype).contiguous()
             length = z.shape[1]
             here = index * run + start
-            _score_block(
-                z,
-                1 / temperature,
-                PixelScores(*(out[here : here + length] for out in result)),
-                _Buffers(*(buffer[:length] for buffer in buffers)),
-                hit[:length],
-            )
-    return PixelScores(*(out.reshape(shape) for out in result))
-
-
-class _Buffers(NamedTuple):
-    best: Tensor
-    total: Tensor
-    weighted: Tensor
-    spare: Tensor
+            arrays = z, *(out[here : here + length] for out in outputs)
+            work = [buffer[:length] for buffer in buffers]
+            if on_cpu:
+                with np.errstate(invalid="ignore"):  # pixels without a finite logit become NaN
+                    _score_block(np, 1 / temperature, *(x.numpy() for x in (*arrays, *work)))
+            else:
+                _score_block(torch, 1 / temperature, *arrays, *work)
+    return PixelScores(*(out.reshape(shape) for out in outputs))
 
 
 def _score_block(
-    z: Tensor, inverse_temperature: float, out: PixelScores, buffers: _Buffers, hit: Tensor
+    xp: Any,
+    inverse_temperature: float,
+    z: Any,
+    entropy: Any,
+    margin: Any,
+    bvsb: Any,
+    top1: Any,
+    best: Any,
+    total: Any,
+    weighted: Any,
+    spare: Any,
+    floor: Any,
+    hit: Any,
 ) -> None:
-    """Fill `out` for the pixels of one block of logits, (C, n), channel by channel."""
-    best, total, weighted, spare = buffers
-    num_classes = len(z)
-    second, power, rank = out.bvsb, out.margin, out.top1  # outputs serve as buffers until the end
+    """Score the pixels of one block, channel by channel, in preallocated arrays.
 
-    torch.maximum(z[0], z[1], out=best)
-    torch.minimum(z[0], z[1], out=second)
-    for c in range(2, num_classes):
-        torch.minimum(best, z[c], out=spare)
-        torch.maximum(second, spare, out=second)
-        torch.maximum(best, z[c], out=best)
+    Args:
+        xp: The library of the arrays, `numpy` or `torch`.
+        inverse_temperature: Logits are multiplied by it.
+        z: Logits, (C, n).
+        entropy: Output, (n,), like `margin`, `bvsb` and, uint8, `top1`.
+        margin: Output.
+        bvsb: Output.
+        top1: Output.
+        best: Buffer, (n,), like `total`, `weighted`, `spare` and, bool, `hit`.
+        total: Buffer.
+        weighted: Buffer.
+        spare: Buffer.
+        floor: `_LOG_ZERO`, (n,).
+        hit: Buffer.
+    """
+    channels = list(z)
+    num_classes = len(channels)
+    second, power, rank = bvsb, margin, top1  # outputs serve as buffers until the end
 
-    total.zero_()
-    weighted.zero_()
-    rank.fill_(1)  # C - class id, so that the largest is the lowest class that attains the maximum
-    for c in range(num_classes):
-        torch.eq(z[c], best, out=hit)
-        hit_rank = hit.view(torch.uint8)
-        hit_rank.mul_(num_classes - c)
-        torch.maximum(rank, hit_rank, out=rank)
-        torch.sub(z[c], best, out=spare)
+    xp.maximum(channels[0], channels[1], out=best)
+    xp.minimum(channels[0], channels[1], out=second)
+    for channel in channels[2:]:
+        xp.minimum(best, channel, out=spare)
+        xp.maximum(second, spare, out=second)
+        xp.maximum(best, channel, out=best)
+
+    total[:] = 0
+    weighted[:] = 0
+    rank[:] = 1  # C - class id, so that the largest is the lowest class that attains the maximum
+    hit_rank = hit.view(xp.uint8)
+    for c, channel in enumerate(channels):
+        xp.greater_equal(channel, best, out=hit)
+        xp.multiply(hit_rank, num_classes - c, out=hit_rank)
+        xp.maximum(rank, hit_rank, out=rank)
+        xp.subtract(channel, best, out=spare)
         if inverse_temperature != 1:
-            spare.mul_(inverse_temperature)
-        spare.clamp_(min=_LOG_ZERO)
-        torch.exp(spare, out=power)
-        total.add_(power)
-        weighted.addcmul_(power, spare)
+            xp.multiply(spare, inverse_temperature, out=spare)
+        xp.maximum(spare, floor, out=spare)
+        xp.exp(spare, out=power)
+        xp.add(total, power, out=total)
+        xp.multiply(power, spare, out=power)
+        xp.add(weighted, power, out=weighted)
 
-    rank.neg_().add_(num_classes)  # uint8 arithmetic is modulo 256; the result is in range
-    second.sub_(best).mul_(inverse_temperature).exp_()
-    torch.log(total, out=out.entropy)
-    out.entropy.sub_(weighted.div_(total))
-    torch.sub(second, 1, out=out.margin)
-    out.margin.div_(total).add_(1)
+    top1[:] = num_classes - rank
+    xp.subtract(second, best, out=bvsb)
+    xp.multiply(bvsb, inverse_temperature, out=bvsb)
+    xp.exp(bvsb, out=bvsb)
+    xp.log(total, out=entropy)
+    xp.divide(weighted, total, out=weighted)
+    xp.subtract(entropy, weighted, out=entropy)
+    xp.subtract(bvsb, 1, out=margin)
+    xp.divide(margin, total, out=margin)
+    xp.add(margin, 1, out=margin)
 
 
 def _scaled(logits: Tensor, temperature: float) -> Tensor:

@@ -169,7 +169,7 @@ def sparse_class_sums(
 
 
 def _bins(regions: Tensor, num_regions: int, stride: int = 1) -> Tensor:
-    """Flat bins ``(region + 1) * stride``: bin 0 collects the pixels of no region."""
+    """Flat bins ``region + 1``: bin 0 collects the pixels of no region."""
     if regions.dtype != torch.int64:
         regions = regions.to(torch.int32)
     if regions.numel():
@@ -178,9 +178,9 @@ def _bins(regions: Tensor, num_regions: int, stride: int = 1) -> Tensor:
             raise ValueError(
                 f"region ids must lie in -1..{num_regions - 1}, found {lowest}..{highest}"
             )
-    narrow = (num_regions + 1) * stride < 2**31  # half the memory traffic where ids allow it
-    bins = regions.reshape(-1).to(torch.int32 if narrow else torch.int64) + 1
-    return bins if stride == 1 else bins.mul_(stride)
+    # Half the memory traffic where ids, later multiplied by the stride, allow it.
+    dtype = torch.int32 if (num_regions + 1) * stride < 2**31 else torch.int64
+    return regions.reshape(-1).to(dtype) + 1
 
 
 def _pairs(labels: Tensor, regions: Tensor, num_regions: int, num_classes: int) -> Tensor:
@@ -189,8 +189,9 @@ def _pairs(labels: Tensor, regions: Tensor, num_regions: int, num_classes: int) 
     labels = labels.reshape(-1)
     if labels.dtype != torch.uint8:
         labels = torch.where(labels < 0, num_classes, labels.to(torch.int64))
-    bins = _bins(regions, num_regions, num_classes + 1)
-    return bins.add_(labels.clamp(max=num_classes))
+    stride = num_classes + 1
+    bins = _bins(regions, num_regions, stride)
+    return torch.add(labels.clamp(max=num_classes).to(bins.dtype), bins, alpha=stride)
 
 
 def _sums(values: Tensor, bins: Tensor, size: int) -> Tensor:

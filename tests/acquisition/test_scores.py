@@ -87,6 +87,20 @@ def test_one_pass_takes_channels_last_and_leaves_its_input_alone():
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.1])
+def test_the_torch_form_of_a_block_equals_the_numpy_form(temperature):
+    logits = random_logits(5, 40)
+    logits[1, :10] = logits[3, :10]
+    logits[0, ::7] = -float("inf")
+    expected = pixel_scores(logits, temperature, dim=0)  # NumPy, as logits are on the CPU
+    outputs = [torch.empty_like(out) for out in expected]
+    buffers = [torch.empty(40) for _ in range(4)]
+    floor, hit = torch.full((40,), scores._LOG_ZERO), torch.empty(40, dtype=torch.bool)
+    scores._score_block(torch, 1 / temperature, logits, *outputs, *buffers, floor, hit)
+    for got, want in zip(outputs, expected, strict=True):
+        torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-5)
+
+
 def test_one_pixel_and_no_pixel():
     assert pixel_scores(torch.tensor([0.0, 3.0]), dim=0).top1.item() == 1
     assert pixel_scores(torch.zeros(0, 3)).entropy.shape == (0,)

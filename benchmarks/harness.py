@@ -1,0 +1,172 @@
+"""Time two ways of computing the same thing, side by side in one process."""
+
+import gc
+import os
+import platform
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was measured of one task.
+
+    Attributes:
+        task: What both ways compute, and how large it is.
+        obvious: What the other way is.
+        obvious_s: Median time of the obvious way in seconds.
+        ours_s: Median time of our way in seconds.
+        obvious_mib: Peak of resident memory above the start in MiB, None where not measurable.
+        ours_mib: The same for our way.
+        agreement: How closely the outputs agreed.
+        repeats: Timed runs of each.
+    """
+
+    task: str
+    obvious: str
+    obvious_s: float
+    ours_s: float
+    obvious_mib: float | None
+    ours_mib: float | None
+    agreement: str
+    repeats: int
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster our way is."""
+        return self.obvious_s / self.ours_s
+
+
+def compare(
+    task: str,
+    obvious_name: str,
+    obvious: Callable[[], Any],
+    ours: Callable[[], Any],
+    agree: Callable[[Any, Any], str],
+    repeats: int = 7,
+) -> Comparison:
+    """Run both ways in turn and compare their times, their peak memory and their outputs.
+
+    The first run of each is not timed: it warms up, gives the outputs and the memory. The timed
+    runs alternate, and swap who goes first, so that a busy machine slows both alike.
+
+    Args:
+        task: What both ways compute, and how large it is.
+        obvious_name: What the obvious way is.
+        obvious: The obvious way.
+        ours: Our way.
+        agree: Called with both outputs; raises AssertionError if they differ by more than it
+            allows, else says in a few words how they agree.
+        repeats: Timed runs of each.
+    """
+    expected, obvious_mib = _peak(obvious)
+    got, ours_mib = _peak(ours)
+    agreement = agree(expected, got)
+    del expected, got
+    times: dict[Callable[[], Any], list[float]] = {obvious: [], ours: []}
+    for turn in range(repeats):
+        for way in (obvious, ours) if turn % 2 == 0 else (ours, obvious):
+            gc.collect()
+            start = perf_counter()
+            result = way()
+            times[way].append(perf_counter() - start)
+            del result  # freed before the other way starts, and outside its time
+    return Comparison(
+        task=task,
+        obvious=obvious_name,
+        obvious_s=median(times[obvious]),
+        ours_s=median(times[ours]),
+        obvious_mib=obvious_mib,
+        ours_mib=ours_mib,
+        agreement=agreement,
+        repeats=repeats,
+    )
+
+
+def equal(expected: Any, got: Any) -> str:
+    """Demand equal arrays (or equal tuples of arrays)."""
+    for a, b in _pairs(expected, got):
+        np.testing.assert_array_equal(a, b)
+    return "equal"
+
+
+def within(tolerance: float) -> Callable[[Any, Any], str]:
+    """Demand that no number of the arrays (or tuples of them) differs by more than a tolerance."""
+
+    def agree(expected: Any, got: Any) -> str:
+        worst = 0.0
+        for a, b in _pairs(expected, got):
+            assert a.shape == b.shape, f"shapes {a.shape} and {b.shape}"
+            gap = np.abs(a.astype(np.float64) - b.astype(np.float64))
+            assert np.isfinite(gap).all(), "not finite"
+            worst = max(worst, float(gap.max(initial=0)))
+        assert worst <= tolerance, f"outputs differ by {worst:.1e}, more than {tolerance:.0e}"
+        return f"max diff {worst:.1e} (allowed {tolerance:.0e})"
+
+    return agree
+
+
+def table(rows: Iterable[Comparison]) -> str:
+    """The measurements as a Markdown table."""
+    lines = [
+        "| task | obvious way | obvious | alseg | faster | peak memory | outputs | runs |",
+        "| --- | --- | ---: | ---: | ---: | ---: | --- | ---: |",
+    ]
+    for row in rows:
+        memory = f"{_mib(row.obvious_mib)} / {_mib(row.ours_mib)}"
+        lines.append(
+            f"| {row.task} | {row.obvious} | {_seconds(row.obvious_s)} | {_seconds(row.ours_s)} "
+            f"| {row.ratio:.1f}x | {memory} | {row.agreement} | {row.repeats} |"
+        )
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """What the numbers were measured on."""
+    import torch
+
+    return (
+        f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads, "
+        f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}. "
+        "Times are medians; memory is the peak above the start, obvious way / alseg."
+    )
+
+
+def _pairs(expected: Any, got: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    left, right = (x if isinstance(x, tuple) else (x,) for x in (expected, got))
+    return [(np.asarray(a), np.asarray(b)) for a, b in zip(left, right, strict=True)]
+
+
+def _peak(way: Callable[[], Any]) -> tuple[Any, float | None]:
+    """Run once and read from Linux how far resident memory rose above the start, in MiB."""
+    gc.collect()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    except OSError:
+        return way(), None
+    start = _resident("VmRSS")
+    result = way()
+    return result, (_resident("VmHWM") - start) / 1024
+
+
+def _resident(field: str) -> float:
+    status = Path("/proc/self/status").read_text()
+    return next(
+        float(line.split()[1]) for line in status.splitlines() if line.startswith(f"{field}:")
+    )
+
+
+def _seconds(seconds: float) -> str:
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    return f"{seconds * 1e3:.2f} ms" if seconds < 0.01 else f"{seconds * 1e3:.0f} ms"
+
+
+def _mib(mib: float | None) -> str:
+    return "-" if mib is None else f"{mib:.0f} MiB"
