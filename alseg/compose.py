@@ -98,7 +98,7 @@ def register() -> None:
 def _schema(cls: type[Any]) -> DictConfig:
     node = OmegaConf.structured(cls)
     OmegaConf.set_readonly(node, None)  # frozen dataclasses are read-only by default
-    return node  # type: ignore[no-any-return]
+    return node
 
 
 def expand(arguments: Sequence[str]) -> list[str]:

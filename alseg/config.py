@@ -38,7 +38,7 @@ class TrainerOptions:
     def keywords(self) -> dict[str, Any]:
         """Keyword arguments for every `lightning.Trainer` of the run."""
         import lightning.pytorch as pl
-        from lightning.pytorch.plugins.environments import SLURMEnvironment
+        from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
         processes = self.devices * self.num_nodes
         strategy: Any = self.strategy

@@ -42,7 +42,7 @@ class Registry(Mapping[str, str]):
         if not isinstance(entry, str):
             return entry
         module, _, attribute = entry.partition(":")
-        return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+        return getattr(import_module(module), attribute)
 
     def register(self, name: str, cls: type[Any]) -> None:
         """Add a class of your own, e.g. from a notebook.

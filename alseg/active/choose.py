@@ -39,21 +39,22 @@ def query_from_scores(
     Returns:
         The query, possibly empty when nothing is open.
     """
-    open_rows = np.flatnonzero(context.pool.is_open(context.regions, image, unit))
-    image, unit, score = image[open_rows], unit[open_rows], score[open_rows]
-    size = np.zeros(len(image), dtype=np.int64) if pixels is None else pixels[open_rows]
+    images, units = image.astype(np.int64), unit.astype(np.int64)
+    open_rows = np.flatnonzero(context.pool.is_open(context.regions, images, units))
+    images, units, score = images[open_rows], units[open_rows], score[open_rows]
+    size = np.zeros(len(images), dtype=np.int64) if pixels is None else pixels[open_rows]
     least = context.budget.least_cost(answer, size.astype(np.int64))
     if pixels is None and not least.all():
         raise ValueError("the budget counts pixels: their number per unit is needed")
-    rows = top(score, image, unit, _at_most(context.budget, least), ties)
+    rows = top(score, images, units, _at_most(context.budget, least), ties)
     rows = rows[: context.budget.bought(least[rows])]
     return Query(
         round=context.round,
         kind="pixel" if context.regions == PIXELS else context.kind,
         answer=answer,
         regions=context.regions,
-        image=image[rows].astype(np.int64),
-        unit=unit[rows].astype(np.int64),
+        image=images[rows],
+        unit=units[rows],
         score=score[rows].astype(np.float32),
     )
 

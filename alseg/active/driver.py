@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from alseg.active.ledger import Ledger
 from alseg.active.loop import ActiveLoop, Reseed, Stopwatch, is_rank_zero, on_rank_zero
 from alseg.active.method import Method, RoundContext, Stage
+from alseg.active.module import LoopDataModule
 from alseg.active.oracle import AwaitingAnswersError, Oracle
 from alseg.active.pool import LabelPool
 from alseg.active.seeds import derive
@@ -50,7 +51,7 @@ class Run:
     Attributes:
         method: How to train, score and pick.
         splits: Pool and validation images.
-        datamodule: An `alseg.data.datamodule.ActiveDataModule` over them.
+        datamodule: Serves them, see `alseg.data.datamodule.ActiveDataModule`.
         pool: Empty; filled by replaying the folder.
         regions: Version of the maps whose regions are asked about, or `PIXELS`.
         kind: What one region of these maps is.
@@ -66,7 +67,7 @@ class Run:
 
     method: Method
     splits: DataSplits
-    datamodule: L.LightningDataModule
+    datamodule: LoopDataModule
     pool: LabelPool
     regions: str
     kind: UnitKind

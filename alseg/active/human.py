@@ -141,7 +141,7 @@ def _read_lines(path: Path, questions: int) -> list[tuple[int, str, str]]:
     reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
     if reader.fieldnames is None or not {"row", "answer"} <= set(reader.fieldnames):
         raise UserError(f"{path}, line 1: the first line must be 'row,answer' (and ',seconds').")
-    lines = []
+    lines: list[tuple[int, str, str]] = []
     for record in reader:
         where = f"{path}, line {reader.line_num}"
         if record["row"] != str(len(lines)):

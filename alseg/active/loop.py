@@ -37,7 +37,7 @@ def on_rank_zero(decide: Callable[[], T]) -> T:
     dist.broadcast_object_list(box, src=0)
     if box[0] is not None:
         raise box[0]
-    return box[1]  # type: ignore[no-any-return]
+    return box[1]
 
 
 class Reseed(L.Callback):

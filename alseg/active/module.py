@@ -1,16 +1,33 @@
-"""What the segmentation modules of all methods share: network, optimiser, evaluation."""
+"""The Lightning objects of the loop: what it asks of data, and what all segmenters share."""
 
 from abc import abstractmethod
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from alseg.active.method import Stage, Supervision
 from alseg.images import VOID
 from alseg.nn.schedules import poly_lr
 from alseg.nn.segmenter import Segmenter
+
+
+class LoopDataModule(L.LightningDataModule):
+    """What the loop asks of the data, besides Lightning's own loaders."""
+
+    @abstractmethod
+    def begin_stage(
+        self, stage: Stage, supervision: Supervision, key: tuple[int | str, ...]
+    ) -> None:
+        """The next fit trains a stage; the key decides order and augmentation."""
+
+    @abstractmethod
+    def begin_pass(self, images: NDArray[np.int64], regions: str) -> None:
+        """The next predict run goes over some pool images with a version of their regions."""
 
 
 class SegmentationModule(L.LightningModule):
@@ -47,8 +64,13 @@ class SegmentationModule(L.LightningModule):
         self.weight_decay = weight_decay
         self.floor = floor
         self._nothing_to_learn = False
-        iou = {"num_classes": num_classes, "average": "none", "ignore_index": VOID}
-        self.iou = MulticlassJaccardIndex(**iou, zero_division=float("nan"), validate_args=False)
+        self.iou = MulticlassJaccardIndex(
+            num_classes,
+            average="none",
+            ignore_index=VOID,
+            zero_division=float("nan"),
+            validate_args=False,
+        )
 
     @abstractmethod
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -168,7 +168,7 @@ class Answers:
         if self.masks is not None:
             columns["pixels"] = np.array([m.size for m in self.masks], dtype=np.int64)
             extra["masks"] = np.concatenate([np.zeros(0, np.uint8), *self.masks])
-        meta = {"round": self.round, "kind": self.kind, "answer": self.answer}
+        meta: dict[str, Any] = {"round": self.round, "kind": self.kind, "answer": self.answer}
         meta |= {"regions": self.regions, "num_classes": self.num_classes}
         write_atomic(path, _pack(meta, rows=_rows(**columns), **extra))
 

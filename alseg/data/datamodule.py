@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from alseg.active.method import Stage, Supervision
+from alseg.active.module import LoopDataModule
 from alseg.active.pool import LabelPool
 from alseg.data.samplers import PoolShard, TrainStream
 from alseg.data.transforms import EvalTransform, TrainTransform
@@ -79,7 +79,7 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     return batch
 
 
-class ActiveDataModule(L.LightningDataModule):
+class ActiveDataModule(LoopDataModule):
     """Images and the pool of what is known about them.
 
     `begin_stage` and `begin_pass` say what the next fit or predict run is about.

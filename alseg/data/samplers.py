@@ -1,6 +1,7 @@
 """Which images, in which order: functions of a key, never of what a process drew before."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -46,7 +47,8 @@ class TrainStream(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         # current_epoch lags by one here when a run is resumed
-        epoch = self.trainer.fit_loop.epoch_progress.current.processed
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
+        epoch = progress.processed
         return stream(
             self.n,
             self.batch_size,

@@ -208,7 +208,7 @@ def _load_weights(network: Segmenter, path: Path) -> None:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            state = load_file(path)
+            state: dict[str, Any] = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # every reader has its own kinds
