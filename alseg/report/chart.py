@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from alseg.report.wording import compact
 
+_MOST_LEVELS = 6
+
 
 @dataclass(frozen=True)
 class Series:
@@ -17,6 +19,7 @@ class Series:
     Attributes:
         name: What the legend calls it.
         slot: Number of its colour; lines with equal numbers share one.
+        dash: How it is drawn: 0 solid, 1 dashed, 2 dotted.
         x: Cost, (n,), float.
         y: Value, (n,), float; points with NaN are left out and the line goes on to the next one.
         titles: What to say about each point, n of them.
@@ -28,6 +31,7 @@ class Series:
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     titles: Sequence[str]
+    dash: int = 0
     minor: bool = False
 
 
@@ -55,6 +59,7 @@ class Line:
 
     name: str
     slot: int
+    dash: int
     minor: bool
     marks: tuple[Mark, ...]
 
@@ -118,7 +123,8 @@ def layout(name: str, x_label: str, y_label: str, series: Sequence[Series]) -> C
     x = np.concatenate([np.zeros(0), *(s.x[keep] for s, keep in zip(series, shown, strict=True))])
     y = np.concatenate([np.zeros(0), *(s.y[keep] for s, keep in zip(series, shown, strict=True))])
     right = float(x.max(initial=0.0)) * 1.04 or 1.0  # room for the last point
-    bottom, top = _value_range(y)
+    levels = _levels(y)
+    bottom, top = levels[0], levels[-1]
 
     def place_x(value: float) -> float:
         return round(100 * value / right, 3)
@@ -132,13 +138,13 @@ def layout(name: str, x_label: str, y_label: str, series: Sequence[Series]) -> C
             Mark(place_x(float(s.x[i])), place_y(float(s.y[i])), f"{s.y[i]:.1f}", s.titles[i])
             for i in np.flatnonzero(keep).tolist()
         )
-        lines.append(Line(s.name, s.slot, s.minor, marks))
+        lines.append(Line(s.name, s.slot, s.dash, s.minor, marks))
     return Chart(
         name,
         x_label,
         y_label,
         tuple(Tick(place_x(t), compact(t)) for t in ticks(0.0, right)),
-        tuple(Tick(place_y(t), compact(t)) for t in ticks(bottom, top)),
+        tuple(Tick(place_y(t), compact(t)) for t in levels),
         tuple(lines),
     )
 
@@ -148,11 +154,12 @@ def _step(span: float, most: int) -> float:
     return next(f * power for f in (1, 2, 5, 10, 20) if math.floor(span / (f * power)) < most)
 
 
-def _value_range(y: NDArray[np.float64]) -> tuple[float, float]:
+def _levels(y: NDArray[np.float64]) -> list[float]:
+    """Ticks of the value axis; the first and the last are its ends."""
     low, high = float(y.min(initial=100.0)), float(y.max(initial=0.0))
-    if low >= high or low < 0.4 * high:
+    if low >= high or low < 0.25 * high:
         low = 0.0
-    step = _step(max(high - low, 1.0), 5)
-    bottom = math.floor(low / step) * step
-    top = math.ceil((high + 0.05 * (high - bottom)) / step) * step  # room for the last label
-    return bottom, max(top, bottom + step)
+    step = _step(max(high - low, 1.0), _MOST_LEVELS)
+    bottom = math.floor(low / step)
+    top = math.ceil((high + 0.05 * (high - bottom * step)) / step)  # room for the last label
+    return [round(i * step, 12) for i in range(bottom, max(top, bottom + 1) + 1)]

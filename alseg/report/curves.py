@@ -18,6 +18,8 @@ AXES = {
     "images": "Images",
     "round": "Rounds",
 }
+#: How many colours of curves the style sheet knows; slot ``s`` has colour ``s % COLORS``.
+COLORS = 7
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Curve:
         column: Column of ``rounds.csv`` with values 0..1.
         name: What the legend calls it.
         slot: Number of its colour.
+        dash: How it is drawn: 0 solid, 1 dashed, 2 dotted.
         minor: Whether it is drawn thin, as a companion of another curve.
     """
 
@@ -36,6 +39,7 @@ class Curve:
     column: str
     name: str
     slot: int
+    dash: int = 0
     minor: bool = False
 
 
@@ -46,6 +50,23 @@ def curves_of(run: Run) -> list[Curve]:
         for slot, column in enumerate(run.companions, start=1)
     ]
     return [*companions, Curve(run, "miou", "mIoU", 0)]
+
+
+def compared_curves(runs: Sequence[Run], names: Sequence[str]) -> list[Curve]:
+    """The mIoU of several runs. Runs of one method share a colour where methods are compared."""
+    methods = [run.option("method", "name") for run in runs]
+    groups = methods if len(set(methods)) > 1 else list(names)
+    order = list(dict.fromkeys(groups))
+    return [
+        Curve(
+            run,
+            "miou",
+            name,
+            slot=order.index(group),
+            dash=(order.index(group) // COLORS + groups[:i].count(group)) % 3,
+        )
+        for i, (run, name, group) in enumerate(zip(runs, names, groups, strict=True))
+    ]
 
 
 def learning_curves(curves: Sequence[Curve]) -> list[Chart]:
@@ -89,4 +110,5 @@ def _series(curve: Curve, axis: str, noun: str, length: float) -> Series:
         elif axis != "round":
             title += f" at {wording.count(cost)} {noun}"
         titles.append(title)
-    return Series(curve.name, curve.slot, costs / length, 100 * values, titles, curve.minor)
+    x, y = costs / length, 100 * values
+    return Series(curve.name, curve.slot, x, y, titles, curve.dash, curve.minor)

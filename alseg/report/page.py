@@ -13,7 +13,7 @@ from markupsafe import Markup
 from alseg.errors import UserError
 from alseg.files import write_atomic
 from alseg.report import sections, wording
-from alseg.report.curves import Curve, curves_of, learning_curves
+from alseg.report.curves import COLORS, Curve, compared_curves, curves_of, learning_curves
 from alseg.report.folder import Run, read_run
 
 
@@ -75,6 +75,7 @@ def _render(template: str, context: dict[str, Any], path: Path) -> None:
     )
     environment.globals["style"] = Markup(text("page.css"))
     environment.globals["script"] = Markup(text("page.js"))
+    environment.globals["colors"] = COLORS
     environment.filters |= {"percent": wording.percent, "change": wording.change}
     write_atomic(path, environment.get_template(template).render(context))
 
@@ -90,6 +91,7 @@ def _run_page(run: Run) -> dict[str, Any]:
         "charts": learning_curves(curves_of(run)),
         "notes": run.about.notes,
         "panels": sections.panels(run),
+        "unit": run.about.unit or "unit",
         "legend": list(colors.items()),
         "rounds": run.rounds,
         "miou": run.table["miou"].tolist(),
@@ -105,7 +107,7 @@ def _run_page(run: Run) -> dict[str, Any]:
 def _comparison_page(runs: Sequence[Run]) -> dict[str, Any]:
     runs = sorted(runs, key=lambda run: -np.nan_to_num(sections.last(run.table["miou"]), nan=-1.0))
     names = _names(runs)
-    curves = [Curve(run, "miou", names[i], slot=i) for i, run in enumerate(runs)]
+    curves = compared_curves(runs, names)
     data = sorted({run.option("data", "name") for run in runs})
     notes = []
     if len(data) > 1:
@@ -118,7 +120,7 @@ def _comparison_page(runs: Sequence[Run]) -> dict[str, Any]:
         "facts": [],
         "notes": notes,
         "charts": learning_curves(curves),
-        "rows": [_final_row(run, name) for run, name in zip(runs, names, strict=True)],
+        "curves": [(curve, _final_row(curve)) for curve in curves],
     }
 
 
@@ -131,7 +133,9 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return ["/".join(p[-depth:]) for p in parts]
 
 
-def _final_row(run: Run, name: str) -> dict[str, str]:
+def _final_row(curve: Curve) -> dict[str, str]:
+    run = curve.run
+
     def cost(column: str) -> str:
         said = wording.duration if column == "seconds" else wording.count
         return said(sections.last(run.table[column])) if column in run.table else wording.NOTHING
@@ -139,7 +143,9 @@ def _final_row(run: Run, name: str) -> dict[str, str]:
     miou = run.table["miou"]
     best = float(miou[np.isfinite(miou)].max(initial=0.0)) if np.isfinite(miou).any() else np.nan
     return {
-        "Run": name,
+        "Run": curve.name,
+        "Last mIoU, %": wording.percent(sections.last(miou)),
+        "Best mIoU, %": wording.percent(best),
         "Method": run.option("method", "name"),
         "Data": run.option("data", "name"),
         "Seed": run.option("seed"),
@@ -149,6 +155,4 @@ def _final_row(run: Run, name: str) -> dict[str, str]:
         "Pixels": cost("pixels"),
         "Clicks": cost("clicks"),
         "Time": cost("seconds"),
-        "Best mIoU, %": wording.percent(best),
-        "Last mIoU, %": wording.percent(sections.last(miou)),
     }

@@ -128,15 +128,17 @@ def panels(run: Run) -> list[Panel]:
 
 def rounds_table(run: Run) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table of rounds, without the IoU of the classes."""
-    rows: dict[str, list[str]] = {"Round": [str(number) for number in run.rounds]}
+    miou = run.table["miou"]
+    before = np.concatenate([[np.nan], miou[:-1]])
+    rows = {
+        "Round": [str(number) for number in run.rounds],
+        "mIoU, %": [wording.percent(v) for v in miou],
+        "Change": [wording.change(a, b) for a, b in zip(before, miou, strict=True)],
+    }
     for column, values in run.table.items():
-        if column in ("round", *MACHINE) or column.startswith(IOU_PREFIX):
+        if column in ("round", "miou", *MACHINE) or column.startswith(IOU_PREFIX):
             continue
-        if column == "miou":
-            before = np.concatenate([[np.nan], values[:-1]])
-            rows["mIoU, %"] = [wording.percent(v) for v in values]
-            rows["Change"] = [wording.change(a, b) for a, b in zip(before, values, strict=True)]
-        elif column in run.companions:
+        if column in run.companions:
             rows[f"mIoU {column.removeprefix('miou_')}, %"] = [wording.percent(v) for v in values]
         elif column == "seconds":
             length, unit, _ = wording.time_unit(last(values))
@@ -173,12 +175,10 @@ def machine(run: Run) -> tuple[list[tuple[str, str]], list[Bar]]:
 def _miou_tile(run: Run) -> Tile:
     miou = run.table["miou"]
     known = np.flatnonzero(np.isfinite(miou)).tolist()
-    note = "not measured yet"
-    if known:
-        note = f"after round {run.rounds[known[-1]]}"
+    note = f"in round {run.rounds[known[-1]]}" if known else "not measured yet"
     if len(known) > 1:
         gain = wording.change(miou[known[0]], miou[known[-1]])
-        note += f", {gain} points since round {run.rounds[known[0]]}"
+        note += f", {gain} since round {run.rounds[known[0]]}"
     return Tile("mIoU", wording.percent(last(miou)), "%" if known else "", note)
 
 

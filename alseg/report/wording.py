@@ -95,4 +95,6 @@ def duration(seconds: float) -> str:
     if math.isnan(seconds):
         return NOTHING
     length, _, sign = time_unit(seconds)
-    return f"{rounded(seconds / length).removesuffix('.0')} {sign}"
+    value = seconds / length
+    text = f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
+    return f"{text.removesuffix('.0')} {sign}"

@@ -1,0 +1,310 @@
+import base64
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alseg.errors import UserError
+from alseg.report.page import write_comparison, write_report
+
+from .runs import Page, write_config, write_pictures, write_run
+
+HOSTILE = "<script>alert('1')</script> & \"road\", wet"
+
+
+def full_run(folder, miou=(0.2, 0.35, 0.5), **about):
+    classes = ["sky", HOSTILE]
+    defaults = {
+        "classes": classes,
+        "colors": [[10, 20, 30], [255, 0, 0]],
+        "notes": ["One seed <only>."],
+        "unit": "region",
+        "answer": "class_set",
+        "pool": {"images": 50, "units": 1000, "pixels": 90000},
+    }
+    write_run(folder, miou, classes=classes, companion=[0.1] * len(miou), about=defaults | about)
+    write_config(folder)
+    for number in range(len(miou)):
+        write_pictures(folder, number)
+    return folder
+
+
+def percent(text):
+    assert text.endswith("%")
+    return float(text[:-1])
+
+
+def axis_scale(page, svg, kind):
+    """Slope and offset from a place in per cent to a value, read off the labelled ticks."""
+    ticks = [e for e in page.find("text", within=svg) if e["classes"] == [kind]]
+    factors = {"k": 1e3, "M": 1e6}
+    values = [float(t["text"].rstrip("kM")) * factors.get(t["text"][-1], 1) for t in ticks]
+    return np.polyfit([percent(t[kind]) for t in ticks], values, 1)
+
+
+def drawn_points(page, svg):
+    """Every line of a chart: its points as values, by the chart's own ticks."""
+    to_x, to_y = axis_scale(page, svg, "x"), axis_scale(page, svg, "y")
+    lines = []
+    for group in (g for g in page.find("g", within=svg) if "points" in g["classes"]):
+        dots = [c for c in page.find("circle", within=group) if "dot" in c["classes"]]
+        places = np.array([[percent(c["cx"]), percent(c["cy"])] for c in dots]).reshape(-1, 2)
+        x, y = np.polyval(to_x, places[:, 0]), np.polyval(to_y, places[:, 1])
+        lines.append(np.stack([x, y], axis=1))
+    return lines
+
+
+def charts(page):
+    return dict(
+        zip(
+            [e["text"] for e in page.find("label") if e["for"].startswith("axis-")],
+            page.find("svg"),
+            strict=True,
+        )
+    )
+
+
+def test_page_parses_and_shows_everything(tmp_path):
+    path = write_report(full_run(tmp_path / "run"))
+    assert path == tmp_path / "run" / "report.html"
+    page = Page(path.read_text("utf-8"))
+    assert page.find("h1")[0]["text"] == "mulquery on camvid"
+    rounds = [e["text"] for e in page.find("label") if e["for"].startswith("round-")]
+    assert rounds == ["0", "1", "2"]
+    assert len(page.find("img")) == 6 + 1  # two pictures a round and the viewer's empty one
+    captions = [e["text"] for e in page.find("figcaption")]
+    assert captions == ["Asked", "Answered"] * 3
+    tiles = [e["text"] for e in page.find("strong")]
+    assert [t.strip() for t in tiles] == ["50.0", "130", "3", "4.5"]
+    notes = [e["text"] for e in page.find("span") if e["classes"] == ["note"]]
+    assert notes == [
+        "in round 2, +30.0 since round 0",
+        "4.33 per region",
+        "30 of 1,000 regions",
+        "and 5 min of machine time",
+    ]
+    assert "One seed <only>." in [e["text"] for e in page.find("li")]
+    assert "method:\n  name: mulquery" in page.find("pre")[0]["text"]
+
+
+def test_costs_of_a_round_are_what_it_added(tmp_path):
+    page = Page(write_report(full_run(tmp_path / "run")).read_text("utf-8"))
+    panel = [e for e in page.find("div") if e["classes"] == ["panel"]][-1]
+    facts = [e["text"] for e in page.find("li", within=panel)]
+    assert facts == ["+10 regions", "+75 clicks", "+2 h", "mIoU 50.0 % (+15.0)"]
+
+
+def test_curve_points_are_the_values_of_the_table(tmp_path):
+    page = Page(write_report(full_run(tmp_path / "run")).read_text("utf-8"))
+    costs = {
+        "Clicks": [30, 55, 130],
+        "Annotation time": [0.5, 2.5, 4.5],
+        "Pixels": [900, 1900, 2900],
+        "Regions": [10, 20, 30],
+        "Images": [2, 4, 6],
+        "Rounds": [0, 1, 2],
+    }
+    drawn = charts(page)
+    assert list(drawn) == list(costs)
+    for name, svg in drawn.items():
+        companion, miou = drawn_points(page, svg)
+        np.testing.assert_allclose(miou[:, 0], costs[name], rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(miou[:, 1], [20, 35, 50], atol=1e-2)
+        np.testing.assert_allclose(companion[:, 1], 10, atol=1e-2)
+    checked = [e["id"] for e in page.find("input") if "checked" in e]
+    assert checked == ["axis-1", "round-2"]
+
+
+def test_lines_join_the_points(tmp_path):
+    page = Page(write_report(write_run(tmp_path / "run", [0.2, 0.35, 0.5])).read_text("utf-8"))
+    svg = page.find("svg")[0]
+    (group,) = (g for g in page.find("g", within=svg) if "line" in g["classes"])
+    ends = [tuple(e[k] for k in ("x1", "y1", "x2", "y2")) for e in page.find("line", within=group)]
+    dots = [(c["cx"], c["cy"]) for c in page.find("circle", within=svg) if "dot" in c["classes"]]
+    assert ends == [(*dots[0], *dots[1]), (*dots[1], *dots[2])]
+
+
+def test_points_say_their_numbers(tmp_path):
+    page = Page(write_report(full_run(tmp_path / "run")).read_text("utf-8"))
+    titles = [e["text"] for e in page.find("title", within=charts(page)["Clicks"])]
+    assert titles[-1] == "mIoU, round 2: 50.0 % at 130 clicks"
+    titles = [e["text"] for e in page.find("title", within=charts(page)["Annotation time"])]
+    assert titles[-1] == "mIoU, round 2: 50.0 % after 4.5 h"
+
+
+def test_hostile_names_are_text(tmp_path):
+    folder = full_run(tmp_path / "run", title=HOSTILE)
+    write_pictures(folder, 0, image=HOSTILE)
+    text = write_report(folder).read_text("utf-8")
+    page = Page(text)
+    assert "<script>alert" not in text
+    assert page.find("h1")[0]["text"] == HOSTILE
+    assert HOSTILE in [e["text"] for e in page.find("b")]  # image and class
+    assert HOSTILE in [e.get("title") for e in page.find("th")]
+    assert len(page.find("script")) == 1
+
+
+def test_page_needs_nothing_from_outside(tmp_path):
+    text = write_report(full_run(tmp_path / "run")).read_text("utf-8")
+    page = Page(text)
+    for element in page.elements:
+        assert element["tag"] not in ("link", "iframe", "object", "base")
+        assert element.get("href") is None
+        assert element.get("src", "data:image/").startswith("data:image/")
+    assert not re.search(r"@import|url\(|https?://", text)
+    assert "default-src 'none'" in text
+
+
+def test_embedded_pictures_are_the_files(tmp_path):
+    folder = full_run(tmp_path / "run")
+    page = Page(write_report(folder).read_text("utf-8"))
+    image = page.find("img")[2]
+    assert (image["width"], image["height"]) == ("8", "6")
+    assert image["alt"] == "Asked, frame 1, round 1"
+    content = base64.b64decode(image["src"].removeprefix("data:image/jpeg;base64,"))
+    assert content == (folder / "round_001" / "pictures" / "0_asked.jpg").read_bytes()
+
+
+def test_written_twice_it_is_the_same(tmp_path):
+    folder = full_run(tmp_path / "run")
+    first = write_report(folder).read_bytes()
+    assert write_report(folder).read_bytes() == first
+    assert len(first) < 80_000
+    assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == []
+
+
+def test_bare_table_of_one_round_is_enough(tmp_path):
+    page = Page(write_report(write_run(tmp_path / "my run", [0.25])).read_text("utf-8"))
+    assert page.find("h1")[0]["text"] == "my run"
+    ((point,),) = drawn_points(page, charts(page)["Clicks"])
+    np.testing.assert_allclose(point, [30, 25], atol=1e-2)
+    assert page.find("pre") == []
+    assert len(page.find("img")) == 1
+
+
+@pytest.mark.parametrize("miou", [[None], [None, 0.3], [0.2, None, 0.4], [0.2, None]])
+def test_rounds_without_a_value_do_not_break_the_page(tmp_path, miou):
+    text = write_report(write_run(tmp_path / "run", miou)).read_text("utf-8")
+    page = Page(text)
+    (points,) = drawn_points(page, charts(page)["Clicks"])
+    np.testing.assert_allclose(points[:, 1], [100 * v for v in miou if v is not None], atol=1e-2)
+    assert "nan" not in text.split("</style>")[1].split("<script>")[0].lower()
+
+
+def test_free_rounds_offer_no_cost_axis_of_zeros(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "rounds.csv").write_text("round,clicks,pixels,miou\n0,0,0,0.5\n")
+    assert list(charts(Page(write_report(folder).read_text("utf-8")))) == ["Rounds"]
+
+
+def test_heat_cells_carry_the_iou(tmp_path):
+    page = Page(write_report(full_run(tmp_path / "run", [0.2, 0.4])).read_text("utf-8"))
+    (table,) = (t for t in page.find("table") if "heat" in t["classes"])
+    body = [e for e in page.find("td", within=table) if "tbody" in e["path"]]
+    assert [e["text"] for e in body] == ["20.0", "40.0", "+20.0", "–", "–", "–"]
+    assert [e.get("style") for e in body][:4] == ["--iou:0.200", "--iou:0.400", None, None]
+    swatches = [e["style"] for e in page.find("i", within=table)]
+    assert swatches == ["background:#0a141e", "background:#ff0000"]
+
+
+def test_machine_bars_are_shares_of_the_longest_round(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    table = "round,miou,train_s,score_s,select_s\n0,0.1,60,30,10\n1,0.2,150,40,10\n"
+    (folder / "rounds.csv").write_text(table)
+    page = Page(write_report(folder).read_text("utf-8"))
+    parts = [e for e in page.find("i") if "title" in e]
+    assert [percent(e["style"].removeprefix("width:")) for e in parts] == [30, 15, 5, 75, 20, 5]
+    assert parts[0]["title"] == "Training: 60 s"
+
+
+def test_many_classes_fold_the_legend_and_scroll_the_table(tmp_path):
+    names = [f"class {i}" for i in range(150)]
+    folder = write_run(tmp_path / "run", [0.5], classes=names)
+    about = {"classes": names, "colors": [[1, 2, 3]] * 150}
+    (folder / "report.json").write_text(json.dumps(about))
+    write_pictures(folder, 0)
+    page = Page(write_report(folder).read_text("utf-8"))
+    (legend,) = (e for e in page.find("details") if "legend" in e["classes"])
+    assert "open" not in legend
+    assert len(page.find("li", within=legend)) == 151
+    assert any("tall" in e["classes"] for e in page.find("div"))
+
+
+def test_png_pictures_are_embedded_too(tmp_path):
+    folder = write_run(tmp_path / "run", [0.5])
+    pictures = folder / "round_000" / "pictures"
+    pictures.mkdir(parents=True)
+    Image.new("RGB", (5, 4)).save(pictures / "a.png")
+    (pictures / "index.json").write_text('[{"image": "x", "files": {"edges": "a.png"}}]')
+    page = Page(write_report(folder).read_text("utf-8"))
+    assert page.find("img")[0]["src"].startswith("data:image/png;base64,")
+    assert page.find("figcaption")[0]["text"] == "edges"
+
+
+def compared(tmp_path, *names, **options):
+    folders = []
+    for i, name in enumerate(names):
+        folder = write_run(tmp_path / name, [0.1 + 0.1 * i, 0.3 + 0.1 * i])
+        write_config(folder, method=name.split("-")[0], seed=i, **options)
+        folders.append(folder)
+    return folders
+
+
+def test_comparison_draws_every_run_best_first(tmp_path):
+    folders = compared(tmp_path, "random-0", "random-1", "madbal-0")
+    out = write_comparison(folders, tmp_path / "pages" / "all.html")
+    page = Page(out.read_text("utf-8"))
+    lines = drawn_points(page, charts(page)["Clicks"])
+    np.testing.assert_allclose([line[-1] for line in lines], [[55, 50], [55, 40], [55, 30]], 1e-3)
+    rows = [e["text"] for e in page.find("th") if e.get("scope") == "row"]
+    assert rows == ["madbal-0", "random-1", "random-0"]
+    first = [e["text"] for e in page.find("td")][:4]
+    assert first == ["50.0", "50.0", "madbal", "camvid"]
+    assert out.read_bytes() == write_comparison(folders, out).read_bytes()
+
+
+def test_runs_of_one_method_share_a_colour(tmp_path):
+    folders = compared(tmp_path, "random-0", "random-1", "madbal-0")
+    page = Page(write_comparison(folders, tmp_path / "all.html").read_text("utf-8"))
+    looks = [e["classes"] for e in page.find("th") if e.get("scope") == "row"]
+    assert looks == [["c0", "dash0"], ["c1", "dash0"], ["c1", "dash1"]]
+
+
+def test_seeds_of_a_single_method_have_their_own_colours(tmp_path):
+    folders = compared(tmp_path, "random-0", "random-1")
+    page = Page(write_comparison(folders, tmp_path / "all.html").read_text("utf-8"))
+    looks = [e["classes"] for e in page.find("th") if e.get("scope") == "row"]
+    assert looks == [["c0", "dash0"], ["c1", "dash0"]]
+
+
+def test_equal_folder_names_are_told_apart_by_their_parents(tmp_path):
+    folders = compared(tmp_path, "a/run", "b/run")
+    page = Page(write_comparison(folders, tmp_path / "all.html").read_text("utf-8"))
+    assert [e["text"] for e in page.find("th") if e.get("scope") == "row"] == ["b/run", "a/run"]
+
+
+def test_different_data_are_called_so(tmp_path):
+    (one,) = compared(tmp_path, "random-0")
+    other = write_run(tmp_path / "voc", [0.2])
+    write_config(other, data="voc")
+    page = Page(write_comparison([one, other], tmp_path / "all.html").read_text("utf-8"))
+    assert any("different data ('camvid', 'voc')" in e["text"] for e in page.find("li"))
+
+
+def test_axes_are_those_all_runs_have(tmp_path):
+    (one,) = compared(tmp_path, "random-0")
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "rounds.csv").write_text("round,pixels,miou\n0,50,0.5\n")
+    page = Page(write_comparison([one, bare], tmp_path / "all.html").read_text("utf-8"))
+    assert list(charts(page)) == ["Pixels", "Rounds"]
+
+
+def test_one_run_named_twice_is_refused(tmp_path):
+    (one,) = compared(tmp_path, "random-0")
+    with pytest.raises(UserError, match="twice"):
+        write_comparison([one, one / ".." / one.name], tmp_path / "all.html")

@@ -1,0 +1,243 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from alseg.images import VOID
+from alseg.report.canvas import (
+    VOID_COLORS,
+    display_size,
+    faded,
+    fit_map,
+    free_places,
+    lay_stripes,
+    outlines,
+)
+from alseg.report.pictures import (
+    ASKED_COLOR,
+    answered_picture,
+    asked_picture,
+    label_overlay,
+    numbered_picture,
+    save_picture,
+)
+
+COLORS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+GREY = np.full((12, 12, 3), 100, np.uint8)
+FADED = 105  # 0.1 * 100 + 0.3 * 100 + 65
+
+
+def quarters():
+    """Four regions of 6 x 6 pixels: 0 1 above 2 3."""
+    half = np.arange(12) // 6
+    return (2 * half[:, None] + half).astype(np.int32)
+
+
+def members(*sets):
+    said = np.zeros((len(sets), 4), bool)
+    for row, classes in enumerate(sets):
+        said[row, list(classes)] = True
+    return said
+
+
+def test_display_size_is_a_whole_multiple_or_part():
+    assert display_size(8, 8) == (512, 512)
+    assert display_size(200, 300) == (400, 600)
+    assert display_size(375, 500) == (375, 500)
+    assert display_size(1024, 1025) == (512, 512)
+    assert display_size(1, 3000) == (1, 1000)
+
+
+def test_faded_keeps_neither_colour_nor_contrast():
+    canvas = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0]]], np.float32)
+    np.testing.assert_allclose(faded(canvas), [[[65] * 3, [167] * 3, [116, 90.5, 90.5]]])
+
+
+def test_label_overlay_blends_and_leaves_void_alone():
+    image = np.full((1, 3, 3), 100, np.uint8)
+    labels = np.array([[0, VOID, 2]], np.uint8)
+    picture = label_overlay(image, labels, COLORS, alpha=0.4, size=(1, 3))
+    # 0.6 * 100 + 0.4 * 255 = 162 and 0.6 * 100 = 60
+    assert picture.tolist() == [[[162, 60, 60], [100, 100, 100], [60, 60, 162]]]
+    assert picture.dtype == np.uint8
+
+
+def test_tiny_images_are_enlarged_with_their_labels():
+    image = np.zeros((2, 4, 3), np.uint8)
+    labels = np.array([[0, 1, 2, VOID], [VOID, VOID, VOID, 1]], np.uint8)
+    picture = label_overlay(image, labels, COLORS, alpha=1.0)
+    assert picture.shape == (256, 512, 3)
+    assert (picture[:128, 128:256] == COLORS[1]).all()
+    assert (picture[128:, :384] == 0).all()
+
+
+def test_huge_label_maps_are_thinned_at_pixel_centres():
+    ids = np.arange(8).repeat(8).reshape(8, 8)
+    assert fit_map(ids, (2, 2)).tolist() == [[2, 2], [6, 6]]
+
+
+def test_outline_is_half_on_the_region_and_half_around_it():
+    ids = np.zeros((7, 7), np.int32)
+    ids[2:5, 2:5] = 1
+    lines = outlines(ids, ids == 1, width=2)
+    expected = np.zeros((7, 7), bool)
+    expected[2:5, 2:5] = True  # all of the region but its middle
+    expected[3, 3] = False
+    expected[[1, 1, 1, 5, 5, 5], [2, 3, 4, 2, 3, 4]] = True  # one pixel around, without corners
+    expected[[2, 3, 4, 2, 3, 4], [1, 1, 1, 5, 5, 5]] = True
+    np.testing.assert_array_equal(lines, expected)
+
+
+def test_outline_separates_two_asked_neighbours_and_follows_the_frame():
+    ids = np.array([[0, 0, 0, 1, 1, 1]] * 3, np.int32)
+    lines = outlines(ids, np.ones((3, 6), bool), width=2)
+    assert lines.tolist() == [[True] * 6, [True, False, True, True, False, True], [True] * 6]
+
+
+def test_asked_regions_are_bright_and_outlined_and_the_rest_is_faded():
+    picture = asked_picture(GREY, quarters(), np.array([3]), size=(12, 12))
+    assert (picture[7:11, 7:11] == 100).all()
+    assert (picture[6:, 6] == ASKED_COLOR).all()
+    assert (picture[6:, 5] == ASKED_COLOR).all()
+    assert (picture[:5] == FADED).all()
+    assert (picture[:, :5] == FADED).all()
+
+
+def test_asked_whole_image_is_not_faded():
+    picture = asked_picture(GREY, np.zeros((12, 12), np.int32), np.array([0]), size=(12, 12))
+    assert (picture[1:-1, 1:-1] == 100).all()
+    assert (picture[0] == ASKED_COLOR).all()
+
+
+def test_nothing_asked_fades_everything():
+    nothing = np.zeros(0, np.int64)
+    assert (asked_picture(GREY, quarters(), nothing, size=(12, 12)) == FADED).all()
+    assert (asked_picture(GREY, None, nothing, size=(12, 12)) == FADED).all()
+
+
+def test_asked_pixel_gets_a_ring_around_it():
+    image = np.full((40, 60, 3), 100, np.uint8)
+    picture = asked_picture(image, None, np.array([20 * 60 + 30]), size=(40, 60))
+    assert (picture[20, 33] == ASKED_COLOR).all()  # the ring spans 2 to 4 pixels from its centre
+    assert (picture[17, 30] == ASKED_COLOR).all()
+    assert (picture[20, 30] == FADED).all()  # the asked pixel itself stays in sight
+    changed = np.argwhere((picture != FADED).any(axis=2))
+    assert changed.min(axis=0).tolist() == [15, 25]
+    assert changed.max(axis=0).tolist() == [25, 35]
+
+
+def test_rings_at_the_corner_stay_inside():
+    picture = asked_picture(GREY, None, np.array([0, 143]), size=(24, 24))
+    assert (picture[0, 3] == ASKED_COLOR).all()
+    assert (picture[23, 20] == ASKED_COLOR).all()
+
+
+def test_one_class_fills_its_region():
+    picture = answered_picture(GREY, quarters(), np.array([1]), members([2]), COLORS, size=(12, 12))
+    # 0.15 * 105 + 0.85 * (0, 0, 255)
+    assert (picture[1:5, 7:11] == [16, 16, 232]).all()
+    assert (picture[0, 6:] == 255).all()
+    assert (picture[7:] == FADED).all()
+
+
+def test_several_classes_share_their_region_in_stripes():
+    image = np.full((40, 40, 3), 100, np.uint8)
+    whole = np.zeros((40, 40), np.int32)
+    picture = answered_picture(image, whole, np.array([0]), members([0, 2]), COLORS, size=(40, 40))
+    inner = picture[1:-1, 1:-1].reshape(-1, 3)
+    shown, counts = np.unique(inner, axis=0, return_counts=True)
+    assert shown.tolist() == [[16, 16, 232], [232, 16, 16]]
+    assert counts.min() > 0.4 * len(inner)
+
+
+def test_stripes_run_diagonally_and_show_every_colour_in_a_small_region():
+    canvas = np.zeros((6, 6, 3), np.float32)
+    lay_stripes(canvas, np.ones((6, 6), bool), COLORS)
+    names = np.argmax(canvas, axis=2)
+    y, x = np.mgrid[:6, :6]
+    np.testing.assert_array_equal(names, (y + x) // 2 % 3)
+
+
+def test_void_is_hatched_alone_and_a_stripe_beside_a_class():
+    ids = np.array([0, 1])
+    said = members([3], [1, 3])
+    picture = answered_picture(GREY, quarters(), ids, said, COLORS, size=(12, 12))
+    alone = np.unique(picture[1:5, 1:5].reshape(-1, 3), axis=0).tolist()
+    assert alone == sorted(map(list, VOID_COLORS))
+    beside = np.unique(picture[1:5, 7:11].reshape(-1, 3), axis=0).tolist()
+    assert beside == [[16, 232, 16], [159, 159, 159]]  # 0.15 * 105 + 0.85 * 168
+
+
+def test_masks_are_laid_over_their_regions_in_raster_order():
+    mask = np.full(36, 1, np.uint8)
+    mask[:18] = 0
+    mask[18:24] = VOID
+    picture = answered_picture(GREY, quarters(), np.array([2]), [mask], COLORS, size=(12, 12))
+    assert (picture[7:9, 1:5] == [225, 21, 21]).all()  # 0.2 * 105 + 0.8 * 255
+    assert (picture[10, 1:5] == [21, 225, 21]).all()
+    assert {tuple(p) for p in picture[9, 1:5].tolist()} <= set(VOID_COLORS)
+    assert (picture[:5, 7:] == FADED).all()
+
+
+def test_masks_without_a_map_are_refused():
+    with pytest.raises(ValueError, match="region map"):
+        answered_picture(GREY, None, np.array([0]), [np.zeros(1, np.uint8)], COLORS)
+
+
+def test_answered_pixels_are_dots_and_void_is_an_eye():
+    image = np.full((40, 60, 3), 100, np.uint8)
+    pixels = np.array([10 * 60 + 10, 30 * 60 + 40])
+    picture = answered_picture(image, None, pixels, members([1], [3]), COLORS, size=(40, 60))
+    assert picture[10, 10].tolist() == [0, 255, 0]
+    assert picture[30, 40].tolist() == [0, 0, 0]
+    assert picture[30, 42].tolist() == list(VOID_COLORS[0])
+    assert picture[20, 25].tolist() == [FADED] * 3
+
+
+def test_boxes_keep_off_each_other_and_off_markers():
+    anchors = [(50.0, 50.0), (50.0, 52.0), (2.0, 97.0)]
+    halves = [(8.0, 12.0)] * 3
+    for marker in (0.0, 5.0):
+        places = np.array(free_places(anchors, halves, (100, 100), marker))
+        boxes = [(p - h, p + h) for p, h in zip(places, np.array(halves), strict=True)]
+        for i, (low, high) in enumerate(boxes):
+            assert (low >= 0).all()
+            assert (high <= 100).all()
+            for other_low, other_high in boxes[:i]:
+                assert ((low >= other_high) | (other_low >= high)).any()
+            for anchor in anchors if marker else []:
+                assert (np.abs(places[i] - anchor) >= np.array(halves[i]) + marker).any()
+
+
+def test_numbers_are_written_on_enlarged_regions():
+    image = np.full((96, 128, 3), 100, np.uint8)
+    grid = (np.arange(96)[:, None] // 16 * 8 + np.arange(128) // 16).astype(np.int32)
+    one = numbered_picture(image, grid, np.array([9]), [1])
+    other = numbered_picture(image, grid, np.array([9]), [888])
+    assert one.shape == (768, 1024, 3)  # regions of 16 pixels become 128 wide
+    inside = np.s_[128 + 2 : 256 - 2, 128 + 2 : 256 - 2]
+    assert (one[inside] != other[inside]).any()
+    elsewhere = np.ones(one.shape[:2], bool)
+    elsewhere[124:260, 124:260] = False
+    assert (one[elsewhere] == 100).all()
+    assert (one[190, 128] == ASKED_COLOR).all()
+
+
+def test_numbers_of_pixels_leave_the_pixel_in_sight():
+    image = np.full((100, 100, 3), 100, np.uint8)
+    picture = numbered_picture(image, None, np.array([50 * 100 + 50]), [7])
+    assert picture.shape == (1000, 1000, 3)
+    assert picture[504:506, 504:506].tolist() == [[[100] * 3] * 2] * 2
+    assert (picture == 255).all(axis=2).sum() > 200  # the box behind the number
+
+
+def test_saved_pictures_open_as_what_their_suffix_says(tmp_path):
+    picture = np.zeros((8, 8, 3), np.uint8)
+    picture[:, 4:] = (255, 0, 170)
+    save_picture(tmp_path / "a.png", picture)
+    save_picture(tmp_path / "a.jpg", picture)
+    with Image.open(tmp_path / "a.png") as file:
+        assert file.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(file), picture)
+    with Image.open(tmp_path / "a.jpg") as file:
+        assert file.format == "JPEG"
+        assert np.abs(np.asarray(file).astype(int) - picture).max() < 12  # no chroma bleeding
