@@ -1,6 +1,6 @@
 "use strict";
 
-// Pictures open large; the arrow keys, or a click on a half, go through the pictures of one image.
+// Pictures open large; the arrow keys go through the pictures of one image, a click closes.
 const viewer = document.getElementById("viewer");
 if (viewer) {
   let row = [];
