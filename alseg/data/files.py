@@ -190,7 +190,7 @@ def read_rgb(image: Image.Image) -> Image.Image:
         OSError: If the file is damaged.
     """
     refuse_turned(image)
-    if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+    if image.mode[0] in "IF":
         raise UserError(
             "has one channel of more than 8 bits; which values are black and white is not in the "
             "file, so convert it to 8 bits with the range you want"

@@ -56,8 +56,8 @@ class MaskReader(NamedTuple):
         if not self.by_color:
             if mask.mode not in ("L", "P", "1"):
                 raise UserError(
-                    f"is a mask of {_MODES.get(mask.mode, mask.mode)} where class ids in one "
-                    f"8-bit channel are expected; save ids, or give the colour of every class"
+                    f"is a mask of kind {mask.mode} where class ids in one 8-bit channel are "
+                    f"expected; save ids, or give the colour of every class"
                 )
             return np.array(mask, dtype=np.uint8)
         if mask.mode == "P":
@@ -270,23 +270,12 @@ def _labels_of_codes(reader: MaskReader) -> NDArray[np.int16]:
     return table
 
 
-_MODES = {
-    "RGB": "colours",
-    "RGBA": "colours",
-    "I;16": "16-bit numbers",
-    "I;16B": "16-bit numbers",
-    "I": "32-bit numbers",
-    "F": "fractions",
-}
-
-
 def _refuse(mask: Image.Image) -> None:
+    """Refuse files whose values are not what was saved."""
     if mask.format in ("JPEG", "MPO"):
         raise UserError("is a JPEG mask, whose compression blurs classes; save masks as PNG")
-    if mask.mode in ("I;16", "I;16B", "I", "F", "CMYK"):
-        raise UserError(
-            f"is a mask of {_MODES.get(mask.mode, mask.mode)}; save masks as 8-bit ids or as RGB"
-        )
+    if mask.mode[0] in "IF" or mask.mode == "CMYK":
+        raise UserError(f"is a mask of kind {mask.mode}; save masks as 8-bit ids or as 8-bit RGB")
     # Pillow stretches 2- and 4-bit grey values to 0..255, so id 1 would arrive as 85 or 17.
     if any(tile.args in ("L;2", "L;4") for tile in getattr(mask, "tile", ())):
         raise UserError("is a grey mask of under 8 bits, whose ids are ambiguous; save 8-bit ids")

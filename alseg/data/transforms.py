@@ -77,7 +77,7 @@ class TrainTransform:
             raise ValueError(f"pad_maps has no value for {', '.join(sorted(missing))}")
         # One shared stream: `set_random_seed` would start every step of the pipeline from the same
         # state, so that the scale, the position of the crop and the flip would be one number.
-        self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(int(seed)))
         # One map of pixel positions goes through the pipeline in place of the maps: it holds int32
         # exactly, costs one resize for all maps, and lets each have its own value in the padding.
         positions = np.arange(height * width, dtype=np.int32).reshape(height, width)

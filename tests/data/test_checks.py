@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -173,3 +174,14 @@ def test_a_damaged_or_foreign_cache_costs_time_alone(tmp_path):
 def test_a_file_that_is_gone(tmp_path):
     text = message([ImageFile("a", tmp_path / "gone.png", None)], cache=tmp_path / "cache")
     assert "gone.png" in text
+
+
+def test_a_file_rewritten_at_the_same_size_is_checked_again(tmp_path):
+    image, mask = tmp_path / "a.bmp", tmp_path / "a_mask.bmp"
+    files = [ImageFile("a", save(image, picture()), save(mask, ids()))]
+    fine(files, cache=tmp_path)
+    size, time = mask.stat().st_size, mask.stat().st_mtime
+    save(mask, ids() + 5)
+    os.utime(mask, (time + 1, time + 1))
+    assert mask.stat().st_size == size
+    assert "ids outside the class table (3)" in message(files, cache=tmp_path)

@@ -96,9 +96,9 @@ def test_packing_agrees_with_arithmetic():
 @pytest.mark.parametrize(
     ("array", "ending", "options", "words"),
     [
-        (picture(), "png", {}, "colours where class ids"),
+        (picture(), "png", {}, "kind RGB where class ids"),
         (ids(), "jpg", {}, "JPEG mask"),
-        (ids().astype(np.uint16), "png", {}, "16-bit numbers"),
+        (ids().astype(np.uint16), "png", {}, "kind I;16"),
         (ids(), "png", {"bits": 4}, "under 8 bits"),
     ],
 )
