@@ -12,6 +12,7 @@ from alseg.methods.mulquery.acquisition import (
     class_weights,
     pixbal_scores,
     pixel_uncertainty,
+    region_pixels,
     region_table,
     with_absent_regions,
 )
@@ -141,6 +142,7 @@ def test_absent_regions():
         0,
         0,
     ]
+    assert region_pixels(full).tolist() == [0, 2, 0, 3, 0, 0]
     # BvSB: (x - 1/6) / (1/2 - 1/6)
     assert bvsb_scores(full, None).score == pytest.approx([-0.5, 1.0, -0.5, 0.0, -0.5, -0.5])
     _, share = class_balanced_scores(full, 3, None)
