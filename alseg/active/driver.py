@@ -184,8 +184,8 @@ def train(run: Run, context: RoundContext) -> dict[str, L.LightningModule]:
         L.seed_everything(derive(*key), workers=True, verbose=False)
         module = modules[stage.name] = run.method.module(stage, context)
         folder = context.stage_folder(stage.name)
-        done = on_rank_zero(lambda s=stage, f=folder: _steps_done(f, s))  # type: ignore[misc]
-        if done < stage.steps * stage.optimizer_steps:
+        done = on_rank_zero(lambda f=folder: _epochs_done(f))  # type: ignore[misc]
+        if done < stage.epochs:
             _prepare(run, context, stage)
             _start(run, context, stage, module)
             _fit(run, context, stage, module, resume=done > 0)
@@ -193,12 +193,12 @@ def train(run: Run, context: RoundContext) -> dict[str, L.LightningModule]:
     return modules
 
 
-def _steps_done(folder: Path, stage: Stage) -> int:
-    """Optimiser steps in the stage's last checkpoint, 0 without one."""
+def _epochs_done(folder: Path) -> int:
+    """Epochs in a stage's last checkpoint, 0 without one."""
     path = folder / "last.ckpt"
     if not path.exists():
         return 0
-    return int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["global_step"])
+    return int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["epoch"]) + 1
 
 
 def _load(module: L.LightningModule, path: Path) -> None:
@@ -283,8 +283,8 @@ def _fit(
         callbacks,
         **{
             **stage.trainer,
-            "max_steps": stage.steps * stage.optimizer_steps,
-            "max_epochs": -1,
+            # not max_steps: Lightning resumes an epoch late when a fit is counted in steps
+            "max_epochs": stage.epochs,
             "limit_val_batches": 1.0 if best else 0,
             "num_sanity_val_steps": 0,
             "log_every_n_steps": min(50, max(1, stage.steps // 10)),
@@ -394,8 +394,9 @@ class _Progress(TQDMProgressBar):
 
     def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
         super().on_train_epoch_start(trainer, *args)
-        total = -(-trainer.max_steps // max(1, int(trainer.num_training_batches)))
-        self.train_progress_bar.set_description(f"{self.title} {trainer.current_epoch + 1}/{total}")
+        self.train_progress_bar.set_description(
+            f"{self.title} {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        )
 
 
 def _trainer(
@@ -404,7 +405,7 @@ def _trainer(
     """A fresh Trainer; re-using one would train zero steps in its second fit."""
     if run.trainer.get("enable_progress_bar", True):
         callbacks = [_Progress(title), *callbacks]
-    fitting = "max_steps" in settings
+    fitting = "max_epochs" in settings
     options: dict[str, Any] = {**settings, **run.trainer}
     for name, value in settings.items():
         if name in run.trainer and run.trainer[name] != value:

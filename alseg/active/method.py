@@ -14,6 +14,7 @@ from alseg.active.ledger import Ledger
 from alseg.active.pool import LabelPool
 from alseg.active.seeds import derive
 from alseg.active.tables import Query, UnitKind
+from alseg.errors import UserError
 from alseg.images import ImageSet
 from alseg.nn.network import Network
 
@@ -45,7 +46,7 @@ class Stage:
 
     Attributes:
         name: Names the folder of the stage and its metrics.
-        steps: Training batches.
+        steps: Training batches, a multiple of `epoch_steps` (or fewer than that).
         batch_size: Images per batch on each device.
         epoch_steps: Batches between two checkpoints, validations and reseedings.
         keep: ``last`` keeps the last weights; ``best`` those of the epoch with the best mIoU on
@@ -53,7 +54,6 @@ class Stage:
         start: Where the weights come from; None = from scratch.
         evaluate: Evaluate this stage on the validation images. The last stage so evaluated gives
             the round's mIoU.
-        optimizer_steps: Optimiser steps per batch (Lightning counts the steps of every optimiser).
         trainer: Trainer settings the stage needs, e.g. a strategy; the user's own win.
     """
 
@@ -64,8 +64,25 @@ class Stage:
     keep: str = "last"
     start: Start | None = None
     evaluate: bool = True
-    optimizer_steps: int = 1
     trainer: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.steps > self.epoch_steps and self.steps % self.epoch_steps:
+            fitting = max(e for e in range(1, self.epoch_steps + 1) if self.steps % e == 0)
+            raise UserError(
+                f"{self.name} has {self.steps} steps, which epochs of {self.epoch_steps} do not "
+                f"make up; give a multiple of {self.epoch_steps}, or epochs of e.g. {fitting}."
+            )
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs. A stage is as long as its batches, however many optimisers step."""
+        return max(1, self.steps // self.epoch_steps)
+
+    @property
+    def epoch_batches(self) -> int:
+        """Batches per epoch."""
+        return min(self.steps, self.epoch_steps)
 
 
 class Target(NamedTuple):

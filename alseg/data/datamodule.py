@@ -128,7 +128,7 @@ class ActiveDataModule(LoopDataModule):
             raise RuntimeError("begin_stage comes before fit")
         stage, supervision, key = self._stage
         items = TrainItems(self.splits.train, supervision, self.train_transform)
-        sampler = TrainStream(len(items), stage.batch_size, stage.epoch_steps, key, self.trainer)
+        sampler = TrainStream(len(items), stage.batch_size, stage.epoch_batches, key, self.trainer)
         return DataLoader(
             items,
             batch_size=stage.batch_size,

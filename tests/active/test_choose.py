@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+
+from alseg.active.choose import check_budget, query_from_scores, random_query
+from alseg.active.method import RoundContext
+from alseg.active.tables import PIXELS, Answers
+from alseg.errors import UserError
+from tests.toys import toy_pool
+
+
+def context(pool, round=0, seed=0, regions="blocks"):
+    return RoundContext(
+        round=round, rounds=3, seed=seed, pool=pool, images=None, regions=regions, kind="region",
+        network=None, ledger=None,
+    )  # fmt: skip
+
+
+def units(pool):
+    image = np.repeat(np.arange(len(pool)), 24)
+    return image, np.tile(np.arange(24), len(pool))
+
+
+def test_the_highest_scores_are_asked_within_the_budget():
+    _, pool = toy_pool(amount=5, rule="within")
+    image, unit = units(pool)
+    score = np.random.default_rng(0).permutation(len(image)).astype(np.float32)
+    query = query_from_scores(context(pool), "dominant", image, unit, score)
+    best = np.argsort(-score)[:5]
+    assert query.image.tolist() == image[best].tolist()
+    assert query.unit.tolist() == unit[best].tolist()
+    assert query.score.tolist() == score[best].tolist()
+
+
+def test_bought_units_are_not_asked_again():
+    _, pool = toy_pool(amount=5, rule="within")
+    image, unit = units(pool)
+    score = np.linspace(1, 0, len(image), dtype=np.float32)
+    first = query_from_scores(context(pool), "dominant", image, unit, score)
+    label = np.zeros(len(first), np.uint8)
+    pool.commit(Answers(0, "region", "dominant", "blocks", 3, first.image, first.unit, label=label))
+    second = query_from_scores(context(pool, 1), "dominant", image, unit, score)
+    assert second.unit.tolist() == [5, 6, 7, 8, 9]
+
+
+def test_a_query_of_unknown_price_reaches_as_far_as_the_budget_might():
+    _, pool = toy_pool(amount=5)
+    image, unit = units(pool)
+    score = np.zeros(len(image), np.float32)
+    query = query_from_scores(context(pool), "class_set", image, unit, score)
+    assert len(query) == 6  # six sets of one class exceed five clicks; no set costs less
+    assert query.image.tolist() == [0] * 6
+    assert query.unit.tolist() == [0, 1, 2, 3, 4, 5]
+    last = query_from_scores(context(pool), "class_set", image, unit, score, ties="last")
+    assert last.image.tolist() == [3] * 6
+    assert last.unit.tolist() == [23, 22, 21, 20, 19, 18]
+
+
+def test_a_budget_in_pixels_counts_the_size_of_units():
+    _, pool = toy_pool(amount=200, axis="pixels", rule="within")
+    image, unit = units(pool)
+    score = np.linspace(1, 0, len(image), dtype=np.float32)
+    sizes = np.full(len(image), 64)
+    assert len(query_from_scores(context(pool), "mask", image, unit, score, sizes)) == 3
+    with pytest.raises(ValueError, match="number per unit is needed"):
+        query_from_scores(context(pool), "mask", image, unit, score)
+
+
+def test_random_queries_follow_from_seed_and_round():
+    _, pool = toy_pool(amount=30)
+    ask = random_query(context(pool), "class_set")
+    again = random_query(context(pool), "class_set")
+    assert ask.unit.tolist() == again.unit.tolist()
+    assert ask.unit.tolist() != random_query(context(pool, seed=1), "class_set").unit.tolist()
+    assert ask.unit.tolist() != random_query(context(pool, round=1), "class_set").unit.tolist()
+    assert len(set(zip(ask.image.tolist(), ask.unit.tolist(), strict=True))) == len(ask) == 31
+    assert len(set(ask.image.tolist())) == 4
+
+
+def test_ids_without_a_pixel_are_never_asked():
+    _, pool = toy_pool(count=1, amount=1000)
+
+    class Holes:
+        version = "holes"
+        num_regions = np.array([50])
+
+        def __getitem__(self, index):
+            return np.where(np.arange(32 * 48).reshape(32, 48) % 2, 7, 41).astype(np.int32)
+
+    pool.add_maps(Holes())
+    assert sorted(random_query(context(pool, regions="holes"), "dominant").unit) == [7, 41]
+
+
+def test_random_pixels():
+    _, pool = toy_pool(amount=9, rule="within")
+    query = random_query(context(pool, regions=PIXELS), "class")
+    assert query.kind == "pixel"
+    assert len(query) == 9
+    assert query.unit.max() < 32 * 48
+
+
+def test_a_budget_that_buys_the_whole_pool_is_refused():
+    _, pool = toy_pool(amount=96)
+    with pytest.raises(
+        UserError, match=r"whole pool \(96 regions of 4 images\) costs as little as 96"
+    ):
+        check_budget(context(pool), "class_set")
+    _, pool = toy_pool(amount=95)
+    check_budget(context(pool), "class_set")

@@ -1,0 +1,258 @@
+"""The loop as a whole, on a network that trains in a second."""
+
+import csv
+import hashlib
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import alseg.active.ledger
+from alseg.active.driver import drive
+from alseg.active.oracle import AwaitingAnswersError, HumanOracle
+from alseg.active.tables import Answers
+from alseg.errors import UserError
+from alseg.methods.mulquery.method import MulQuery
+from alseg.methods.supervised.method import Supervised
+from tests.toys import toy_run
+
+BOUGHT = ("query.npz", "answers.npz")
+
+
+def bought(root: Path) -> dict[str, str]:
+    """Digests of every query and answer of a run."""
+    files = sorted(path for name in BOUGHT for path in root.glob(f"round_*/{name}"))
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+    }
+
+
+def weights(root: Path) -> dict[str, torch.Tensor]:
+    found = {}
+    for path in sorted(root.glob("round_*/*/last.ckpt")):
+        state = torch.load(path, weights_only=True)["state_dict"]
+        found |= {f"{path.parent.name}/{path.parents[1].name}/{k}": v for k, v in state.items()}
+    return found
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    one, two = weights(a), weights(b)
+    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    root = tmp_path_factory.mktemp("whole") / "run"
+    return root, drive(toy_run(root))
+
+
+def test_a_run_buys_trains_and_asks(finished):
+    root, rows = finished
+    assert [row["round"] for row in rows] == [0, 1, 2]
+    assert len(bought(root)) == 6
+    clicks = [row["clicks"] for row in rows]
+    # the paper's rule: each round ends with the answer that makes its sum exceed 10
+    assert all(10 < new <= 14 for new in np.diff([0, *clicks]))
+    with (root / "rounds.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert [float(row["clicks"]) for row in written] == clicks
+    assert list(written[0])[:7] == [
+        "round", "images", "units", "pixels", "clicks", "seconds", "miou",
+    ]  # fmt: skip
+    assert {"iou_red", "iou_green", "iou_blue", "miou_stage_one"} <= set(written[0])
+    assert all(0 <= float(row["miou"]) <= 1 for row in written)
+    assert float(written[0]["train_s"]) > 0
+    assert float(written[0]["score_s"]) > 0
+
+
+def test_nothing_is_asked_twice(finished):
+    root, _ = finished
+    seen = set()
+    for path in sorted(root.glob("round_*/answers.npz")):
+        answers = Answers.load(path)
+        units = set(zip(answers.image.tolist(), answers.unit.tolist(), strict=True))
+        assert len(units) == len(answers)
+        assert not units & seen
+        seen |= units
+
+
+def test_a_finished_run_started_again_changes_nothing(finished):
+    root, rows = finished
+    before = {path: path.stat().st_mtime_ns for path in root.glob("round_*/*/last.ckpt")}
+    again = drive(toy_run(root))
+    assert again == rows
+    assert before == {path: path.stat().st_mtime_ns for path in root.glob("round_*/*/last.ckpt")}
+
+
+def test_equal_seeds_give_equal_runs_and_others_do_not(finished, tmp_path):
+    root, _ = finished
+    drive(toy_run(tmp_path / "same", rounds=2))
+    first = {name: digest for name, digest in bought(root).items() if name < "round_002"}
+    assert bought(tmp_path / "same") == first
+    drive(toy_run(tmp_path / "other", rounds=1, seed=1))
+    assert bought(tmp_path / "other")["round_000/query.npz"] != first["round_000/query.npz"]
+
+
+def test_more_rounds_can_be_asked_for_later(finished, tmp_path):
+    root, _ = finished
+    drive(toy_run(tmp_path / "run", rounds=1))
+    drive(toy_run(tmp_path / "run", rounds=3))
+    assert bought(tmp_path / "run") == bought(root)
+    assert same_weights(tmp_path / "run", root)
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing may catch it and go on."""
+
+
+@pytest.mark.parametrize("at", [1, 2, 4, 5, 7])
+def test_a_run_cut_off_at_any_write_goes_on_bit_for_bit(finished, tmp_path, monkeypatch, at):
+    """Cut off before the n-th file of the ledger is written, at every kind of file."""
+    root, _ = finished
+    write, count = alseg.active.ledger.write_atomic, 0
+
+    def cut(*args):
+        nonlocal count
+        count += 1
+        if count == at:
+            raise Killed
+        write(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(alseg.active.ledger, "write_atomic", cut)
+        patch.setattr("alseg.active.tables.write_atomic", cut)
+        with pytest.raises(Killed):
+            drive(toy_run(tmp_path / "run"))
+    drive(toy_run(tmp_path / "run"))
+    assert bought(tmp_path / "run") == bought(root)
+    assert same_weights(tmp_path / "run", root)
+
+
+@pytest.mark.parametrize(("round", "stage", "epoch"), [(0, "one", 1), (1, "one", 1), (1, "two", 0)])
+def test_a_run_cut_off_inside_a_stage_goes_on_bit_for_bit(
+    finished, tmp_path, monkeypatch, round, stage, epoch
+):
+    root, _ = finished
+    method = "alseg.methods.mulquery.module.StageOne.loss"
+    if stage == "two":
+        method = "alseg.methods.mulquery.module.StageTwo.loss"
+    module = method.rpartition(".")[0]
+    cls = getattr(sys.modules[module.rpartition(".")[0]], module.rpartition(".")[2])
+    loss, calls = cls.loss, 0
+    per_round = 4 if stage == "one" else 2
+
+    def cut(self, batch):
+        nonlocal calls
+        calls += 1
+        if calls == round * per_round + epoch * 2 + 2:
+            raise Killed
+        return loss(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cls, "loss", cut)
+        with pytest.raises(Killed):
+            drive(toy_run(tmp_path / "run", rounds=2))
+    drive(toy_run(tmp_path / "run"))
+    assert bought(tmp_path / "run") == bought(root)
+    assert same_weights(tmp_path / "run", root)
+
+
+def test_a_run_waits_for_a_person_and_goes_on(tmp_path):
+    run = toy_run(tmp_path, rounds=1)
+    run.oracle = HumanOracle()
+    with pytest.raises(AwaitingAnswersError, match="waits for your answers"):
+        drive(run)
+    questions = (tmp_path / "round_000" / "questions.csv").read_text().splitlines()[1:]
+    lines = ["row,answer"] + [f"{row},red;blue" for row in range(6)]
+    assert len(questions) > 6
+    (tmp_path / "round_000" / "answers.csv").write_text("\n".join(lines))
+    run = toy_run(tmp_path, rounds=1)
+    run.oracle = HumanOracle()
+    rows = drive(run)
+    assert rows[0]["clicks"] == 12
+    assert rows[0]["units"] == 6
+
+
+def test_the_best_checkpoint_is_kept_on_request(tmp_path):
+    method = MulQuery(
+        steps=6, batch_size=2, epoch_steps=2, lr=1e-3, stage_two=False, keep="best"
+    )  # fmt: skip
+    rows = drive(toy_run(tmp_path, rounds=1, method=method))
+    with (next(tmp_path.glob("round_000/stage_one/log/*/metrics.csv"))).open() as file:
+        seen = [float(row["val/miou"]) for row in csv.DictReader(file) if row["val/miou"]]
+    assert len(seen) == 3
+    assert rows[0]["miou"] == pytest.approx(max(seen), abs=1e-6)
+
+
+def test_the_pool_can_run_out(tmp_path):
+    run = toy_run(tmp_path, rounds=4, method=MulQuery(
+        steps=1, batch_size=2, lr=1e-3, stage_two=False, acquisition="random",
+    ))  # fmt: skip
+    object.__setattr__(run.pool.budget, "amount", 90.0)
+    rows = drive(run)
+    assert rows[-1]["units"] == 6 * 24
+    assert len(rows) < 4
+
+
+@pytest.mark.parametrize("acquisition", ["bvsb", "classbal", "random"])
+@pytest.mark.parametrize("pseudo_labels", ["within"])
+def test_the_other_acquisitions_run(tmp_path, acquisition, pseudo_labels):
+    method = MulQuery(
+        steps=2, batch_size=2, lr=1e-3, stage_two_steps=2, acquisition=acquisition,
+        pseudo_labels=pseudo_labels, pseudo_scales=(1.0, 0.5), pseudo_flip=True,
+        undefined_class=False,
+    )  # fmt: skip
+    assert len(drive(toy_run(tmp_path, rounds=2, method=method))) == 2
+
+
+def test_full_supervision_is_one_round_of_masks(tmp_path):
+    method = Supervised(steps=30, batch_size=2, lr=3e-3, head_factor=1.0)
+    rows = drive(toy_run(tmp_path, rounds=1, method=method))
+    assert rows[0]["pixels"] == 6 * 32 * 48
+    assert rows[0]["miou"] > 0.5  # colour gives the class away
+    with pytest.raises(UserError, match="give rounds=1"):
+        drive(toy_run(tmp_path / "x", rounds=2, method=method))
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from alseg.active.driver import drive
+from tests.toys import toy_run
+drive(toy_run(Path(sys.argv[1]), devices=int(sys.argv[2]), strategy=sys.argv[3]))
+"""
+
+
+def start(root: Path, devices=1, strategy="auto") -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(root), str(devices), strategy],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_killed_at_random_points_a_run_goes_on_bit_for_bit(finished, tmp_path):
+    root, _ = finished
+    rng, kills = random.Random(0), 0
+    for _ in range(40):
+        process = start(tmp_path / "run")
+        try:
+            process.wait(timeout=rng.uniform(5, 14))
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+        if kills == 7:  # enough; now let it finish
+            assert start(tmp_path / "run").wait() == 0
+            break
+    assert kills >= 5
+    assert bought(tmp_path / "run") == bought(root)
+    assert same_weights(tmp_path / "run", root)

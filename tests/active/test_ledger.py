@@ -1,0 +1,44 @@
+import csv
+
+import pytest
+
+from alseg.active.ledger import Ledger
+from alseg.errors import UserError
+
+
+def test_a_folder_belongs_to_one_configuration(tmp_path):
+    Ledger(tmp_path / "run").claim({"seed": 0, "method": "mulquery", "crop": (3, 4)})
+    Ledger(tmp_path / "run").claim({"seed": 0, "method": "mulquery", "crop": [3, 4]})
+    with pytest.raises(UserError, match=r"another configuration \(seed: 0 there, 1 now\)"):
+        Ledger(tmp_path / "run").claim({"seed": 1, "method": "mulquery", "crop": [3, 4]})
+    with pytest.raises(UserError, match="nu: 'absent' there, 6 now"):
+        Ledger(tmp_path / "run").claim({"seed": 0, "method": "mulquery", "crop": [3, 4], "nu": 6})
+
+
+def test_rounds_without_an_owner_are_not_taken_over(tmp_path):
+    (tmp_path / "round_000").mkdir()
+    with pytest.raises(UserError, match=r"holds rounds but no run\.json"):
+        Ledger(tmp_path).claim({"seed": 0})
+
+
+def test_other_ranks_write_nothing(tmp_path):
+    ledger = Ledger(tmp_path / "run", writes=False)
+    ledger.claim({"seed": 0})
+    ledger.write_rounds([{"round": 0}])
+    assert not (tmp_path / "run").exists()
+
+
+def test_rounds_csv(tmp_path):
+    Ledger(tmp_path).write_rounds(
+        [
+            {"round": 0, "pixels": 63_417_600.0, "miou": 1 / 3, "iou_a": None},
+            {"round": 1, "pixels": 1.5, "miou": None, "iou_a": 0.25, "late": 2.0},
+        ]
+    )
+    with (tmp_path / "rounds.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["round", "pixels", "miou", "late", "iou_a"]
+    assert rows[0] == {
+        "round": "0", "pixels": "63417600", "miou": "0.333333", "late": "", "iou_a": "",
+    }  # fmt: skip
+    assert rows[1]["iou_a"] == "0.25"
