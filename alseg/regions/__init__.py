@@ -1,1 +1,16 @@
 """Cut images into units: grids, superpixels, maps made by other tools."""
+
+from alseg.registry import Registry
+
+#: Region sources by name; see `alseg.regions.base.RegionSource`.
+REGIONS = Registry(
+    "regions",
+    {
+        "image": "alseg.regions.simple:WholeImage",
+        "grid": "alseg.regions.simple:Grid",
+        "slic": "alseg.regions.superpixels:Slic",
+        "seeds": "alseg.regions.superpixels:Seeds",
+        "seeds_published": "alseg.regions.superpixels:PublishedSeeds",
+        "files": "alseg.regions.files:Files",
+    },
+)

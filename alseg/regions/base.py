@@ -1,0 +1,81 @@
+"""What it takes to cut images into units."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alseg.errors import UserError
+from alseg.images import ImageSet
+
+#: What one region of a map is called.
+Unit = Literal["patch", "region", "image"]
+
+_NAMED = 50  # more names do not make an error clearer
+
+
+class RegionSource(Protocol):
+    """A way to cut one image into regions. Sources are frozen dataclasses and can be pickled.
+
+    Attributes:
+        unit: What one region is.
+    """
+
+    unit: ClassVar[Unit]
+
+    def parameters(self) -> dict[str, Any]:
+        """Everything that decides the result, as JSON: at least ``name``, the source's name.
+
+        Maps with equal parameters of one image are equal, so this is a part of the cache key.
+        """
+        ...
+
+    def check(self, images: ImageSet) -> None:
+        """Find out, cheaply and before any long work, whether these images can be cut.
+
+        Raises:
+            UserError: If not; the sentence names all the images at fault.
+        """
+        ...
+
+    def __call__(self, image: NDArray[np.uint8], name: str) -> NDArray[np.int32]:
+        """Cut an image.
+
+        Args:
+            image: (H, W, 3), uint8, RGB.
+            name: Name of the image in its `ImageSet`.
+
+        Returns:
+            Region id of each pixel, (H, W), int32: 0..R-1, or -1 for pixels in no region. Ids may
+            have holes: an id without a pixel is no region.
+        """
+        ...
+
+
+def map_version(parameters: Mapping[str, Any]) -> str:
+    """Name of the maps that a source with these parameters makes, such as ``seeds-3f2a91c0``.
+
+    >>> map_version({"name": "grid", "rows": 5, "cols": 5})
+    'grid-d305d320'
+    """
+    text = json.dumps(parameters, sort_keys=True)
+    return f"{parameters['name']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def listed(problems: Sequence[str]) -> str:
+    """Join problems for an error, the first 50 in full."""
+    more = [f"and {len(problems) - _NAMED} more"] if len(problems) > _NAMED else []
+    return "; ".join([*problems[:_NAMED], *more])
+
+
+def positive(field: str, value: int | None) -> None:
+    """Check an option that counts something.
+
+    Raises:
+        UserError: If the value is below 1.
+    """
+    if value is not None and value < 1:
+        raise UserError(f"regions.{field} is {value}; give a whole number of at least 1.")
