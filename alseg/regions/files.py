@@ -105,7 +105,9 @@ class Files:
                 f"{path} holds id {largest}, more than its {ids.size} pixels can need; number the "
                 f"regions from 0, or set regions.void if that id marks pixels in no region"
             )
-        return np.where(inside, ids, -1).astype(np.int32)
+        regions = np.full(ids.shape, -1, dtype=np.int32)
+        regions[inside] = ids[inside]
+        return regions
 
     def _root(self) -> Path:
         root = Path(self.folder).expanduser()

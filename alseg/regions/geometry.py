@@ -112,7 +112,7 @@ def pixels_of(regions: NDArray[np.integer], num_regions: int | None = None) -> R
     array([0, 3])
     """
     if num_regions is None:
-        num_regions = int(regions.max(initial=-1)) + 1
+        num_regions = _largest(regions) + 1
     sizes = region_sizes(regions, num_regions)
     ids = regions.ravel()
     if num_regions < 1 << 15:  # numpy sorts 16 bits by radix, several times faster
@@ -189,7 +189,10 @@ def bounding_boxes(regions: NDArray[np.integer], num_regions: int) -> NDArray[np
     return boxes
 
 
+def _largest(regions: NDArray[np.integer]) -> int:
+    return int(regions.max()) if regions.size else -1
+
+
 def _check_ids(regions: NDArray[np.integer], num_regions: int) -> None:
-    largest = int(regions.max(initial=-1))
-    if largest >= num_regions:
+    if (largest := _largest(regions)) >= num_regions:
         raise ValueError(f"the map holds region {largest}, but there are {num_regions} regions")
