@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from alseg.active.budget import Budget
 from alseg.active.oracle import ORACLES
@@ -56,7 +56,7 @@ ROOT: dict[str, tuple[Any, str]] = {
     "cache": (None, "Where region maps are kept between runs; null = the user's cache folder."),
     "workers": (2, "Loader processes per loader, and processes that extract regions."),
     "eval_batch_size": (4, "Whole images per batch where all have one size."),
-    "pictures": (8, "Images pictured in the report per round."),
+    "pictures": (4, "Images pictured in the report per round."),
 }
 
 
@@ -80,6 +80,8 @@ def register() -> None:
     store = ConfigStore.instance()
     root: dict[str, Any] = {name: value for name, (value, _) in ROOT.items()}
     defaults: list[Any] = ["_self_", *({group: name} for group, name in CHOICES.items())]
+    # the command says how it logs
+    defaults += [{"override hydra/hydra_logging": "none"}, {"override hydra/job_logging": "none"}]
     # alseg names its folders itself: Hydra makes none and stays where it is
     hydra = {
         "run": {"dir": "."},
@@ -129,7 +131,8 @@ def expand(arguments: Sequence[str]) -> list[str]:
     small = getattr(data, "small", None)
     quiet = dict(method.defaults) | (dict(small) | dict(method.small) if small else {})
     said = {argument.partition("=")[0].lstrip("+") for argument in given}
-    return [f"{key}={value}" for key, value in quiet.items() if key not in said] + given
+    every = [f"{key}={value}" for key, value in quiet.items() if key not in said] + given
+    return [f"++{o}" if o[0] != "+" and _is_free_form(o.partition("=")[0]) else o for o in every]
 
 
 def _preset(path: Path) -> list[str]:
@@ -150,7 +153,7 @@ def _preset(path: Path) -> list[str]:
 
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value and not prefix.endswith(_FREE_FORM):
+    if isinstance(value, Mapping) and value and not _is_free_form(prefix):
         return [
             pair
             for key, inner in value.items()
@@ -159,8 +162,9 @@ def _flat(prefix: str, value: Any) -> list[tuple[str, Any]]:
     return [(prefix, value)]
 
 
-#: Options that are dictionaries with keys of the user's own.
-_FREE_FORM = (".options", ".prices", ".colors", ".classes")
+def _is_free_form(key: str) -> bool:
+    """Whether an option is a dictionary, or in one, whose keys are the user's own."""
+    return key.split(".")[1:2] in (["options"], ["prices"], ["colors"])
 
 
 def _literal(value: Any) -> str:
@@ -170,7 +174,8 @@ def _literal(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{_literal(k)}:{_literal(v)}" for k, v in value.items()) + "}"
+        pairs = ((re.sub(r"([\\()\[\]{}:=,])", r"\\\1", str(k)), v) for k, v in value.items())
+        return "{" + ",".join(f"{key}:{_literal(inner)}" for key, inner in pairs) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(_literal(item) for item in value) + "]"
     if isinstance(value, str):
@@ -246,5 +251,8 @@ def options_of(config: DictConfig, overrides: Sequence[str]) -> Options:
         if key in GROUPS:
             chosen[key] = value
     values: Any = OmegaConf.to_container(config, resolve=True)
-    parts = {name: OmegaConf.to_object(config[name]) for name in (*GROUPS, *NODES)}
+    try:
+        parts = {name: OmegaConf.to_object(config[name]) for name in (*GROUPS, *NODES)}
+    except MissingMandatoryValue as error:
+        raise UserError(f"{error.full_key} has no default; give {error.full_key}=VALUE.") from error
     return Options(choices=chosen, values=values, components=parts)

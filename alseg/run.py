@@ -89,7 +89,7 @@ def build(options: Options) -> "Run":
     source = part["regions"]
     progress = bool(values["trainer"]["enable_progress_bar"]) and is_rank_zero()
     part["network"].check()
-    splits = part["data"].splits(progress=progress)
+    splits = part["data"].splits(progress=progress, cache=cache_folder(values["cache"]))
     images = splits.train
     part["oracle"].check(images)
     source.check(images)
@@ -265,7 +265,11 @@ def _under_hydra(overrides: Sequence[str]) -> int:
     def job(config: DictConfig) -> None:
         nonlocal status
         task = list(HydraConfig.get().overrides.task)
-        status = max(status, run(options_of(config, task)))
+        try:
+            status = max(status, run(options_of(config, task)))
+        except UserError as error:  # Hydra would print a traceback
+            print(f"error: {error}", file=sys.stderr)
+            status = 2
 
     # Lightning starts the other processes of a ddp run with these arguments
     sys.argv = [sys.argv[0], *overrides]

@@ -21,7 +21,7 @@ def class_sets(
     (mulquery 2.2: ``trim=5`` leaves out the three pixels on either side of a border).
 
     Args:
-        regions: Region id of each pixel, (H, W), ``0 <= id < num_regions``.
+        regions: Region id of each pixel, (H, W), ids below ``num_regions``, -1 = none.
         truth: Ground truth, (H, W), class ids or `VOID`.
         num_classes: C.
         num_regions: R; ids may have holes.
@@ -40,17 +40,17 @@ def class_sets(
     ([[1, 1, 0], [0, 1, 1], [0, 0, 0]], [2, 2, -1])
     """
     column = _columns(truth, num_classes)
-    pixels = _sizes(regions, num_regions)
-    used, sizes = np.ones(regions.shape, dtype=bool), pixels
+    ids, pixels = _ids(regions, num_regions)
+    used, sizes = np.ones(ids.shape, dtype=bool), pixels
     if trim:
-        used = interior(regions, trim)
-        trimmed = np.bincount(regions[used], minlength=num_regions)
+        used = interior(ids, trim)
+        trimmed = np.bincount(ids[used], minlength=num_regions + 1)
         vanished = trimmed == 0
-        used |= vanished[regions]
+        used |= vanished[ids]
         sizes = np.where(vanished, pixels, trimmed)
-    members = np.zeros((num_regions, num_classes + 1), dtype=bool)
-    members[regions[used], column[used]] = True
-    return members, np.where(pixels > 0, sizes, -1)
+    members = np.zeros((num_regions + 1, num_classes + 1), dtype=bool)
+    members[ids[used], column[used]] = True
+    return members[:-1], np.where(pixels > 0, sizes, -1)[:-1]
 
 
 def dominant_labels(
@@ -63,7 +63,7 @@ def dominant_labels(
     """The most frequent label of each region; ties go to the lowest id.
 
     Args:
-        regions: Region id of each pixel, (H, W), ``0 <= id < num_regions``.
+        regions: Region id of each pixel, (H, W), ids below ``num_regions``, -1 = none.
         truth: Ground truth, (H, W), class ids or `VOID`.
         num_classes: C.
         num_regions: R; ids may have holes.
@@ -82,11 +82,10 @@ def dominant_labels(
     [1, 0, 255]
     """
     column = _columns(truth, num_classes)
-    _sizes(regions, num_regions)  # checks the ids
+    ids, _ = _ids(regions, num_regions)
     width = num_classes + 1
-    votes = np.bincount(
-        (regions.astype(np.int64) * width + column).ravel(), minlength=num_regions * width
-    ).reshape(num_regions, width)
+    votes = np.bincount((ids * width + column).ravel(), minlength=(num_regions + 1) * width)
+    votes = votes.reshape(-1, width)[:-1]
     if not vote_void:
         votes[:, num_classes] = 0
     winner = votes.argmax(axis=1)
@@ -107,10 +106,13 @@ def _columns(truth: NDArray[np.uint8], num_classes: int) -> NDArray[np.uint8]:
     return column
 
 
-def _sizes(regions: NDArray[np.integer], num_regions: int) -> NDArray[np.int64]:
-    """Pixels per region id, (R,)."""
-    if regions.size and not 0 <= regions.min() <= regions.max() < num_regions:
+def _ids(
+    regions: NDArray[np.integer], num_regions: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The map with R in place of -1, and the pixels per id, (R + 1,)."""
+    if regions.size and not -1 <= regions.min() <= regions.max() < num_regions:
         raise ValueError(
-            f"region ids {regions.min()}..{regions.max()} are not in 0..{num_regions - 1}"
+            f"region ids {regions.min()}..{regions.max()} are not in -1..{num_regions - 1}"
         )
-    return np.bincount(regions.ravel(), minlength=num_regions)
+    ids = np.where(regions < 0, num_regions, regions).astype(np.int64)
+    return ids, np.bincount(ids.ravel(), minlength=num_regions + 1)

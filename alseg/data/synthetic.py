@@ -1,10 +1,10 @@
 """Painted scenes: a data set for trying things out, without files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,15 @@ class Synthetic:
         seed: Seed of all images. An image depends on the seed, its split, its position and the
             two options above, not on how many images there are.
     """
+
+    small: ClassVar[Mapping[str, str]] = {
+        "network.architecture": "FPN",
+        "network.encoder": "resnet18",
+        "network.weights": "null",
+        "network.options": "{decoder_pyramid_channels:64,decoder_segmentation_channels:64}",
+        "budget.amount": "800",
+        "augment.scale": "[0.75,1.5]",
+    }
 
     train: int = 200
     val: int = 50

@@ -120,7 +120,22 @@ def test_a_label_that_is_no_class():
         dominant_labels(regions, truth, 3, 1, vote_void=True)
 
 
-@pytest.mark.parametrize("ids", [[[0, 2]], [[-1, 0]]])
+@pytest.mark.parametrize("ids", [[[0, 2]], [[-2, 0]]])
 def test_ids_out_of_range(ids):
-    with pytest.raises(ValueError, match=r"not in 0\.\.1"):
+    with pytest.raises(ValueError, match=r"not in -1\.\.1"):
         class_sets(np.array(ids), np.zeros((1, 2), dtype=np.uint8), 3, 2)
+
+
+@pytest.mark.parametrize("trim", [0, 3])
+def test_pixels_of_no_region_belong_to_none(trim):
+    """As if they were a region that is then left out."""
+    rng = np.random.default_rng(0)
+    regions = np.repeat(np.repeat(rng.integers(0, 6, (5, 6)), 4, axis=0), 4, axis=1)
+    truth = rng.integers(0, 3, regions.shape).astype(np.uint8)
+    holes = np.where(regions == 5, -1, regions)
+    members, sizes = class_sets(holes, truth, 3, 5, trim)
+    expected, expected_sizes = class_sets(regions, truth, 3, 6, trim)
+    assert np.array_equal(members, expected[:5])
+    assert np.array_equal(sizes, expected_sizes[:5])
+    labels = dominant_labels(holes, truth, 3, 5, vote_void=True)
+    assert np.array_equal(labels, dominant_labels(regions, truth, 3, 6, vote_void=True)[:5])

@@ -1,0 +1,36 @@
+# A fresh machine needs Python 3.11 or newer and these commands.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# waiting threads sleep instead of spinning: tests and demo share few cores with others
+RUN := OMP_WAIT_POLICY=passive $(BIN)/python
+
+.PHONY: demo test test-slow lint bench clean
+
+demo: $(VENV)/.installed  ## learn the embedded scenes for three rounds; prints where the report is
+	$(RUN) -m alseg.run method=mulquery rounds=3 run_dir=runs/demo
+
+test: $(VENV)/.installed  ## the default suite: a few minutes on 2 cores
+	$(RUN) -m pytest
+
+test-slow: $(VENV)/.installed  ## kill -9 and resume, several processes
+	$(RUN) -m pytest -m slow
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed  ## side by side with the obvious way, as ratios
+	$(RUN) -m benchmarks
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[dev,notebooks]"
+	# albumentations pulls opencv-python-headless, which writes the same cv2 without ximgproc
+	$(BIN)/python -c "import cv2; cv2.ximgproc.createSuperpixelSEEDS" 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --force-reinstall --no-deps opencv-contrib-python-headless
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
