@@ -124,7 +124,7 @@ def test_help_for_a_choice_explains_its_options():
 
 def test_quiet_defaults_yield_to_what_is_said():
     small = options()
-    assert small.values["method"]["steps"] == 200
+    assert small.values["method"]["steps"] == 120
     assert small.values["network"]["encoder"] == "resnet18"
     said = options("method.steps=7")
     assert said.values["method"]["steps"] == 7

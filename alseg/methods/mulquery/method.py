@@ -70,14 +70,14 @@ class MulQuery(Method):
 
     defaults: ClassVar[Mapping[str, str]] = {"regions": "seeds"}
     small: ClassVar[Mapping[str, str]] = {
-        "method.steps": "200",
+        "method.steps": "120",
         "method.batch_size": "4",
         "method.lr": "2e-3",
         "method.head_factor": "1",
-        "method.stage_two_steps": "200",
+        "method.stage_two_steps": "120",
         "method.stage_two_batch_size": "4",
         "method.stage_two_lr": "2e-3",
-        "method.epoch_steps": "50",
+        "method.epoch_steps": "40",
     }
 
     acquisition: str = "pixbal"

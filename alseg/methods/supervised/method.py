@@ -52,11 +52,11 @@ class Supervised(Method):
 
     defaults: ClassVar[Mapping[str, str]] = {"regions": "image", "rounds": "1"}
     small: ClassVar[Mapping[str, str]] = {
-        "method.steps": "200",
+        "method.steps": "120",
         "method.batch_size": "4",
         "method.lr": "2e-3",
         "method.head_factor": "1",
-        "method.epoch_steps": "50",
+        "method.epoch_steps": "40",
     }
 
     steps: int = 80_000
