@@ -239,6 +239,16 @@ def _leaves(config: Any, prefix: str = "") -> list[tuple[str, Any]]:
     return pairs
 
 
+def options(*arguments: str) -> Options:
+    """What a command line describes, e.g. ``options("method=mulquery", "rounds=2")``.
+
+    Raises:
+        UserError: For anything in it that cannot be used.
+    """
+    overrides = expand(arguments)
+    return options_of(composed(overrides), overrides)
+
+
 def options_of(config: DictConfig, overrides: Sequence[str]) -> Options:
     """Build the components a configuration describes.
 

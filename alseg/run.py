@@ -156,9 +156,13 @@ def run(options: Options) -> int:
     logging.getLogger("alseg").setLevel(logging.INFO if is_rank_zero() else logging.WARNING)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*exists and is not empty.*")
-    warnings.filterwarnings("ignore", ".*was configured so validation will run.*")
+    for noise in (
+        ".*does not have many workers.*",
+        ".*exists and is not empty.*",  # a stage folder holds more than its checkpoint
+        ".*predict returned None.*",  # pseudo labels go to files
+        ".*LeafSpec.*",  # between Lightning and torch
+    ):
+        warnings.filterwarnings("ignore", noise)
     work = build(options)
     try:
         drive(work)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from alseg.compose import composed, expand, options_of
+from alseg.compose import expand, options
 from alseg.errors import UserError
 from alseg.run import WAITING, help_text, identity, run_dir
 
@@ -34,11 +34,6 @@ TINY = [
     "trainer.accelerator=cpu",
     "trainer.enable_progress_bar=false",
 ]
-
-
-def options(*arguments):
-    overrides = expand(arguments)
-    return options_of(composed(overrides), overrides)
 
 
 def command(*arguments, check=True):
