@@ -1,5 +1,6 @@
 """Segmentation networks of segmentation-models-pytorch behind one small interface."""
 
+import inspect
 import logging
 from difflib import get_close_matches
 from pathlib import Path
@@ -169,6 +170,12 @@ def build_segmenter(
     import segmentation_models_pytorch as smp
 
     check_network(architecture, encoder, weights)
+    cls = smp.MODEL_ARCHITECTURES_MAPPING[architecture.lower()]
+    known = set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"}
+    for name in options or {}:
+        # what the architecture does not know goes to the encoder: only timm's take more
+        if name not in known and not encoder.startswith("tu-"):
+            raise unknown_name(f"network.options of {architecture}", name, known)
     try:
         model = smp.create_model(
             architecture,

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+from torchmetrics.classification import MulticlassJaccardIndex
+
+from alseg.active.module import SegmentationModule
+from alseg.images import VOID
+from alseg.nn.schedules import poly_lr
+from alseg.nn.segmenter import build_segmenter
+
+
+class Constant(SegmentationModule):
+    """Loss given by the test."""
+
+    value = 1.0
+
+    def loss(self, batch):
+        return {"loss": self.network(batch["image"]).mean() * 0 + self.value}
+
+
+def module(**options):
+    network = build_segmenter(
+        "Unet", "resnet18", None, 4, False, {"encoder_depth": 3, "decoder_channels": [8, 8, 8]}
+    )
+    made = Constant(network=network, num_classes=3, steps=10, lr=1e-2, **options)
+    made.log = made.log_dict = lambda *args, **kwargs: None
+    return made
+
+
+def slow_iou(scores, target, num_classes):
+    prediction = scores[:, :num_classes].argmax(1).numpy()
+    target = target.numpy()
+    valid = target != VOID
+    ious = []
+    for c in range(num_classes):
+        p, t = (prediction == c) & valid, (target == c) & valid
+        union = (p | t).sum()
+        ious.append((p & t).sum() / union if union else np.nan)
+    return np.array(ious)
+
+
+def test_evaluation_is_one_confusion_matrix_over_the_classes_that_occur():
+    torch.manual_seed(0)
+    made = module().eval()
+    target = torch.randint(0, 2, (4, 32, 32))  # class 2 is never true
+    target[:, :5] = VOID
+    batches = [(torch.randn(2, 3, 32, 32), target[:2]), (torch.randn(2, 3, 32, 32), target[2:])]
+    with torch.no_grad():
+        for image, truth in batches:
+            made.evaluate({"image": image, "target": truth})
+        scores = torch.cat([made.network(image) for image, _ in batches])
+    expected = slow_iou(scores, target, 3)
+    np.testing.assert_allclose(made.iou.compute().numpy(), expected, atol=1e-6)
+    house = MulticlassJaccardIndex(3, average="macro", ignore_index=VOID)
+    house.update(scores[:, :3].argmax(1), target)
+    assert float(made.iou.compute().nanmean()) == pytest.approx(float(house.compute()), abs=1e-6)
+
+
+def test_the_rate_follows_the_stages_own_steps():
+    made = module(floor=1e-4)
+    configured = made.configure_optimizers()
+    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    for step in range(13):
+        rates = [group["lr"] for group in optimizer.param_groups]
+        assert rates == pytest.approx(
+            [poly_lr(step, 10, base, floor=1e-4) for base in (1e-2, 1e-1)]
+        )
+        optimizer.step()
+        schedule.step()
+
+
+def test_a_loss_of_zero_moves_nothing():
+    made = module()
+    optimizer = made.configure_optimizers()["optimizer"]
+    batch = {"image": torch.randn(2, 3, 32, 32)}
+    before = [p.clone() for p in made.network.parameters()]
+    made.value = 0.0
+    made.training_step(batch, 0).backward()
+    made.on_before_optimizer_step(optimizer)
+    optimizer.step()  # weight decay alone would have moved them
+    assert all(torch.equal(a, b) for a, b in zip(before, made.network.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_training(value):
+    made = module()
+    made.value = value
+    with pytest.raises(FloatingPointError, match=r"lower method\.lr"):
+        made.training_step({"image": torch.randn(2, 3, 32, 32)}, 0)

@@ -1,0 +1,93 @@
+"""The house rules a reader relies on, checked on the imports themselves."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "alseg"
+#: From the ground up; a room imports from its own floor and below.
+FLOORS = ["ground", "regions", "acquisition", "nn", "active", "data", "methods", "report", "top"]
+GROUND = {"__init__", "errors", "files", "images", "registry"}
+TOP = {"run", "compose", "config"}
+SHARED = ("regions", "acquisition", "nn", "active", "data", "report")
+
+
+def floor(module: str) -> int:
+    """Floor of ``alseg.x.y``."""
+    room = module.split(".")[1] if "." in module else "ground"
+    if room in GROUND:
+        room = "ground"
+    return FLOORS.index("top" if room in TOP else room)
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.split(".")[0] == "alseg" and "." in name}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=[module_name(path) for path in FILES])
+def test_imports_go_down(path):
+    own = floor(module_name(path))
+    upwards = {name for name in imports(path) if floor(name) > own}
+    assert not upwards
+
+
+def test_methods_never_import_each_other():
+    for path in (PACKAGE / "methods").rglob("*.py"):
+        parts = path.relative_to(PACKAGE / "methods").parts
+        others = {
+            name
+            for name in imports(path)
+            if name.startswith("alseg.methods.") and name.split(".")[2] != parts[0]
+        }
+        assert not others, path
+
+
+def test_shared_rooms_branch_on_no_method():
+    """A paper may be cited; a method's name may not decide anything."""
+    names = [path.name for path in (PACKAGE / "methods").iterdir() if (path / "method.py").exists()]
+    assert "mulquery" in names
+    for room in SHARED:
+        for path in (PACKAGE / room).rglob("*.py"):
+            strings = {
+                node.value
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            }
+            assert not strings & set(names), path
+
+
+@pytest.mark.parametrize(
+    "registry",
+    [
+        "alseg.methods:METHODS",
+        "alseg.data:DATASETS",
+        "alseg.regions:REGIONS",
+        "alseg.active.oracle:ORACLES",
+        "alseg.report.loggers:LOGGERS",
+    ],
+)
+def test_components_import_without_torch(registry):
+    """So that ``--help`` and every refused option answer at once."""
+    module, name = registry.split(":")
+    script = (
+        f"import sys; from {module} import {name} as r\nfor n in r: r.resolve(n)\n"
+        "print(sorted({'torch','lightning','skimage','cv2','faiss','timm'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
