@@ -16,7 +16,7 @@ from alseg.acquisition.statistics import region_counts
 
 
 class Gradients(NamedTuple):
-    """Factored gradients: row ``i`` stands for the C x d matrix ``outer(error[i], features[i])``."""
+    """Factored gradients: row ``i`` is the C x d matrix ``outer(error[i], features[i])``."""
 
     error: NDArray[np.floating[Any]]  #: ``onehot(argmax p) - p``, or its mean, (n, C).
     features: NDArray[np.floating[Any]]  #: Input of the last layer, or its mean, (n, d).

@@ -129,5 +129,5 @@ def _mean_logits(sums: CommitteeSums) -> Tensor:
 
 def _vote(votes: Tensor, best: Tensor) -> None:
     """Count one vote per pixel."""
-    index = best.long().unsqueeze(1)
-    votes.scatter_add_(1, index, torch.ones_like(index, dtype=votes.dtype))
+    classes = torch.arange(votes.shape[1], dtype=best.dtype, device=best.device)
+    votes += best.unsqueeze(1) == classes.view(-1, *[1] * (best.ndim - 1))

@@ -85,7 +85,7 @@ def stratified_by_class(
     """
     shuffled = rng.permutation(len(label))
     by_class = np.argsort(label[shuffled], kind="stable")
-    classes, first = np.unique(label[shuffled][by_class], return_index=True)
+    _, first = np.unique(label[shuffled][by_class], return_index=True)
     sizes = np.diff(first, append=len(label))
     turn = np.empty(len(label), np.int64)
     turn[by_class] = np.arange(len(label)) - np.repeat(first, sizes)
@@ -104,7 +104,8 @@ def power_noise(
 
     Args:
         score: Higher is more informative, >= 0, any shape.
-        power: >= 0; 0 is plain random, 1 the paper's choice, infinite the plain ranking.
+        power: >= 0; 0 is plain random, 1 the paper's default, and the larger it is, the closer to
+            the plain ranking.
         rng: Draws the noise.
 
     Returns:

@@ -33,13 +33,19 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         labels: Channels 0..C-1 or `VOID`, (B, H, W), any integer type.
 
     Returns:
-        Scalar; NaN when no pixel is labelled, so that the caller must decide what that means.
+        Scalar; NaN, and so is its gradient, when no pixel is labelled, so that the caller must
+        decide what that means.
 
     >>> logits = torch.zeros(1, 4, 1, 2)
     >>> round(float(cross_entropy(logits, torch.tensor([[[2, 255]]]))), 6)
     1.386294
     """
-    return F.cross_entropy(_at_least_float32(logits), labels.long(), ignore_index=VOID)
+    known = labels != VOID
+    # Not by ignore_index: without a labelled pixel that gives NaN with a gradient of 0.
+    pixels = F.cross_entropy(
+        _at_least_float32(logits), labels.where(known, 0).long(), reduction="none"
+    )
+    return (pixels * known).sum() / known.sum()
 
 
 def consistency(logits: Tensor, target: Tensor) -> Tensor:

@@ -1,0 +1,528 @@
+"""EquAL and the classic baselines against their reference implementations, array by array."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from alseg.acquisition import committee, scores
+from alseg.acquisition.badge import (
+    Gradients,
+    badge,
+    gradient_distances,
+    gradient_norms,
+    prediction_error,
+)
+from alseg.acquisition.clustering import k_center
+from alseg.acquisition.committee import CommitteeSums
+from alseg.data.cityscapes import Cityscapes
+from alseg.data.files import resize_nearest
+from alseg.images import VOID
+from alseg.methods.equal import schedule
+from alseg.methods.equal.acquisition import (
+    patch_majority,
+    patch_means,
+    select_patches,
+    two_view_entropy,
+)
+from alseg.methods.equal.evaluation import reference_iou
+from alseg.methods.equal.losses import cross_entropy, two_view_loss
+from alseg.methods.equal.patches import patch_corners, patch_of_region, region_of_patch
+from alseg.methods.equal.targets import patch_target, rescaled_corners
+from alseg.methods.equal.views import two_views
+from alseg.regions.simple import Grid
+
+
+class TinyNet(nn.Module):
+    """Convolution, batch normalisation, ReLU, 1 x 1 convolution, as in the recordings."""
+
+    def __init__(self, hidden, outputs):
+        super().__init__()
+        self.c1 = nn.Conv2d(3, hidden, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(hidden)
+        self.c2 = nn.Conv2d(hidden, outputs, 1)
+
+    def forward(self, images):
+        return self.c2(self.bn(self.c1(images)).relu())
+
+
+def recorded_net(golden, prefix):
+    outputs, hidden = golden.given(f"{prefix}.c2.weight").shape[:2]
+    net = TinyNet(hidden, outputs)
+    state = {name: torch.from_numpy(golden.given(f"{prefix}.{name}")) for name in net.state_dict()}
+    net.to(state["c1.weight"].dtype).load_state_dict(state)
+    return net
+
+
+def check_net(golden, prefix, net, **tolerance):
+    for name, value in net.state_dict().items():
+        golden.check(f"{prefix}.{name}", value, **(tolerance if value.is_floating_point() else {}))
+
+
+def grid(golden, case):
+    rows, cols = golden.given(f"{case}.grid_dy_dx")
+    return int(rows), int(cols)
+
+
+def in_patch_order(table, rows, cols):
+    """Region columns, counted row by row, in the reference's order: column by column."""
+    return table[..., region_of_patch(np.arange(rows * cols), rows, cols)]
+
+
+def as_void(labels, void):
+    """Labels with the house's void in place of the reference's."""
+    return np.where(labels == void, VOID, labels).astype(np.uint8)
+
+
+def reference_ids(labels, void):
+    """Labels with the reference's void in place of the house's."""
+    return np.where(labels == VOID, void, labels).astype(np.int64)
+
+
+@pytest.fixture(scope="module")
+def remap(tmp_path_factory):
+    """The reference's class of every raw id of Cityscapes, as read through the data set."""
+    root, ids = tmp_path_factory.mktemp("cityscapes"), np.arange(34, dtype=np.uint8)[None]
+    for part in ("train", "val"):
+        for kind in ("leftImg8bit", "gtFine"):
+            (root / kind / part / "city").mkdir(parents=True)
+        name = f"{part}/city/city_000000_000000"
+        picture = Image.new("RGB", (ids.shape[1], 1))
+        picture.save(root / "leftImg8bit" / f"{name}_leftImg8bit.png")
+        Image.fromarray(ids).save(root / "gtFine" / f"{name}_gtFine_labelIds.png")
+    truth = Cityscapes(str(root)).splits(progress=False).train.truth(0)[0]
+    table = np.zeros(256, dtype=np.uint8)  # the files hold no other ids; the reference: void
+    table[ids[0]] = np.where(truth == VOID, 0, truth + 1)
+    return table
+
+
+# Score
+
+
+def test_entropy_of_two_views(golden):
+    a, b = (torch.from_numpy(golden.given(f"ent.logits_{view}")) for view in "ab")
+    for function in (scores.entropy, lambda logits: scores.pixel_scores(logits).entropy):
+        golden.check("ent.map_a", function(a)[0], abs=1e-6)
+        golden.check("ent.map_b", function(b)[0], abs=1e-6)
+    golden.check("ent.map_sum", two_view_entropy(a, b)[0], abs=1e-6)
+    golden.check("ent.map_sum_equal0", two_view_entropy(a, a)[0], abs=1e-6)
+
+
+def test_two_views(golden):
+    net, images = recorded_net(golden, "tta.net").eval(), torch.from_numpy(golden.given("tta.x"))
+    with torch.inference_mode():
+        a, b = two_views(net, images)
+        entropy = two_view_entropy(a, b)
+    golden.check("tta.out_a", a, abs=1e-6)
+    golden.check("tta.out_b", b, abs=1e-6)
+    golden.check("tta.map_sum", entropy[0], abs=2e-6)
+    rows, cols = grid(golden, "tta")
+    means = patch_means(entropy, rows, cols).numpy()[0]
+    golden.check("tta.scores", in_patch_order(means, rows, cols), abs=2e-6)
+
+
+@pytest.mark.parametrize("case", ["patch", "patch_nondiv"])
+def test_patch_means(golden, case):
+    values, (rows, cols) = torch.from_numpy(golden.given(f"{case}.map")), grid(golden, case)
+    means = patch_means(values[None], rows, cols).numpy()[0]
+    golden.check(f"{case}.scores", in_patch_order(means, rows, cols), abs=1e-6)
+
+
+@pytest.mark.parametrize("case", ["tta", "patch", "patch_nondiv"])
+def test_patch_corners(golden, case):
+    rows, cols = grid(golden, case)
+    name = "tta.map_sum" if case == "tta" else f"{case}.map"
+    corners = patch_corners(*golden.given(name).shape, rows, cols)
+    golden.check(f"{case}.coords_yx", in_patch_order(corners.T, rows, cols).T)
+
+
+# Eligibility
+
+
+def majorities(labels, rows, cols, void, num_classes):
+    """(N, P) in the reference's order, from labels in its ids, where void is the first or last."""
+    regions = Grid(rows=rows, cols=cols)(np.zeros((*labels.shape[1:], 3), np.uint8), "")
+    truth = as_void(labels, void) if void else (labels - 1).astype(np.uint8)  # 0 - 1 is VOID
+    found = np.stack(
+        [
+            patch_majority(image, regions, num_classes, rows * cols, void_wins=void == 0)
+            for image in truth
+        ]
+    )
+    ids = found if void else np.where(found == VOID, VOID, found.astype(np.int64) + 1)
+    return in_patch_order(reference_ids(ids, void), rows, cols)
+
+
+def test_majority_of_camvid(golden):
+    labels, (rows, cols) = golden.given("maj_camvid.labels"), grid(golden, "maj_camvid")
+    void = int(golden.given("mask_camvid.void"))
+    golden.check("maj_camvid.majority", majorities(labels, rows, cols, void, void))
+
+
+def test_majority_of_cityscapes(golden, remap):
+    height, width = golden.given("maj_cityscapes.size_hw")
+    raw = golden.given("maj_cityscapes.raw_ids")
+    labels = np.stack([resize_nearest(remap[image], height, width) for image in raw])
+    golden.check("maj_cityscapes.train_ids", labels)
+    rows, cols = grid(golden, "maj_cityscapes")
+    found = majorities(labels, rows, cols, 0, int(remap.max()))
+    golden.check("maj_cityscapes.majority", found)
+
+
+def test_classes_of_cityscapes(golden, remap):
+    golden.check("remap.table", remap)
+
+
+# Selection
+
+
+def select(score, majority, labelled, void, n):
+    """Global ids in order of purchase; score and the other tables are (N, P)."""
+    image, patch = (index.ravel() for index in np.indices(score.shape))
+    may_ask = (majority != void) & ~labelled
+    rows = select_patches(score.ravel(), image, patch, may_ask.ravel(), n)
+    return image[rows] * score.shape[1] + patch[rows]
+
+
+@pytest.mark.parametrize("case", ["plain", "ties", "cap", "exhaust", "cityscapes"])
+def test_selection(golden, case):
+    score, majority, labelled = (
+        golden.given(f"sel_{case}.{name}") for name in ("scores", "majority", "already")
+    )
+    k, budget, before, void = (
+        int(golden.given(f"sel_{case}.{name}"))
+        for name in ("k", "total_budget", "iteration_in", "void")
+    )
+    wanted = schedule.round_size(k, budget, before)
+    picked = select(score, majority, labelled, void, wanted)
+    golden.check(f"sel_{case}.picked", picked)
+    golden.check(f"sel_{case}.iteration_out", np.int64(before + len(picked)))
+    golden.check(f"sel_{case}.pool_exhausted", np.int64(len(picked) < wanted))
+
+
+def test_selection_round_by_round(golden):
+    tables, majority = golden.given("selseq.scores"), golden.given("selseq.majority")
+    k, budget, void = (
+        int(golden.given(f"selseq.{name}")) for name in ("k", "total_budget", "void")
+    )
+    labelled = np.zeros(majority.shape, dtype=bool)
+    everything, counts = np.full((len(tables), k), -1), []
+    for row, score in zip(everything, tables, strict=True):
+        wanted = schedule.round_size(k, budget, int(labelled.sum()))
+        picked = select(score, majority, labelled, void, wanted)
+        row[: len(picked)] = picked
+        labelled.ravel()[picked] = True
+        counts.append(int(labelled.sum()))
+    golden.check("selseq.picked", everything)
+    golden.check("selseq.iteration", counts)
+    golden.check("selseq.labelled_final", labelled)
+
+
+# Targets
+
+
+@pytest.mark.parametrize("case", ["camvid", "cityscapes"])
+def test_masks(golden, case):
+    name = f"mask_{case}"
+    void, (rows, cols) = int(golden.given(f"{name}.void")), grid(golden, name)
+    train, final = (
+        tuple(golden.given(f"{name}.{part}_hw").tolist()) for part in ("train", "final")
+    )
+    small = golden.given(f"{name}.coords_yx")
+    large = rescaled_corners(small, train, final)
+    for stage, size, corners in (("train", train, small), ("final", final, large)):
+        # Cityscapes' raw ids: 255 is among them, so it does not tell what lies outside
+        labels = resize_nearest(golden.given(f"{name}.label_full"), *size)
+        outside = patch_target(np.zeros_like(labels), corners, rows, cols) == VOID
+        mask = np.where(outside, void, patch_target(labels, corners, rows, cols))
+        golden.check(f"{name}.mask_{stage}", mask)
+
+
+# Losses
+
+
+@pytest.mark.parametrize("case", ["full", "partial", "onepix", "identical", "allvoid"])
+def test_losses(golden, case):
+    name = f"loss_{case}"
+    labels = torch.from_numpy(as_void(golden.given(f"{name}.labels"), golden.given(f"{name}.void")))
+
+    def views():
+        return [torch.from_numpy(golden.given(f"{name}.logits_{v}")).requires_grad_() for v in "ab"]
+
+    a, b = views()
+    loss = two_view_loss(a, b, labels)
+    loss.total.backward()
+    close = {"rel": 1e-9, "abs": 1e-12}
+    golden.check(f"{name}.total", loss.total, **close)
+    golden.check(f"{name}.ce_a", loss.plain, **close)
+    golden.check(f"{name}.ce_b", loss.mirrored, **close)
+    golden.check(f"{name}.mse_ab", loss.plain_to_mirrored, **close)
+    golden.check(f"{name}.mse_ba", loss.mirrored_to_plain, **close)
+    golden.check(f"{name}.grad_a", a.grad, **close)
+    golden.check(f"{name}.grad_b", b.grad, **close)
+    a, _ = views()
+    loss = cross_entropy(a, labels)
+    loss.backward()
+    golden.check(f"{name}.total_equal0", loss, **close)
+    golden.check(f"{name}.grad_a_equal0", a.grad, **close)
+
+
+def train_step(net, optimizer, images, labels, coin, equal=True):
+    """One update, on the mirrored batch if the coin says so; the loss before it."""
+    if coin:
+        images, labels = images.flip(-1), labels.flip(-1)
+    if equal:
+        loss = two_view_loss(*two_views(net, images), labels).total
+    else:
+        loss = cross_entropy(net(images), labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())
+
+
+@pytest.mark.parametrize("case", ["fcn", "deeplab_single", "equal0"])
+def test_adam_steps(golden, case):
+    name = f"step_{case}"
+    net = recorded_net(golden, f"{name}.init").train()
+    optimizer = torch.optim.Adam(net.parameters(), lr=5e-4, weight_decay=2e-4)
+    images = torch.from_numpy(golden.given(f"{name}.x"))
+    labels = torch.from_numpy(as_void(golden.given(f"{name}.y"), golden.given(f"{name}.void")))
+    if golden.given(f"{name}.duplicate_single"):
+        images, labels = images.repeat(1, 2, 1, 1, 1), labels.repeat(1, 2, 1, 1)
+    equal = bool(golden.given(f"{name}.equal"))
+    coins = golden.given(f"{name}.coins")
+    losses = [
+        train_step(net, optimizer, *step, equal) for step in zip(images, labels, coins, strict=True)
+    ]
+    golden.check(f"{name}.losses", losses, rel=1e-9)
+    check_net(golden, f"{name}.final", net, abs=1e-9)
+
+
+# Schedule
+
+
+def test_budget_and_milestones(golden):
+    budgets, milestones = [], []
+    for images, cols, rows, fraction, k, *_ in golden.given("sched.cfg"):
+        budgets.append(schedule.patch_budget(int(images * rows * cols), fraction))
+        milestones.append(schedule.milestone(budgets[-1], int(k)))
+    golden.check("sched.total_budget", budgets)
+    golden.check("sched.change_size", milestones)
+
+
+def test_batches_and_epochs(golden):
+    every, full, longer = (int(value) for value in golden.given("sched.trace_cfg"))
+    patches, images = golden.given("sched.trace_patches"), golden.given("sched.trace_images")
+    sizes = [schedule.batch_size(p, i, full) for p, i in zip(patches, images, strict=True)]
+    golden.check("sched.trace_batch", sizes)
+    epochs = [schedule.round_epochs(p, every, longer) for p in patches]
+    golden.check("sched.trace_epochs", epochs)
+    golden.check("sched.trace_val", [int(schedule.at_milestone(p, every)) for p in patches])
+
+
+@pytest.mark.parametrize("case", ["lr60", "lrx"])
+def test_learning_rates(golden, case):
+    epochs, every, factor, base = golden.given(f"sched.{case}_cfg")
+    rates = [schedule.step_lr(e, base, int(every), factor) for e in range(int(epochs))]
+    golden.check(f"sched.{case}", rates, rel=1e-12)
+
+
+# Metric
+
+
+@pytest.mark.parametrize("case", ["metric", "metric_absent"])
+def test_mean_iou(golden, case):
+    guess, truth = golden.given(f"{case}.pred"), golden.given(f"{case}.target")
+    num_outputs, void = int(golden.given(f"{case}.n_out")), int(golden.given(f"{case}.void"))
+    result = reference_iou(guess, truth, num_outputs, void)
+    golden.check(f"{case}.conf_raw", result.counts)
+    golden.check(f"{case}.conf", result.counted)
+    golden.check(f"{case}.iou", result.per_class, rel=1e-12)
+    golden.check(f"{case}.miou", result.mean, rel=1e-12)
+
+
+# Whole runs
+
+
+def network_input(images, size):
+    """(N, H, W, 3), uint8, as the network gets them at a size: bilinear, 0..1, (N, 3, h, w)."""
+    resized = [
+        np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+        for image in images
+    ]
+    return torch.from_numpy(np.stack(resized)).movedim(-1, 1).double() / 255
+
+
+def run(golden, remap, case):
+    """Active learning as recorded, fed with the recorded order of images and coins.
+
+    In float64: Adam blows up what float32 rounds off gradients near 0, in the recording as well.
+    """
+    name = f"e2e_{case}"
+    void, num_outputs = int(golden.given(f"{name}.void")), int(golden.given(f"{name}.n_out"))
+    size, final = (tuple(golden.given(f"{name}.{part}_hw").tolist()) for part in ("train", "final"))
+    rows, cols = grid(golden, name)
+    fraction, k, full, longer, lr, decay = golden.given(f"{name}.cfg_budget_k_albatch_more_lr_wd")
+    k, full, longer = int(k), int(full), int(longer)
+
+    def truths(key):
+        labels = golden.given(f"{name}.{key}")
+        return as_void(remap[labels] if case == "cityscapes" else labels, void)
+
+    full_truth = truths("labels")
+    truth = np.stack([resize_nearest(image, *size) for image in full_truth])
+    images = network_input(golden.given(f"{name}.images"), size)
+    majority = majorities(reference_ids(truth, void), rows, cols, void, num_outputs - 1)
+    golden.check(f"{name}.majority", majority)
+    val_truth = np.stack([resize_nearest(image, *size) for image in truths("val_labels")])
+    val_images = network_input(golden.given(f"{name}.val_images"), size)
+
+    net = recorded_net(golden, f"{name}.init").double()
+    optimizer = torch.optim.Adam(net.parameters(), lr=lr, weight_decay=decay)
+    batches, coins = golden.given(f"{name}.batches"), golden.given(f"{name}.coins")
+    budget = schedule.patch_budget(majority.size, fraction)
+    every = schedule.milestone(budget, k)
+    patches = patch_of_region(np.arange(rows * cols), rows, cols)
+    corners = np.empty((rows * cols, 2), np.int64)  # in the reference's order
+    corners[patches] = patch_corners(*size, rows, cols)
+
+    labelled = np.zeros(majority.shape, dtype=bool)
+    record = {key: [] for key in ("scores", "picked", "patches_after", "losses", "step_round")}
+    record |= {key: [] for key in ("val_at", "val_iou", "val_miou")}
+    while labelled.sum() < budget:
+        with torch.inference_mode():
+            entropy = two_view_entropy(*two_views(net.eval(), images))
+            means = patch_means(entropy, rows, cols).numpy()
+        score = in_patch_order(means, rows, cols)
+        wanted = schedule.round_size(k, budget, int(labelled.sum()))
+        picked = select(score, majority, labelled, void, wanted)
+        labelled.ravel()[picked] = True
+        record["scores"].append(score)
+        record["picked"].append(np.pad(picked, (0, k - len(picked)), constant_values=-1))
+        record["patches_after"].append(int(labelled.sum()))
+
+        targets = [
+            patch_target(t, corners[asked], rows, cols)
+            for t, asked in zip(truth, labelled, strict=True)
+        ]
+        labels = torch.from_numpy(np.stack(targets))
+        learned = np.flatnonzero(labelled.any(axis=1))
+        size_now = schedule.batch_size(int(labelled.sum()), len(learned), full)
+        net.train()
+        for _ in range(schedule.round_epochs(int(labelled.sum()), every, longer)):
+            seen = []
+            for _ in range(0, len(learned), size_now):
+                step = len(record["losses"])
+                batch = batches[step][batches[step] >= 0]
+                assert len(batch) == min(size_now, len(learned) - len(seen))
+                seen.extend(batch)
+                loss = train_step(net, optimizer, images[batch], labels[batch], coins[step])
+                record["losses"].append(loss)
+                record["step_round"].append(len(record["scores"]) - 1)
+            assert np.array_equal(np.sort(seen), learned), "an epoch is one pass"
+        if schedule.at_milestone(int(labelled.sum()), every):
+            with torch.inference_mode():
+                guess = net.eval()(val_images).argmax(dim=1).numpy()
+            result = reference_iou(guess, reference_ids(val_truth, void), num_outputs, void)
+            record["val_at"].append(int(labelled.sum()))
+            record["val_iou"].append(result.per_class)
+            record["val_miou"].append(result.mean)
+    larger = rescaled_corners(corners, size, final)
+    masks = [
+        patch_target(resize_nearest(t, *final), larger[asked], rows, cols)
+        for t, asked in zip(full_truth, labelled, strict=True)
+    ]
+    return net, record, np.stack(masks)
+
+
+@pytest.mark.parametrize("case", ["camvid", "cityscapes"])
+def test_whole_run(golden, remap, case):
+    net, record, masks = run(golden, remap, case)
+    name, void = f"e2e_{case}", int(golden.given(f"e2e_{case}.void"))
+    tolerance = {"scores": {"abs": 1e-4}, "losses": {"rel": 1e-5}}
+    tolerance |= {"val_iou": {"rel": 1e-9}, "val_miou": {"rel": 1e-9}}
+    for key, values in record.items():
+        golden.check(f"{name}.{key}", np.stack(values), **tolerance.get(key, {}))
+    check_net(golden, f"{name}.final", net, abs=1e-4)
+    golden.check(f"{name}.final_masks", reference_ids(masks, void))
+    golden.check(f"{name}.final_kept", (masks != VOID).any(axis=(1, 2)))
+
+
+# Classic baselines
+
+
+def test_scores_of_one_pass(golden):
+    logits = torch.from_numpy(golden.given("bl.logits"))
+    golden.check("bl.probs", logits.softmax(1), abs=1e-12)
+    near = {"abs": 1e-12}
+    golden.check("bl.entropy", scores.entropy(logits[:1])[0], abs=1e-10)  # ln(p + 1e-12)
+    golden.check("bl.least_confidence", scores.least_confidence(logits[:1])[0], **near)
+    golden.check("bl.one_minus_margin", scores.margin(logits[:1])[0], **near)
+    first = torch.from_numpy(golden.given("bl.probs"))[0].sort(dim=0, descending=True).values
+    torch.testing.assert_close(
+        scores.best_vs_second_best(logits[:1])[0], first[1] / first[0], atol=1e-12, rtol=1e-9
+    )
+
+
+def test_committee(golden):
+    first, *others = torch.from_numpy(golden.given("bl.logits"))[:, None]
+    sums = CommitteeSums.of(first)
+    for logits in others:
+        sums.add(logits)
+    near = {"abs": 1e-12}
+    golden.check("bl.predictive_entropy", committee.predictive_entropy(sums)[0], **near)
+    golden.check("bl.bald", committee.bald(sums)[0], **near)
+    golden.check("bl.margin_mean", 1 - committee.margin(sums)[0], **near)
+    golden.check("bl.maxprob_mean", 1 - committee.least_confidence(sums)[0], **near)
+    name = "bl.vote_entropy_{}_image_mean_log2"
+    hard = committee.vote_entropy(sums, bits=True).mean()
+    soft = committee.vote_entropy(sums, soft=True, bits=True).mean()
+    golden.check(name.format("hard"), hard, rel=1e-6)
+    golden.check(name.format("soft"), soft, rel=1e-6)
+
+
+def test_core_set(golden):
+    features, labelled = golden.given("bl.feats"), golden.given("bl.feat_labelled")
+    ids = np.setdiff1d(np.arange(len(features)), labelled)
+
+    def picks(name, metric):
+        n = len(golden.given(name))
+        return k_center(features[ids], n, ids, features[labelled], metric, progress=False)
+
+    cosine, euclid = "bl.kcenter_cosine_picked", "bl.kcenter_euclid_picked_set"
+    golden.check(cosine, picks(cosine, "cosine"))
+    golden.check(euclid, np.sort(picks(euclid, "euclidean")))
+
+
+def test_badge(golden):
+    error = prediction_error(torch.from_numpy(golden.given("bl.badge_p"))).numpy()
+    gradients = Gradients(error, golden.given("bl.badge_h"))
+    dense = np.einsum("nc,nd->ncd", *gradients).reshape(len(error), -1)
+    golden.check("bl.badge_embedding", dense, abs=1e-6)
+    np.testing.assert_allclose(gradient_norms(gradients), np.linalg.norm(dense, axis=1))
+
+    ids, uniforms = np.arange(len(error)), golden.given("bl.badge_uniforms")
+    picked = badge(gradients, ids, uniforms, progress=False)
+    golden.check("bl.badge_picked", picked)
+    nearest = np.minimum.accumulate([gradient_distances(gradients, pick) for pick in picked])
+    golden.check("bl.badge_dist_before_next", nearest[[0, *range(len(picked) - 1)]], abs=1e-5)
+
+
+INPUTS = [
+    *("ent.logits_?", "tta.net.*", "tta.x", "*.grid_dy_dx", "patch.map", "patch_nondiv.map"),
+    *("maj_camvid.labels", "maj_cityscapes.raw_ids", "maj_cityscapes.size_hw"),
+    *("sel*.scores", "sel*.majority", "sel_*.already", "sel*.k", "sel*.total_budget"),
+    *("sel_*.iteration_in", "*.void", "mask_*.label_full", "*.train_hw", "*.final_hw"),
+    *("mask_*.coords_yx", "loss_*.logits_?", "loss_*.labels", "step_*.init.*", "step_*.[xy]"),
+    *("*.coins", "step_*.equal", "step_*.duplicate_single", "metric*.pred", "metric*.target"),
+    *("*.n_out", "sched.cfg", "sched.trace_patches", "sched.trace_images", "sched.*_cfg"),
+    *("e2e_*.images", "e2e_*.labels", "e2e_*.val_images", "e2e_*.val_labels", "e2e_*.init.*"),
+    *("e2e_*.cfg_*", "e2e_*.batches"),
+    *("bl.logits", "bl.feats", "bl.feat_labelled", "bl.badge_[hp]", "bl.badge_uniforms"),
+]
+
+
+def test_every_array_is_compared(assert_complete):
+    assert_complete(INPUTS)
