@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
@@ -138,3 +139,24 @@ class SegmentationModule(L.LightningModule):
         self.log("miou", per_class.nanmean())
         self.log_dict({f"iou/{c}": value for c, value in enumerate(per_class)})
         self.iou.reset()
+
+
+class CrossEntropyModule(SegmentationModule):
+    """Learns label maps by mean cross-entropy over labelled pixels.
+
+    Args:
+        temperature: Divides the scores.
+        **shared: See `SegmentationModule`.
+    """
+
+    def __init__(self, temperature: float = 1.0, **shared: Any) -> None:
+        super().__init__(**shared)
+        self.temperature = temperature
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Loss on ``target`` (B, H, W); 0 when a batch has no labelled pixel."""
+        scores = self.network(batch["image"])
+        if not bool((batch["target"] != VOID).any()):
+            return {"loss": scores.sum() * 0.0}
+        scores = scores.float() / self.temperature
+        return {"loss": F.cross_entropy(scores, batch["target"], ignore_index=VOID)}

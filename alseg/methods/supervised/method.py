@@ -5,33 +5,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alseg.active.budget import Budget
-from alseg.active.method import Method, RoundContext, Stage, Supervision, Table, Target
-from alseg.active.pool import LabelPool
+from alseg.active.method import Method, RoundContext, Stage, Supervision, Table
+from alseg.active.supervision import LabelMaps
 from alseg.active.tables import Query
 from alseg.errors import UserError
 from alseg.images import ImageSet
 
 if TYPE_CHECKING:  # torch takes seconds to import
     import lightning as L
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """Label maps of everything that was answered."""
-
-    pool: LabelPool
-
-    @property
-    def images(self) -> NDArray[np.int64]:
-        """Images with answers."""
-        return self.pool.images()
-
-    def __call__(self, image: int) -> Target:
-        """``target`` is the label map, (H, W), uint8."""
-        return Target({"target": self.pool.render(image)}, {})
 
 
 @dataclass(frozen=True)
@@ -86,10 +69,10 @@ class Supervised(Method):
 
     def module(self, stage: Stage, context: RoundContext) -> "L.LightningModule":
         """A fresh network with plain cross-entropy."""
-        from alseg.methods.supervised.module import CrossEntropy
+        from alseg.active.module import CrossEntropyModule
 
         num_classes = context.pool.num_classes
-        return CrossEntropy(
+        return CrossEntropyModule(
             temperature=self.temperature,
             network=context.network.build(num_classes, cosine=self.cosine),
             num_classes=num_classes,
@@ -101,7 +84,7 @@ class Supervised(Method):
 
     def supervision(self, stage: Stage, context: RoundContext) -> Supervision:
         """All masks."""
-        return Rendered(context.pool)
+        return LabelMaps(context.pool)
 
     def first_query(self, context: RoundContext) -> Query:
         """The mask of every region of every image."""
