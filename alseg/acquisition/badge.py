@@ -133,7 +133,6 @@ def badge(
         picks[turn] = pick
         open_rows[pick] = False
         np.minimum(distance, _squared_distances(chosen, length, pick), out=distance)
-        distance[pick] = 0
     return np.asarray(ids, np.int64)[units][picks]
 
 

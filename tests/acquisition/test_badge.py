@@ -72,6 +72,14 @@ def test_draws_follow_the_squared_distances():
     np.testing.assert_allclose(share, np.array([0, 1, 4, 9]) / 14, atol=0.04)
 
 
+def test_a_number_at_a_step_takes_the_unit_that_ends_there():
+    # The longest, and four units at distance 1: the cumulative probabilities are quarters.
+    gradients = Gradients(np.array([[2.0], [1.0], [1.0], [1.0], [1.0]]), np.ones((5, 1)))
+    for number, unit in [(0.0, 1), (0.25, 1), (0.26, 2), (0.5, 2), (0.75, 3), (0.76, 4)]:
+        picked = badge(gradients, np.arange(5), np.array([0.5, number]), progress=False)
+        assert picked.tolist() == [0, unit]
+
+
 @pytest.mark.parametrize("number", [0.0, 1.0 - 2**-53])
 def test_no_unit_twice(number):
     gradients, ids = units(12)

@@ -105,8 +105,8 @@ def test_entropy_of_two_views(golden):
     for function in (scores.entropy, lambda logits: scores.pixel_scores(logits).entropy):
         golden.check("ent.map_a", function(a)[0], abs=1e-6)
         golden.check("ent.map_b", function(b)[0], abs=1e-6)
-    golden.check("ent.map_sum", two_view_entropy(a, b)[0], abs=1e-6)
-    golden.check("ent.map_sum_equal0", two_view_entropy(a, a)[0], abs=1e-6)
+    golden.check("ent.map_sum", two_view_entropy(a, b)[0], abs=2e-6)
+    golden.check("ent.map_sum_equal0", two_view_entropy(a, a)[0], abs=2e-6)
 
 
 def test_two_views(golden):
@@ -114,12 +114,12 @@ def test_two_views(golden):
     with torch.inference_mode():
         a, b = two_views(net, images)
         entropy = two_view_entropy(a, b)
-    golden.check("tta.out_a", a, abs=1e-6)
-    golden.check("tta.out_b", b, abs=1e-6)
-    golden.check("tta.map_sum", entropy[0], abs=2e-6)
+    golden.check("tta.out_a", a, abs=1e-5)
+    golden.check("tta.out_b", b, abs=1e-5)
+    golden.check("tta.map_sum", entropy[0], abs=5e-6)
     rows, cols = grid(golden, "tta")
     means = patch_means(entropy, rows, cols).numpy()[0]
-    golden.check("tta.scores", in_patch_order(means, rows, cols), abs=2e-6)
+    golden.check("tta.scores", in_patch_order(means, rows, cols), abs=5e-6)
 
 
 @pytest.mark.parametrize("case", ["patch", "patch_nondiv"])

@@ -78,7 +78,7 @@ def test_no_labelled_pixel():
     a, b, labels = batch()
     loss = two_view_loss(a, b, torch.full_like(labels, VOID))
     assert all(math.isnan(float(term.detach())) for term in loss[:3])
-    assert float(loss.plain_to_mirrored) > 0
+    assert float(loss.plain_to_mirrored.detach()) > 0
 
 
 def test_half_precision_is_widened():
