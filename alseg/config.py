@@ -1,6 +1,7 @@
 """The options of the command that belong to no method, data set or oracle."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ class TrainerOptions:
         num_nodes: Machines.
         strategy: ``auto`` (ddp on several devices) or any strategy of Lightning by name.
         precision: E.g. ``32-true``, ``bf16-mixed``, ``16-mixed``.
+        sync_batchnorm: Compute batch statistics over all devices.
         deterministic: Ask for deterministic kernels (slower; on GPUs some have none and warn).
         gradient_clip: Largest norm of the gradient; null = no clipping.
         enable_progress_bar: Show progress.
@@ -31,20 +33,41 @@ class TrainerOptions:
     num_nodes: int = 1
     strategy: str = "auto"
     precision: str = "32-true"
+    sync_batchnorm: bool = False
     deterministic: bool = False
     gradient_clip: float | None = None
     enable_progress_bar: bool = True
 
-    def keywords(self) -> dict[str, Any]:
-        """Keyword arguments for every `lightning.Trainer` of the run."""
+    def __post_init__(self) -> None:
+        for option in ("devices", "num_nodes"):
+            if getattr(self, option) < 1:
+                raise UserError(f"trainer.{option} is {getattr(self, option)}; give at least 1.")
+
+    def keywords(self, needs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Keyword arguments for one `lightning.Trainer`; each needs a strategy of its own.
+
+        Args:
+            needs: Options of this class a stage needs, such as a strategy; what the user set to
+                something else than the default wins.
+        """
+        chosen = self
+        for name, value in (needs or {}).items():
+            if getattr(self, name) == getattr(type(self), name):
+                chosen = replace(chosen, **{name: value})
+        return chosen._keywords()
+
+    def _keywords(self) -> dict[str, Any]:
         import lightning.pytorch as pl
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
-        processes = self.devices * self.num_nodes
         strategy: Any = self.strategy
-        if strategy == "ddp" or (strategy == "auto" and processes > 1):
-            # rank 0 may cluster for hours while the others wait
-            strategy = pl.strategies.DDPStrategy(timeout=timedelta(hours=4))
+        if strategy == "auto" and self.devices * self.num_nodes > 1:
+            strategy = "ddp"
+        if strategy in ("ddp", "ddp_find_unused_parameters_true"):
+            strategy = pl.strategies.DDPStrategy(
+                find_unused_parameters=strategy != "ddp",
+                timeout=timedelta(hours=4),  # rank 0 may cluster for hours while the others wait
+            )
         plugins: list[Any] = []
         if SLURMEnvironment.detect():
             # a requeued job is the same command again; Lightning's own requeueing would load a
@@ -56,6 +79,7 @@ class TrainerOptions:
             "num_nodes": self.num_nodes,
             "strategy": strategy,
             "precision": self.precision,
+            "sync_batchnorm": self.sync_batchnorm,
             "deterministic": "warn" if self.deterministic else None,
             "gradient_clip_val": self.gradient_clip,
             "enable_progress_bar": self.enable_progress_bar,

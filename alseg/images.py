@@ -31,9 +31,15 @@ class ClassTable:
 class ImageSet(Protocol):
     """Images of one split. Indices are positions 0..N-1 in a fixed, sorted order."""
 
-    classes: ClassTable
-    names: Sequence[str]
-    """One unique name per image, stable between runs and machines (no absolute path)."""
+    @property
+    def classes(self) -> ClassTable:
+        """The classes of the task."""
+        ...
+
+    @property
+    def names(self) -> Sequence[str]:
+        """One unique name per image, stable between runs and machines (no absolute path)."""
+        ...
 
     def __len__(self) -> int:
         """Number of images."""
@@ -62,6 +68,51 @@ class ImageSet(Protocol):
     def fingerprint(self, index: int) -> str:
         """Hex digest of everything that decides the pixels `image` returns."""
         ...
+
+
+@dataclass(frozen=True)
+class WithoutTruth:
+    """The images of a set, without their ground truth: what a method gets to see.
+
+    Attributes:
+        images: The set.
+    """
+
+    images: ImageSet
+
+    @property
+    def classes(self) -> ClassTable:
+        """See `ImageSet`."""
+        return self.images.classes
+
+    @property
+    def names(self) -> Sequence[str]:
+        """See `ImageSet`."""
+        return self.images.names
+
+    @property
+    def has_truth(self) -> bool:
+        """Never."""
+        return False
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See `ImageSet.size`."""
+        return self.images.size(index)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """See `ImageSet.image`."""
+        return self.images.image(index)
+
+    def fingerprint(self, index: int) -> str:
+        """See `ImageSet.fingerprint`."""
+        return self.images.fingerprint(index)
+
+    def truth(self, index: int) -> NDArray[np.uint8]:
+        """Refused: ground truth must not choose what is asked."""
+        raise PermissionError("a method may not see the ground truth")
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ FREE = (
     "logger",
     "trainer",
     "data.root",
+    "oracle.accept_partial",
 )
 #: ... except those that change the numbers a run computes.
 BOUND = ("trainer.precision", "trainer.gradient_clip")
@@ -77,56 +78,87 @@ def build(options: Options) -> "Run":
     import numpy as np
 
     from alseg.active.driver import Run
-    from alseg.active.ledger import Ledger
     from alseg.active.loop import is_rank_zero
     from alseg.active.pool import LabelPool
+    from alseg.active.tables import PIXELS
     from alseg.data.datamodule import ActiveDataModule
     from alseg.data.transforms import EvalTransform
     from alseg.regions.maps import extract_regions
     from alseg.report.observer import Reporter
 
     part, values, root = options.components, options.values, run_dir(options)
-    source = part["regions"]
+    source, cache = part["regions"], cache_folder(values["cache"])
     progress = bool(values["trainer"]["enable_progress_bar"]) and is_rank_zero()
+    for option, least in (("rounds", 1), ("workers", 0), ("eval_batch_size", 1), ("pictures", 0)):
+        if values[option] < least:
+            raise UserError(f"{option} is {values[option]}; give at least {least}.")
+    replay = _replay(values["query"])
     part["network"].check()
-    splits = part["data"].splits(progress=progress, cache=cache_folder(values["cache"]))
+    splits = part["data"].splits(progress=progress, cache=cache)
     images = splits.train
     part["oracle"].check(images)
     source.check(images)
     part["method"].check(images, part["budget"])
-    train_transform = part["augment"].build(images)
-    prints = "".join(images.fingerprint(index) for index in range(len(images)))
-    content = hashlib.blake2b(prints.encode(), digest_size=16).hexdigest()
-    Ledger(root, writes=is_rank_zero()).claim({**identity(options), "images": content})
-    maps = extract_regions(
-        source, images, cache_folder(values["cache"]), values["workers"], progress
-    )
-    loggers = part["logger"].build(root, values)
     sizes = np.array([images.size(index) for index in range(len(images))])
-    pool = LabelPool(sizes, len(images.classes), part["budget"], [maps])
-    return Run(
+    pool = LabelPool(sizes, len(images.classes), part["budget"], [])
+    loggers = part["logger"].build(root, values)
+    work = Run(
         method=part["method"],
         splits=splits,
         datamodule=ActiveDataModule(
             splits,
             pool,
-            train_transform,
+            part["augment"].build(images),
             EvalTransform(),
             workers=values["workers"],
             eval_batch_size=values["eval_batch_size"],
         ),
         pool=pool,
-        regions=maps.version,
+        regions=PIXELS,
         kind=source.unit,
         oracle=part["oracle"],
         network=part["network"],
         root=root,
         rounds=values["rounds"],
         seed=values["seed"],
-        trainer=part["trainer"].keywords(),
+        trainer=part["trainer"].keywords,
         loggers=loggers,
         observers=[Reporter(root, splits, options.choices, values, part["oracle"], loggers)],
+        replay=replay,
     )
+    for stage in work.method.stages(work.context(0)):
+        if stage.keep == "best" and not len(splits.val):
+            raise UserError("method.keep=best needs validation images; give some, or keep=last.")
+    part["network"].build(len(images.classes))  # weights that cannot be had are found out now
+    contents = {name: _content(split) for name, split in (("train", images), ("val", splits.val))}
+    owner = {**identity(options), **contents}
+    work.ledger.check_owner(owner)
+    if source.unit != "pixel":  # pixels need no map
+        maps = extract_regions(source, images, cache, values["workers"], progress)
+        pool.add_maps(maps)
+        work.regions = maps.version
+        # answers name regions by their ids: maps cut by another release must not slip in
+        owner["regions.counts"] = hashlib.blake2b(maps.num_regions.tobytes()).hexdigest()[:16]
+    work.ledger.claim(owner)
+    return work
+
+
+def _content(images: Any) -> str:
+    """Digest of the pixels of a split."""
+    prints = "".join(images.fingerprint(index) for index in range(len(images)))
+    return hashlib.blake2b(prints.encode(), digest_size=16).hexdigest()
+
+
+def _replay(query: str | None) -> Path | None:
+    """Folder of the run whose purchases are to be repeated."""
+    if query is None:
+        return None
+    kind, _, folder = query.partition(":")
+    if kind != "replay":
+        raise UserError(f"cannot read query={query}; write query=replay:RUN_DIR, or leave it out.")
+    if not (Path(folder) / "round_000" / "answers.npz").exists():
+        raise UserError(f"query={query}: {folder} holds no answers to repeat.")
+    return Path(folder)
 
 
 def cache_folder(given: str | None) -> Path:
@@ -148,6 +180,8 @@ def run(options: Options) -> int:
     """
     import warnings
 
+    from filelock import FileLock, Timeout
+
     from alseg.active.driver import drive
     from alseg.active.loop import is_rank_zero
     from alseg.active.oracle import AwaitingAnswersError
@@ -163,15 +197,25 @@ def run(options: Options) -> int:
         ".*LeafSpec.*",  # between Lightning and torch
     ):
         warnings.filterwarnings("ignore", noise)
-    work = build(options)
+    root = run_dir(options)
+    root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(root / ".lock")
+    if is_rank_zero():
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(f"another process is at work in {root}; wait for it.") from error
     try:
-        drive(work)
+        drive(build(options))
     except AwaitingAnswersError as waiting:
         if is_rank_zero():
             print(waiting)
         return WAITING
+    finally:
+        lock.release()
+        options.components["logger"].close()
     if is_rank_zero():
-        print(f"Report: {work.root / 'report.html'}")
+        print(f"Report: {root / 'report.html'}")
     return 0
 
 

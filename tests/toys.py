@@ -10,6 +10,7 @@ from alseg.active.budget import Budget
 from alseg.active.driver import Run
 from alseg.active.oracle import SimulatedOracle
 from alseg.active.pool import LabelPool
+from alseg.config import TrainerOptions
 from alseg.data.datamodule import ActiveDataModule
 from alseg.data.transforms import EvalTransform, TrainTransform
 from alseg.images import VOID, ClassTable, DataSplits
@@ -105,7 +106,7 @@ def toy_run(root: Path, rounds=3, seed=0, method=None, network=None, **trainer) 
         root=root,
         rounds=rounds,
         seed=seed,
-        trainer={"accelerator": "cpu", "devices": 1, "enable_progress_bar": False, **trainer},
+        trainer=TrainerOptions(accelerator="cpu", enable_progress_bar=False, **trainer).keywords,
     )
 
 

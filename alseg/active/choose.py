@@ -25,7 +25,8 @@ def query_from_scores(
     """The open units of highest score, as many as the budget may pay for.
 
     Where the price is known before the answer, the query is exactly what is bought. Else it is as
-    long as the budget would reach if every answer had its least price.
+    long as the budget would reach if every answer named one class. (Where void costs nothing and
+    very much of what is asked is void, a round may end with a rest of its budget.)
 
     Args:
         context: Of the round that asks.
@@ -62,9 +63,9 @@ def query_from_scores(
 def _at_most(budget: Budget, least: NDArray[np.float64]) -> int:
     """An upper bound on the number of units the budget pays for."""
     cheapest = float(least.min(initial=np.inf))
-    if cheapest <= 0:
+    if not 0 < cheapest < np.inf:
         return len(least)
-    return int(min(len(least), budget.amount // cheapest + 2))
+    return int(budget.amount // cheapest) + 2
 
 
 def random_query(context: RoundContext, answer: AnswerKind) -> Query:
@@ -76,26 +77,57 @@ def random_query(context: RoundContext, answer: AnswerKind) -> Query:
         context: Of the round that asks; decides the order.
         answer: What is asked.
     """
-    image, unit, pixels = _units(context.pool, context.regions)
-    score = context.rng("random").random(len(image), dtype=np.float32)
-    return query_from_scores(context, answer, image, unit, score, pixels)
+    rng = context.rng("random")
+    if context.regions == PIXELS:
+        image, unit = _random_pixels(context, most_units(context, answer), rng)
+        score = np.linspace(1, 0, len(image), dtype=np.float32)
+        return query_from_scores(context, answer, image, unit, score, np.ones_like(unit))
+    images, units, pixels = context.pool.units(context.regions)
+    score = rng.random(len(images), dtype=np.float32)
+    return query_from_scores(context, answer, images, units, score, pixels)
 
 
-def _units(
+def _random_pixels(
+    context: RoundContext, n: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct open pixels in random order; a pool has too many to list them all."""
+    ends = np.cumsum(context.pool.num_units(PIXELS))
+    drawn = np.zeros(0, dtype=np.int64)
+    open_pixels = int(ends[-1]) - sum(len(context.pool.asked(PIXELS, i)) for i in range(len(ends)))
+    n = min(n, open_pixels)
+    while True:
+        more = rng.integers(ends[-1], size=2 * n + 16)
+        drawn = np.concatenate([drawn, more])
+        drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]  # first of equals
+        image = np.searchsorted(ends, drawn, side="right")
+        unit = drawn - (ends - context.pool.num_units(PIXELS))[image]
+        rows = np.flatnonzero(context.pool.is_open(PIXELS, image, unit))[:n]
+        if len(rows) == n:
+            return image[rows], unit[rows]
+
+
+def unit_centers(
     pool: LabelPool, regions: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Image, unit id and size of every unit that has a pixel."""
-    images, units, sizes = [], [], []
-    for image in range(len(pool)):
-        if regions == PIXELS:
-            size = np.ones(int(pool.sizes[image].prod()), dtype=np.int64)
-        else:
-            size = pool.region_sizes(regions, image)
-        unit = np.flatnonzero(size)
-        images.append(np.full(len(unit), image, dtype=np.int64))
-        units.append(unit)
-        sizes.append(size[unit])
-    return np.concatenate(images), np.concatenate(units), np.concatenate(sizes)
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Every region that has a pixel: image, unit id, size, and centroid ``y, x`` in pixels."""
+    image, unit, pixels = pool.units(regions)
+    centers = []
+    for index in range(len(pool)):
+        ids = pool.maps[regions][index]
+        size = pool.region_sizes(regions, index)
+        y, x = np.nonzero(ids >= 0)
+        inside = ids[y, x]
+        sums = [np.bincount(inside, side, minlength=len(size)) for side in (y, x)]
+        centers.append(np.stack(sums, axis=1)[size > 0] / size[size > 0, None])
+    return image.astype(np.int64), unit.astype(np.int64), pixels, np.concatenate(centers)
+
+
+def most_units(context: RoundContext, answer: AnswerKind) -> int:
+    """An upper bound on the number of units a round's budget pays for."""
+    pixels = np.ones(1, dtype=np.int64)
+    if context.regions != PIXELS:
+        pixels = context.pool.units(context.regions)[2]
+    return _at_most(context.budget, context.budget.least_cost(answer, pixels))
 
 
 def check_budget(context: RoundContext, answer: AnswerKind) -> None:
@@ -104,12 +136,16 @@ def check_budget(context: RoundContext, answer: AnswerKind) -> None:
     Raises:
         UserError: With the least the pool costs.
     """
-    _, _, pixels = _units(context.pool, context.regions)
-    budget = context.budget
-    least = float(budget.least_cost(answer, pixels).sum())
+    budget, pool = context.budget, context.pool
+    if context.regions == PIXELS:
+        count = int(pool.num_units(PIXELS).sum())
+        least = count * float(budget.least_cost(answer, np.ones(1, dtype=np.int64))[0])
+    else:
+        pixels = pool.units(context.regions)[2]
+        count, least = len(pixels), float(budget.least_cost(answer, pixels).sum())
     if budget.amount >= least:
         raise UserError(
             f"budget.amount is {budget.amount:g} {budget.axis} a round, but the whole pool "
-            f"({len(pixels)} {context.kind}s of {len(context.pool)} images) costs as little as "
-            f"{least:g}: there would be nothing to choose. Give less, or finer regions."
+            f"({count} {context.kind}s of {len(pool)} images) costs as little as {least:g}: there "
+            f"would be nothing to choose. Give less, or finer regions."
         )

@@ -6,7 +6,7 @@ makes it if it is not there. A run can be killed at any instant and continued by
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +26,7 @@ from alseg.active.pool import LabelPool
 from alseg.active.seeds import derive
 from alseg.active.tables import PIXELS, Answers, Query, UnitKind
 from alseg.errors import UserError
-from alseg.images import DataSplits
+from alseg.images import DataSplits, WithoutTruth
 from alseg.nn.network import Network
 
 log = logging.getLogger(__name__)
@@ -60,9 +60,10 @@ class Run:
         root: The run folder.
         rounds: Rounds to train.
         seed: Decides everything random.
-        trainer: Keyword arguments of every `lightning.Trainer`.
+        trainer: Makes the keyword arguments of one `lightning.Trainer` from those a stage needs.
         loggers: Loggers besides CSV.
         observers: See `Observer`.
+        replay: Folder of another run whose purchases are repeated instead of choosing.
     """
 
     method: Method
@@ -76,9 +77,10 @@ class Run:
     root: Path
     rounds: int
     seed: int
-    trainer: dict[str, Any] = field(default_factory=dict)
+    trainer: Callable[[Mapping[str, Any]], dict[str, Any]]
     loggers: list[Logger] = field(default_factory=list)
     observers: list[Observer] = field(default_factory=list)
+    replay: Path | None = None
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -92,7 +94,7 @@ class Run:
             rounds=self.rounds,
             seed=self.seed,
             pool=self.pool,
-            images=self.splits.train,
+            images=WithoutTruth(self.splits.train),
             regions=self.regions,
             kind=self.kind,
             network=self.network,
@@ -111,58 +113,70 @@ def drive(run: Run) -> list[dict[str, Any]]:
         UserError: For settings or answers that cannot be used.
     """
     rows: list[dict[str, Any]] = []
+    published = False
     for round in range(run.rounds):
-        query = buy(run, round)
-        if query is None:
+        if not buy(run, round):
             log.info("round %d: nothing is left to ask", round)
             break
         context = run.context(round)
-        modules: dict[str, L.LightningModule] = {}
         metrics = on_rank_zero(lambda r=round: run.ledger.metrics(r))  # type: ignore[misc]
         following = on_rank_zero(lambda r=round: run.ledger.query(r + 1))  # type: ignore[misc]
-        last = round == run.rounds - 1
-        if metrics is None or (following is None and not last):
+        asked = following is not None or round == run.rounds - 1
+        published = metrics is not None and asked
+        if metrics is None or not asked:
             modules = train(run, context)
-        if metrics is None:
-            metrics = evaluate(run, context, modules)
+            if metrics is None:
+                metrics = evaluate(run, context, modules)
+            if not asked:
+                ask(run, context, modules)
         rows.append(_row(run, round, metrics))
-        if following is None and not last:
-            ask(run, context, modules)
-            rows[-1] = _row(run, round, metrics)
-        run.ledger.write_rounds(rows)
-        if run.ledger.writes:
-            for observer in run.observers:
-                observer.round_closed(round, run.pool, rows)
+        if not published:
+            publish(run, rows)
+    if published:  # nothing was left to do, but a kill may have come before the last page
+        publish(run, rows)
     return rows
 
 
-def buy(run: Run, round: int) -> Query | None:
-    """Have the query of a round answered and commit the answers; None if there is no query.
+def publish(run: Run, rows: Sequence[dict[str, Any]]) -> None:
+    """Write ``rounds.csv`` and tell the observers."""
+    run.ledger.write_rounds(rows)
+    if run.ledger.writes:
+        for observer in run.observers:
+            observer.round_closed(int(rows[-1]["round"]), run.pool, rows)
+
+
+def buy(run: Run, round: int) -> bool:
+    """Have the query of a round answered and commit the answers; False if there is nothing to ask.
 
     Raises:
         AwaitingAnswersError: If a person has to answer first.
+        UserError: If the folder's query and answers do not belong together.
     """
 
-    def decide() -> tuple[Query | None, Answers | None]:
+    def decide() -> Answers | None:
         query, answers = run.ledger.query(round), run.ledger.answers(round)
-        if query is None and round == 0:
+        if query is None and run.replay is not None:
+            query, answers = _replayed(run, round)
+        elif query is None and round == 0:
             query = run.method.first_query(run.context(0))
             run.ledger.write_query(query)
-        if query is not None and answers is None and len(query):
-            folder = run.ledger.round(round)
-            try:
-                answers = run.oracle.answer(query, run.pool, run.splits.train, folder)
-            except AwaitingAnswersError:
-                if run.ledger.writes:
-                    for observer in run.observers:
-                        observer.waiting(query, run.pool, folder)
-                raise
+        if query is None or not len(query):
+            return None
+        if answers is None:
+            answers = _answered(run, query)
             run.ledger.write_answers(answers)
-        return query, answers
+        head = query.head(len(answers))
+        same = np.array_equal(head.image, answers.image) and np.array_equal(head.unit, answers.unit)
+        if not same:
+            raise UserError(
+                f"{run.ledger.round(round)} holds a query and answers that do not belong together; "
+                f"restore one of them from a copy, or give another run_dir."
+            )
+        return answers
 
-    query, answers = on_rank_zero(decide)
-    if query is None or answers is None:
-        return None
+    answers = on_rank_zero(decide)
+    if answers is None:
+        return False
     cost = run.pool.commit(answers)
     log.info(
         "round %d: %d %ss answered for %g clicks (%.1f h); %g clicks in all",
@@ -173,13 +187,42 @@ def buy(run: Run, round: int) -> Query | None:
         cost.seconds / 3600,
         run.pool.spent().clicks,
     )
-    return query
+    return True
+
+
+def _answered(run: Run, query: Query) -> Answers:
+    folder = run.ledger.round(query.round)
+    try:
+        return run.oracle.answer(query, run.pool, run.splits.train, folder)
+    except AwaitingAnswersError:
+        if run.ledger.writes:
+            for observer in run.observers:
+                observer.waiting(query, run.pool, folder)
+        raise
+
+
+def _replayed(run: Run, round: int) -> tuple[Query | None, Answers | None]:
+    """The purchases of another run in this round, copied here."""
+    source = Ledger(run.replay, writes=False) if run.replay else None
+    query = source.query(round) if source else None
+    answers = source.answers(round) if source else None
+    if query is None or answers is None:
+        return None, None
+    known = query.regions == PIXELS or query.regions in run.pool.maps
+    if not known or answers.num_classes != run.pool.num_classes:
+        raise UserError(
+            f"{run.replay} asked about other regions or classes ({query.regions}, "
+            f"{answers.num_classes} classes); give the same data and regions as there."
+        )
+    run.ledger.write_query(query)
+    run.ledger.write_answers(answers)
+    return query, answers
 
 
 def train(run: Run, context: RoundContext) -> dict[str, L.LightningModule]:
     """Train the stages of a round, or load those that are finished; modules by stage name."""
     modules: dict[str, L.LightningModule] = {}
-    for stage in run.method.stages(context.round, context.rounds):
+    for stage in run.method.stages(context):
         key = (run.seed, context.round, stage.name)
         L.seed_everything(derive(*key), workers=True, verbose=False)
         module = modules[stage.name] = run.method.module(stage, context)
@@ -281,8 +324,8 @@ def _fit(
         folder,
         f"round {context.round} {stage.name}",
         callbacks,
+        stage.trainer,
         **{
-            **stage.trainer,
             # not max_steps: Lightning resumes an epoch late when a fit is counted in steps
             "max_epochs": stage.epochs,
             "limit_val_batches": 1.0 if best else 0,
@@ -292,8 +335,6 @@ def _fit(
     )
     last = folder / "last.ckpt"
     trainer.fit(module, datamodule=run.datamodule, ckpt_path=last if resume else None)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
 
 
 def evaluate(
@@ -307,7 +348,7 @@ def evaluate(
     """
     metrics: dict[str, Any] = {"miou": None, "iou": [], "stages": {}}
     seconds = 0.0
-    for stage in run.method.stages(context.round, context.rounds):
+    for stage in run.method.stages(context):
         folder = context.stage_folder(stage.name)
         if stage.evaluate and len(run.splits.val):
             title = f"round {context.round} {stage.name}: evaluating"
@@ -326,12 +367,12 @@ def evaluate(
     return metrics
 
 
-def ask(run: Run, context: RoundContext, modules: Mapping[str, L.LightningModule]) -> Query:
+def ask(run: Run, context: RoundContext, modules: Mapping[str, L.LightningModule]) -> Query | None:
     """Score the pool with this round's model and record the next round's query."""
     following = run.context(context.round + 1)
-    expected = np.arange(len(run.pool))
-    if run.regions in run.pool.maps or run.regions == PIXELS:
-        expected = run.pool.open_images(run.regions)
+    if run.replay is not None:
+        return None  # `buy` copies what the other run asked
+    expected = run.pool.open_images(run.regions)
     if not len(expected):  # an empty predict run would skip its hooks
         return _empty_query(run, following)
     folder = run.ledger.round(context.round)
@@ -360,8 +401,8 @@ def ask(run: Run, context: RoundContext, modules: Mapping[str, L.LightningModule
     run.datamodule.begin_pass(expected, run.regions)
     trainer = _trainer(run, folder / "scoring", f"round {context.round}: scoring", [loop])
     trainer.predict(modules[scorer], datamodule=run.datamodule, return_predictions=False)
-    if trainer.interrupted or loop.query is None:
-        raise KeyboardInterrupt
+    if loop.query is None:
+        raise RuntimeError("the scoring pass ended without a query")
     return loop.query
 
 
@@ -400,16 +441,18 @@ class _Progress(TQDMProgressBar):
 
 
 def _trainer(
-    run: Run, folder: Path, title: str, callbacks: Sequence[L.Callback], **settings: Any
+    run: Run,
+    folder: Path,
+    title: str,
+    callbacks: Sequence[L.Callback],
+    needs: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> L.Trainer:
     """A fresh Trainer; re-using one would train zero steps in its second fit."""
-    if run.trainer.get("enable_progress_bar", True):
+    options = run.trainer(needs or {})
+    if options.get("enable_progress_bar", True):
         callbacks = [_Progress(title), *callbacks]
     fitting = "max_epochs" in settings
-    options: dict[str, Any] = {**settings, **run.trainer}
-    for name, value in settings.items():
-        if name in run.trainer and run.trainer[name] != value:
-            log.info("trainer.%s=%s overrides %s", name, run.trainer[name], value)
     return L.Trainer(
         default_root_dir=folder,
         callbacks=list(callbacks),
@@ -417,6 +460,7 @@ def _trainer(
         enable_checkpointing=fitting,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        **settings,
         **options,
     )
 

@@ -17,6 +17,21 @@ from alseg.images import VOID, ImageSet
 
 VOID_WORD = "void"
 
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse class names that an answers file cannot tell apart.
+
+    Raises:
+        UserError: For a class called like void, or with a semicolon or a blank at an end.
+    """
+    bad = [n for n in names if n == VOID_WORD or ";" in n or n != n.strip() or not n]
+    if bad:
+        raise UserError(
+            f"oracle=human cannot take the class names {bad}: {VOID_WORD!r} is the answer for no "
+            f"class, and semicolons separate classes; rename them in the class table."
+        )
+
+
 _ASKED = {
     "class": "the class of the {unit}",
     "dominant": "the class that covers most of the {unit}",
@@ -102,10 +117,7 @@ def read_answers(path: Path, query: Query, pool: LabelPool, images: ImageSet) ->
     for row, (number, answer, took) in enumerate(lines):
         where = f"{path}, line {number}"
         if took:
-            try:
-                seconds[row] = float(took)
-            except ValueError:
-                raise UserError(f"{where}: seconds is {took!r}; write a number.") from None
+            seconds[row] = _seconds(took, where)
         if query.answer == "mask":
             masks.append(_read_mask(path.parent / answer, where, query, row, pool))
             continue
@@ -144,6 +156,11 @@ def _read_lines(path: Path, questions: int) -> list[tuple[int, str, str]]:
     lines: list[tuple[int, str, str]] = []
     for record in reader:
         where = f"{path}, line {reader.line_num}"
+        if None in record:
+            raise UserError(
+                f"{where}: there are more cells than columns; separate classes by semicolons, not "
+                f"commas."
+            )
         if record["row"] != str(len(lines)):
             raise UserError(
                 f"{where}: row is {record['row']!r}, expected {len(lines)}; answer the questions "
@@ -168,6 +185,16 @@ def _class_id(word: str, names: Sequence[str], where: str) -> int:
     if word in names:
         return names.index(word)
     raise UserError(f"{where}: {unknown_name('class', word, [*names, VOID_WORD])}")
+
+
+def _seconds(text: str, where: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise UserError(f"{where}: seconds is {text!r}; write a number of at least 0.")
+    return seconds
 
 
 def _read_mask(

@@ -79,30 +79,29 @@ class Ledger:
             table.writerow({name: _cell(value) for name, value in row.items()})
         write_atomic(self.root / "rounds.csv", buffer.getvalue())
 
-    def claim(self, identity: Mapping[str, Any]) -> None:
-        """Make the folder this run's own, or check that it is.
+    def check_owner(self, identity: Mapping[str, Any]) -> None:
+        """Check that the folder is free, or belongs to this configuration.
+
+        Until something is bought, or answered by hand, a folder belongs to nobody.
 
         Args:
-            identity: Everything that decides the run's result, flat, with JSON values.
+            identity: What decides the run's result, flat, with JSON values.
 
         Raises:
-            UserError: If the folder belongs to another configuration, or is not empty and no run.
+            UserError: Naming what differs.
         """
-        path = self.root / "run.json"
-        stored = self.read_json(path)
-        if stored is None:
-            if self.root.exists() and any(self.root.glob("round_*")):
-                raise UserError(
-                    f"{self.root} holds rounds but no run.json; give another run_dir, or restore "
-                    f"the file."
-                )
-            self.write_json(path, identity)
+        stored = self.read_json(self.root / "run.json")
+        if not any(self.root.glob("round_*/answers.*")):
             return
-        identity = json.loads(json.dumps(identity))
+        if stored is None:
+            raise UserError(
+                f"{self.root} holds answers but no run.json; give another run_dir, or restore the "
+                f"file."
+            )
         differing = [
-            f"{name}: {stored.get(name, 'absent')!r} there, {identity.get(name, 'absent')!r} now"
-            for name in sorted({*stored, *identity})
-            if stored.get(name) != identity.get(name)
+            f"{name}: {stored.get(name, 'absent')!r} there, {value!r} now"
+            for name, value in sorted(json.loads(json.dumps(identity)).items())
+            if stored.get(name, "absent") != value
         ]
         if differing:
             shown = "; ".join(differing[:6]) + ("; ..." if len(differing) > 6 else "")
@@ -110,6 +109,15 @@ class Ledger:
                 f"{self.root} belongs to a run with another configuration ({shown}); give another "
                 f"run_dir, or the configuration the run was started with."
             )
+
+    def claim(self, identity: Mapping[str, Any]) -> None:
+        """Make the folder this run's own, see `check_owner`."""
+        self.check_owner(identity)
+        path = self.root / "run.json"
+        if self.writes and self.read_json(path) != json.loads(json.dumps(identity)):
+            for stale in self.root.glob("round_*/query.npz"):
+                stale.unlink()  # chosen under another configuration, and never answered
+            self.write_json(path, identity)
 
 
 def _cell(value: Any) -> Any:

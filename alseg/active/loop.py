@@ -1,6 +1,7 @@
 """Callbacks that make a stage repeatable and turn a predict run into a query."""
 
 import random
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -59,19 +60,31 @@ class Reseed(L.Callback):
 
 
 class Stopwatch(L.Callback):
-    """Seconds a stage has trained, over all the processes that worked on it."""
+    """Seconds a stage has trained, validation left out, over all processes that worked on it."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._since = 0.0
+        self._since: float | None = None
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the watch."""
-        self._since = time.perf_counter()
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        """Start the watch, unless it is running."""
+        if self._since is None:
+            self._since = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        """Add the batch and the time its data took."""
+        now = time.perf_counter()
+        if self._since is not None:
+            self.seconds += now - self._since
+        self._since = now
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add the epoch; checkpoints are written after this."""
-        self.seconds += time.perf_counter() - self._since
+        """Stop the watch: what follows is no training."""
+        self._since = None
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop the watch."""
+        self._since = None
 
     def state_dict(self) -> dict[str, Any]:
         """Kept in the checkpoint."""
@@ -144,6 +157,8 @@ class ActiveLoop(L.Callback):
             return query
 
         self.query = on_rank_zero(choose)
+        if trainer.is_global_zero:
+            shutil.rmtree(self.folder)  # hundreds of MB on a large pool; the query is what counts
 
 
 def is_rank_zero() -> bool:

@@ -14,7 +14,7 @@ from alseg.active.ledger import Ledger
 from alseg.active.pool import LabelPool
 from alseg.active.seeds import derive
 from alseg.active.tables import Query, UnitKind
-from alseg.errors import UserError
+from alseg.errors import UserError, unknown_name
 from alseg.images import ImageSet
 from alseg.nn.network import Network
 
@@ -47,7 +47,7 @@ class Stage:
     Attributes:
         name: Names the folder of the stage and its metrics.
         steps: Training batches, a multiple of `epoch_steps` (or fewer than that).
-        batch_size: Images per batch on each device.
+        batch_size: Images per batch, over all devices.
         epoch_steps: Batches between two checkpoints, validations and reseedings.
         keep: ``last`` keeps the last weights; ``best`` those of the epoch with the best mIoU on
             the validation images, which are then no longer untouched by training.
@@ -67,6 +67,14 @@ class Stage:
     trainer: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for field_name in ("steps", "batch_size", "epoch_steps"):
+            if getattr(self, field_name) < 1:
+                raise UserError(
+                    f"stage {self.name} has {field_name} {getattr(self, field_name)}; it must be "
+                    f"at least 1."
+                )
+        if self.keep not in ("last", "best"):
+            raise unknown_name(f"keep of stage {self.name}", self.keep, ("last", "best"))
         if self.steps > self.epoch_steps and self.steps % self.epoch_steps:
             fitting = max(e for e in range(1, self.epoch_steps + 1) if self.steps % e == 0)
             raise UserError(
@@ -103,7 +111,7 @@ class Supervision(Protocol):
 
     @property
     def images(self) -> NDArray[np.int64]:
-        """Pool images to train on, drawn uniformly without replacement."""
+        """Pool images to train on; a pass over them is shuffled, and follows upon a pass."""
         ...
 
     def __call__(self, image: int) -> Target:
@@ -125,7 +133,7 @@ class Preparation(NamedTuple):
 
 @dataclass(frozen=True)
 class RoundContext:
-    """What a method may know when it is asked something. There is no ground truth in it.
+    """What a method may know when it is asked something. Its images have no ground truth.
 
     Attributes:
         round: This round, 0-based.
@@ -185,8 +193,8 @@ class Method(ABC):
         """Raise `UserError` for settings that cannot work with these images or this budget."""
 
     @abstractmethod
-    def stages(self, round: int, rounds: int) -> Sequence[Stage]:
-        """The fits of a round, in order."""
+    def stages(self, context: RoundContext) -> Sequence[Stage]:
+        """The fits of a round, in order; a function of the context alone."""
 
     @abstractmethod
     def module(self, stage: Stage, context: RoundContext) -> "L.LightningModule":

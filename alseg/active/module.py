@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from alseg.active.method import Stage, Supervision
+from alseg.errors import UserError
 from alseg.images import VOID
 from alseg.nn.schedules import poly_lr
 from alseg.nn.segmenter import Segmenter
@@ -86,9 +87,10 @@ class SegmentationModule(L.LightningModule):
         loss = terms["loss"]
         value = float(loss.detach())
         if value != value or value in (float("inf"), float("-inf")):
-            raise FloatingPointError(
+            raise UserError(
                 f"the loss is {value} at step {self.global_step}; lower method.lr, or train with "
-                f"trainer.precision=32-true"
+                f"trainer.precision=32-true, in another run_dir: query=replay:THIS_RUN_DIR there "
+                f"repeats what was bought here."
             )
         self._nothing_to_learn = value == 0.0
         self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})

@@ -6,8 +6,9 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-from alseg.active.human import read_answers, write_questions
+from alseg.active.human import check_names, read_answers, write_questions
 from alseg.active.pool import LabelPool, rows_by_image
 from alseg.active.tables import PIXELS, Answers, Query, pack_sets
 from alseg.active.truth import class_sets, dominant_labels
@@ -108,7 +109,8 @@ def answer_from_truth(
     label = np.full(n, VOID, dtype=np.uint8)
     members = np.zeros((n, num_classes + 1), dtype=bool)
     masks: list[NDArray[np.uint8]] = [np.zeros(0, np.uint8)] * n
-    for image, rows in rows_by_image(query.image):
+    groups = rows_by_image(query.image)
+    for image, rows in tqdm(groups, "answering", unit="image", disable=len(groups) < 100):
         truth, units = images.truth(image), query.unit[rows]
         if query.regions == PIXELS:
             label[rows] = truth.ravel()[units]
@@ -151,7 +153,8 @@ class HumanOracle:
     accept_partial: bool = False
 
     def check(self, images: ImageSet) -> None:
-        """Any images will do."""
+        """Refuse class names that an answers file cannot hold."""
+        check_names(images.classes.names)
 
     def answer(self, query: Query, pool: LabelPool, images: ImageSet, folder: Path) -> Answers:
         """Read the answers file of the round, or write the questions; see `Oracle.answer`."""

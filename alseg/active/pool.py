@@ -1,10 +1,11 @@
 """What is known about every pixel, and what was paid for it: a replay of the answers on disk."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from alseg.active.budget import Budget, Cost
 from alseg.active.tables import PIXELS, Answers, Query
@@ -47,6 +48,7 @@ class LabelPool:
         self.costs: list[Cost] = []
         self._rows: dict[int, list[tuple[int, NDArray[np.int64]]]] = {}  # image: (batch, rows)
         self._asked: dict[tuple[str, int], NDArray[np.int64]] = {}
+        self._units: dict[str, tuple[Any, Any, Any]] = {}
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -125,6 +127,25 @@ class LabelPool:
             ids[ids >= 0].ravel(), minlength=int(self.maps[regions].num_regions[image])
         )
 
+    def units(self, regions: str) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+        """Every region that has a pixel: image, region id and size, (n,) each.
+
+        Reads all maps once; not for `PIXELS`, of which there are too many to list.
+        """
+        if regions not in self._units:
+            images, units, sizes = [], [], []
+            every = range(len(self))
+            for image in tqdm(every, "counting regions", unit="image", disable=len(self) < 1000):
+                size = self.region_sizes(regions, image)
+                unit = np.flatnonzero(size)
+                images.append(np.full(len(unit), image, dtype=np.int32))
+                units.append(unit.astype(np.int32))
+                sizes.append(size[unit])
+            self._units[regions] = (
+                np.concatenate(images), np.concatenate(units), np.concatenate(sizes)
+            )  # fmt: skip
+        return self._units[regions]
+
     def spent(self, rounds: int | None = None) -> Cost:
         """Total cost of the first ``rounds`` commits (None: all)."""
         costs = self.costs[:rounds] or [Cost(0.0, 0.0, 0.0, 0.0)]
@@ -162,8 +183,11 @@ class LabelPool:
 
     def open_images(self, regions: str) -> NDArray[np.int64]:
         """Images that still have a unit to ask about, ascending, int64."""
-        units = self.num_units(regions)
-        left = np.array([units[i] - len(self.asked(regions, i)) for i in range(len(self))])
+        if regions == PIXELS:
+            count = self.num_units(PIXELS)
+        else:
+            count = np.bincount(self.units(regions)[0], minlength=len(self))
+        left = np.array([count[i] - len(self.asked(regions, i)) for i in range(len(self))])
         return np.flatnonzero(left > 0)
 
     def render(self, image: int) -> NDArray[np.uint8]:

@@ -15,7 +15,8 @@ from alseg.active.module import LoopDataModule
 from alseg.active.pool import LabelPool
 from alseg.data.samplers import PoolShard, TrainStream
 from alseg.data.transforms import EvalTransform, TrainTransform
-from alseg.images import DataSplits, ImageSet
+from alseg.errors import UserError
+from alseg.images import VOID, DataSplits, ImageSet
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,15 @@ class WholeImages(Dataset[dict[str, Any]]):
         return len(self.indices)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        index = int(self.indices[number])
+        repeated = number < 0  # see PoolShard
+        index = int(self.indices[-1 - number if repeated else number])
         raw: dict[str, NDArray[Any]] = {}
         if self.regions is not None:
             raw["regions"] = self.regions[index]
         if self.truth:
             raw["target"] = self.images.truth(index)
+            if repeated:
+                raw["target"] = np.full_like(raw["target"], VOID)
         image, maps = self.transform(self.images.image(index), raw)
         return {"index": index, "image": image, "maps": maps, "tables": {}}
 
@@ -128,10 +132,16 @@ class ActiveDataModule(LoopDataModule):
             raise RuntimeError("begin_stage comes before fit")
         stage, supervision, key = self._stage
         items = TrainItems(self.splits.train, supervision, self.train_transform)
+        world = self.trainer.world_size
+        if stage.batch_size % world:
+            raise UserError(
+                f"stage {stage.name} has {stage.batch_size} images per batch, which {world} "
+                f"devices cannot share; give a multiple of {world}."
+            )
         sampler = TrainStream(len(items), stage.batch_size, stage.epoch_batches, key, self.trainer)
         return DataLoader(
             items,
-            batch_size=stage.batch_size,
+            batch_size=stage.batch_size // world,
             sampler=sampler,
             num_workers=self.workers,
             collate_fn=collate,
@@ -167,6 +177,6 @@ class ActiveDataModule(LoopDataModule):
         if self._pass is None:
             raise RuntimeError("begin_pass comes before predict")
         images, regions = self._pass
-        maps = self.pool.maps[regions]
+        maps = self.pool.maps.get(regions)  # none for pixels, which need no map
         items = WholeImages(self.splits.train, images, self.eval_transform, maps)
         return self._whole(items, self.pool.sizes[images])

@@ -13,13 +13,13 @@ from alseg.active.seeds import derive
 class TrainStream(Sampler[tuple[int, int]]):
     """An endless stream of shuffled passes over n items, cut into epochs of equal length.
 
-    Position p of the stream is item ``permutation(lap)[p % n]`` of lap ``p // n``; batch b of the
-    run takes the next ``batch_size * world_size`` positions, each process its own slice. The
-    stream depends on the key and the epoch alone, so a resumed stage continues it exactly.
+    Position p of the stream is item ``permutation(lap)[p % n]`` of lap ``p // n``; batch b takes
+    ``batch_size`` positions, each process its own slice of them. The stream depends on the key and
+    the epoch alone: a resumed stage continues it exactly, on any number of processes.
 
     Args:
         n: Number of items.
-        batch_size: Items per batch and process.
+        batch_size: Items per batch, over all processes; a multiple of their number.
         epoch_steps: Batches per epoch.
         key: Names the stream.
         trainer: Knows the epoch and the process.
@@ -43,7 +43,7 @@ class TrainStream(Sampler[tuple[int, int]]):
         self.trainer = trainer
 
     def __len__(self) -> int:
-        return self.epoch_steps * self.batch_size
+        return self.epoch_steps * self.batch_size // self.trainer.world_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         # current_epoch lags by one here when a run is resumed
@@ -68,9 +68,10 @@ def stream(
     [0, 1, 2, 3]
     """
     lap, order = -1, np.zeros(0, dtype=np.int64)
+    own = batch_size // world
     for batch in batches:
-        first = (batch * world + rank) * batch_size
-        for position in range(first, first + batch_size):
+        first = batch * batch_size + rank * own
+        for position in range(first, first + own):
             if position // n != lap:
                 lap = position // n
                 order = np.random.default_rng(derive(*key, "order", lap)).permutation(n)
@@ -78,7 +79,10 @@ def stream(
 
 
 class PoolShard(Sampler[int]):
-    """Each item once, dealt out to the processes; a process without an item repeats one.
+    """Each item once, dealt out to the processes.
+
+    A process without an item repeats one, as ``-1 - item``: it may not be idle, and a repeat must
+    not be counted.
 
     Args:
         n: Number of items.
@@ -87,7 +91,7 @@ class PoolShard(Sampler[int]):
     """
 
     def __init__(self, n: int, rank: int, world: int) -> None:
-        self.items = list(range(rank, n, world)) or [rank % n]
+        self.items = list(range(rank, n, world)) or [-1 - rank % n]
 
     def __len__(self) -> int:
         return len(self.items)

@@ -7,6 +7,7 @@ REGIONS = Registry(
     "regions",
     {
         "image": "alseg.regions.simple:WholeImage",
+        "pixels": "alseg.regions.simple:Pixels",
         "grid": "alseg.regions.simple:Grid",
         "slic": "alseg.regions.superpixels:Slic",
         "seeds": "alseg.regions.superpixels:Seeds",

@@ -12,7 +12,7 @@ from alseg.errors import UserError
 from alseg.images import ImageSet
 
 #: What one region of a map is called.
-Unit = Literal["patch", "region", "image"]
+Unit = Literal["pixel", "patch", "region", "image"]
 
 _NAMED = 50  # more names do not make an error clearer
 

@@ -11,12 +11,14 @@ import json
 import logging
 import os
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock
@@ -250,9 +252,7 @@ def _read(path: Path, member: str) -> NDArray[Any] | None:
             return np.asarray(file[member])
     except FileNotFoundError:
         return None
-    except PermissionError:
-        raise
-    except Exception as error:  # damage shows in many ways: zip, zlib, CRC, array header, seek
+    except (BadZipFile, zlib.error, ValueError, KeyError, EOFError) as error:  # damage, in its ways
         log.warning("The cached region map %s is damaged (%s); it is made again.", path, error)
         path.unlink(missing_ok=True)
         return None

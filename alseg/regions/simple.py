@@ -12,6 +12,25 @@ from alseg.regions.base import Unit, listed, positive
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """Every pixel is a unit of its own, with id ``y * W + x``; nothing is extracted or cached."""
+
+    unit: ClassVar[Unit] = "pixel"
+
+    def parameters(self) -> dict[str, Any]:
+        """See `RegionSource.parameters`."""
+        return {"name": "pixels"}
+
+    def check(self, images: ImageSet) -> None:
+        """Any image will do."""
+
+    def __call__(self, image: NDArray[np.uint8], name: str) -> NDArray[np.int32]:
+        """See `RegionSource.__call__`."""
+        height, width = image.shape[:2]
+        return np.arange(height * width, dtype=np.int32).reshape(height, width)
+
+
+@dataclass(frozen=True)
 class WholeImage:
     """Every image is one region, with id 0."""
 

@@ -23,6 +23,9 @@ class Csv:
         """No logger more."""
         return []
 
+    def close(self) -> None:
+        """Nothing to close."""
+
 
 @dataclass(frozen=True)
 class Wandb:
@@ -57,3 +60,9 @@ class Wandb:
                 config=options,
             )
         ]
+
+    def close(self) -> None:
+        """End the run, so that the next one of a sweep is another."""
+        import wandb
+
+        wandb.finish()

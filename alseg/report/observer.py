@@ -64,15 +64,16 @@ class Reporter:
 
     def round_closed(self, round: int, pool: LabelPool, rows: Sequence[Mapping[str, Any]]) -> None:
         """Draw what was asked and answered, and write the page anew."""
-        folder = self.root / f"round_{round:03d}" / "pictures"
-        if not (folder / "index.json").exists():
-            entries = pictures_of(pool.history[round], pool, self.splits.train, self._most)
-            save_pictures(folder, entries)
+        for number in range(round + 1):  # a kill may have come before an earlier round's
+            folder = self.root / f"round_{number:03d}" / "pictures"
+            if not (folder / "index.json").exists():
+                entries = pictures_of(pool.history[number], pool, self.splits.train, self._most)
+                save_pictures(folder, entries)
         self._describe(pool)
         write_report(self.root)
         for logger in self.loggers:
             numbers = {f"al/{k}": v for k, v in rows[-1].items() if isinstance(v, int | float)}
-            logger.log_metrics(numbers)
+            logger.log_metrics(numbers)  # with al/round as their own axis: steps start anew
 
     @property
     def _most(self) -> int:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from alseg.active.choose import check_budget, query_from_scores, random_query
+from alseg.active.choose import check_budget, query_from_scores, random_query, unit_centers
 from alseg.active.method import RoundContext
 from alseg.active.tables import PIXELS, Answers
 from alseg.errors import UserError
@@ -106,3 +106,30 @@ def test_a_budget_that_buys_the_whole_pool_is_refused():
         check_budget(context(pool), "class_set")
     _, pool = toy_pool(amount=95)
     check_budget(context(pool), "class_set")
+
+
+def test_random_pixels_are_distinct_and_open_even_when_few_are_left():
+    _, pool = toy_pool(count=2, amount=1000, rule="within")
+    first = random_query(context(pool, regions=PIXELS), "class")
+    assert len(first) == 1000
+    label = np.zeros(1000, np.uint8)
+    pool.commit(Answers(0, "pixel", "class", PIXELS, 3, first.image, first.unit, label=label))
+    for round in (1, 2, 3):
+        query = random_query(context(pool, round, regions=PIXELS), "class")
+        pool.commit(
+            Answers(
+                round, "pixel", "class", PIXELS, 3, query.image, query.unit,
+                label=np.zeros(len(query), np.uint8),
+            )
+        )  # fmt: skip
+    assert pool.spent().units == 2 * 32 * 48
+    assert len(pool.open_images(PIXELS)) == 0
+
+
+def test_centers_of_regions():
+    _, pool = toy_pool(count=2)
+    image, unit, pixels, center = unit_centers(pool, "blocks")
+    assert len(image) == 48
+    row = int(np.flatnonzero((image == 1) & (unit == 9))[0])
+    assert center[row].tolist() == [11.5, 27.5]  # block 9 spans rows 8..15, columns 24..31
+    assert pixels[row] == 64

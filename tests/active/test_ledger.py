@@ -6,8 +6,14 @@ from alseg.active.ledger import Ledger
 from alseg.errors import UserError
 
 
+def bought(root):
+    (root / "round_000").mkdir(parents=True)
+    (root / "round_000" / "answers.npz").touch()
+
+
 def test_a_folder_belongs_to_one_configuration(tmp_path):
     Ledger(tmp_path / "run").claim({"seed": 0, "method": "mulquery", "crop": (3, 4)})
+    bought(tmp_path / "run")
     Ledger(tmp_path / "run").claim({"seed": 0, "method": "mulquery", "crop": [3, 4]})
     with pytest.raises(UserError, match=r"another configuration \(seed: 0 there, 1 now\)"):
         Ledger(tmp_path / "run").claim({"seed": 1, "method": "mulquery", "crop": [3, 4]})
@@ -15,9 +21,22 @@ def test_a_folder_belongs_to_one_configuration(tmp_path):
         Ledger(tmp_path / "run").claim({"seed": 0, "method": "mulquery", "crop": [3, 4], "nu": 6})
 
 
-def test_rounds_without_an_owner_are_not_taken_over(tmp_path):
+def test_a_folder_in_which_nothing_was_bought_is_free(tmp_path):
+    Ledger(tmp_path).claim({"seed": 0})
     (tmp_path / "round_000").mkdir()
-    with pytest.raises(UserError, match=r"holds rounds but no run\.json"):
+    (tmp_path / "round_000" / "query.npz").touch()
+    Ledger(tmp_path).claim({"seed": 0})
+    assert (tmp_path / "round_000" / "query.npz").exists()
+    Ledger(tmp_path).claim({"seed": 1})
+    assert not (tmp_path / "round_000" / "query.npz").exists()  # it was another seed's
+    (tmp_path / "round_000" / "answers.csv").touch()  # somebody has begun to answer
+    with pytest.raises(UserError, match="seed: 1 there, 0 now"):
+        Ledger(tmp_path).claim({"seed": 0})
+
+
+def test_answers_without_an_owner_are_not_taken_over(tmp_path):
+    bought(tmp_path)
+    with pytest.raises(UserError, match=r"holds answers but no run\.json"):
         Ledger(tmp_path).claim({"seed": 0})
 
 

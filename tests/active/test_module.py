@@ -4,6 +4,7 @@ import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from alseg.active.module import SegmentationModule
+from alseg.errors import UserError
 from alseg.images import VOID
 from alseg.nn.schedules import poly_lr
 from alseg.nn.segmenter import build_segmenter
@@ -85,5 +86,5 @@ def test_a_loss_of_zero_moves_nothing():
 def test_a_loss_that_is_no_number_stops_training(value):
     made = module()
     made.value = value
-    with pytest.raises(FloatingPointError, match=r"lower method\.lr"):
+    with pytest.raises(UserError, match=r"lower method\.lr"):
         made.training_step({"image": torch.randn(2, 3, 32, 32)}, 0)

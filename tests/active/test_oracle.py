@@ -6,7 +6,7 @@ from alseg.active.budget import Budget
 from alseg.active.oracle import AwaitingAnswersError, HumanOracle, SimulatedOracle
 from alseg.active.tables import PIXELS, Query
 from alseg.errors import UserError
-from alseg.images import VOID
+from alseg.images import VOID, ClassTable
 from tests.toys import ToyImages, toy_pool
 
 
@@ -120,7 +120,14 @@ def test_other_malformed_files(tmp_path):
     with pytest.raises(UserError, match="names 2 classes; name one"):
         HumanOracle().answer(query("dominant"), pool, images, tmp_path)
     answered(tmp_path, ["0,red,quick"], header="row,answer,seconds")
-    with pytest.raises(UserError, match="seconds is 'quick'; write a number"):
+    with pytest.raises(UserError, match="line 2: seconds is 'quick'; write a number"):
+        HumanOracle().answer(query(), pool, images, tmp_path)
+    for seconds in ("-5", "inf", "nan"):
+        answered(tmp_path, [f"0,red,{seconds}"], header="row,answer,seconds")
+        with pytest.raises(UserError, match="write a number of at least 0"):
+            HumanOracle().answer(query(), pool, images, tmp_path)
+    answered(tmp_path, ["0,red,blue"])
+    with pytest.raises(UserError, match="line 2: there are more cells than columns; separate"):
         HumanOracle().answer(query(), pool, images, tmp_path)
     (tmp_path / "answers.csv").write_bytes(b"row,answer\n0,\xff\xfe\n")
     with pytest.raises(UserError, match="save it as UTF-8"):
@@ -158,3 +165,10 @@ def test_prices_of_void(tmp_path):
     answered(tmp_path, ["0,void", "1,void", "2,red;green;blue", "3,red"])
     answers = HumanOracle(accept_partial=True).answer(query(), pool, images, tmp_path)
     assert Budget(void_costs=False).cost(answers, np.ones(4, int)).clicks.tolist() == [0, 0, 3, 1]
+
+
+@pytest.mark.parametrize("name", ["void", "car;bus", " car", ""])
+def test_class_names_an_answers_file_cannot_hold_are_refused(name):
+    classes = ClassTable(("red", name), np.zeros((2, 3), np.uint8))
+    with pytest.raises(UserError, match="rename them in the class table"):
+        HumanOracle().check(ToyImages(1, classes=classes))

@@ -24,8 +24,8 @@ def test_a_resumed_stream_goes_on_where_it_stopped():
 
 def test_processes_share_one_stream():
     one = items(9, 4, range(6), (3,), 0, 1)
-    two = [items(9, 2, range(6), (3,), rank, 2) for rank in range(2)]
-    # with half the batch each, two processes see together what one sees, batch by batch
+    two = [items(9, 4, range(6), (3,), rank, 2) for rank in range(2)]
+    # each process has half of every batch
     joined = [x for b in range(6) for rank in range(2) for x in two[rank][2 * b : 2 * b + 2]]
     assert joined == one
 
@@ -44,4 +44,4 @@ def test_pool_shards_cover_the_pool_once():
 
 def test_no_process_is_without_an_item():
     shards = [list(PoolShard(2, rank, 5)) for rank in range(5)]
-    assert shards == [[0], [1], [0], [1], [0]]
+    assert shards == [[0], [1], [-1], [-2], [-1]]

@@ -18,7 +18,7 @@ from alseg.active.method import (
 )
 from alseg.active.tables import Query
 from alseg.errors import UserError, unknown_name
-from alseg.images import ImageSet
+from alseg.images import VOID, ImageSet
 
 if TYPE_CHECKING:  # torch takes seconds to import
     import lightning as L
@@ -115,14 +115,26 @@ class MulQuery(Method):
         ):
             if getattr(self, option) not in known:
                 raise unknown_name(f"method.{option}", getattr(self, option), known)
-        for option in ("temperature", "steps", "batch_size", "lr", "epoch_steps", "prior_batch"):
+        for option in ("temperature", "lr", "stage_two_lr", "head_factor", "prior_batch"):
             if not getattr(self, option) > 0:
                 raise UserError(f"method.{option} is {getattr(self, option)}; it must be > 0.")
 
-    def check(self, images: ImageSet, budget: Budget) -> None:
-        """Nothing depends on the images or the budget."""
+        if not self.pseudo_scales or min(self.pseudo_scales) <= 0:
+            raise UserError(
+                f"method.pseudo_scales is {list(self.pseudo_scales)}; give factors > 0, such as "
+                f"[1.0]."
+            )
 
-    def stages(self, round: int, rounds: int) -> Sequence[Stage]:
+    def check(self, images: ImageSet, budget: Budget) -> None:
+        """Refuse more outputs than label maps have ids."""
+        outputs = len(images.classes) + self.undefined_class
+        if outputs > VOID:
+            raise UserError(
+                f"{len(images.classes)} classes and the undefined class make {outputs} outputs, "
+                f"and label maps hold {VOID}; give method.undefined_class=false."
+            )
+
+    def stages(self, context: RoundContext) -> Sequence[Stage]:
         """Stage 1 on class sets and, unless switched off, stage 2 on pseudo labels."""
         shared: dict[str, Any] = {"epoch_steps": self.epoch_steps, "keep": self.keep}
         one = Stage("stage_one", steps=self.steps, batch_size=self.batch_size, **shared)
@@ -179,7 +191,7 @@ class MulQuery(Method):
         missing = labels.missing()
         if not len(missing):
             return None
-        one = self.stages(context.round, context.rounds)[0]
+        one = self.stages(context)[0]
         trained: Any = self.module(one, context)
         path = context.checkpoint(one)
         trained.load_state_dict(

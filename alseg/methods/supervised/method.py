@@ -55,7 +55,7 @@ class Supervised(Method):
     def check(self, images: ImageSet, budget: Budget) -> None:
         """Nothing depends on the images or the budget."""
 
-    def stages(self, round: int, rounds: int) -> Sequence[Stage]:
+    def stages(self, context: RoundContext) -> Sequence[Stage]:
         """One fit."""
         return [
             Stage(
