@@ -255,25 +255,30 @@ def help_text(arguments: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def option_texts(cls: type[Any]) -> dict[str, str]:
+    """What the docstrings of a component, and of those it extends, say of its options."""
+    texts: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        _, _, attributes = (inspect.cleandoc(base.__doc__ or "")).partition("Attributes:")
+        name = ""
+        for line in attributes.splitlines():
+            key, colon, text = line.strip().partition(": ")
+            if line.startswith("    ") and not line.startswith("     ") and colon:
+                name, texts[key] = key, text
+            elif name:
+                texts[name] += f" {line.strip()}"
+    return {name: text.replace("`", "").strip() for name, text in texts.items()}
+
+
 def _described(cls: type[Any], prefix: str) -> str:
     """Summary of a component's docstring and its options."""
-    doc = inspect.getdoc(cls) or ""
-    head, _, attributes = doc.partition("Attributes:")
-    texts: dict[str, str] = {}
-    name = ""
-    for line in attributes.splitlines():
-        key, colon, text = line.strip().partition(": ")
-        if line.startswith("    ") and not line.startswith("     ") and colon:
-            name, texts[key] = key, text
-        elif name:
-            texts[name] += f" {line.strip()}"
-    lines = [head.strip().splitlines()[0] if head.strip() else prefix]
+    texts = option_texts(cls)
+    lines = [(inspect.getdoc(cls) or prefix).splitlines()[0]]
     for field in fields(cls):
         default = field.default
         if field.default_factory is not MISSING:
             default = field.default_factory()
-        text = texts.get(field.name, "").replace("`", "")
-        lines.append(_option(f"{prefix}.{field.name}", default, text))
+        lines.append(_option(f"{prefix}.{field.name}", default, texts.get(field.name, "")))
     return "\n".join(lines)
 
 

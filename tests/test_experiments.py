@@ -55,9 +55,8 @@ class TestPreset:
         made = options(f"preset={ROOT / preset}", "data.root=somewhere")
         for group, registry in GROUPS.items():
             assert type(made.components[group]) is registry.resolve(made.choices[group])
-        rounds = made.values["rounds"]
         method = made.components["method"]
-        assert [stage.steps for stage in method.stages(0, rounds)] == [
+        assert [stage.steps for stage in method.stages(None)] == [
             method.steps,
             method.stage_two_steps,
         ]

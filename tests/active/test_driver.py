@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from alseg.active.driver import drive
 from alseg.active.oracle import AwaitingAnswersError, HumanOracle
 from alseg.active.tables import Answers
 from alseg.errors import UserError
+from alseg.methods.baselines.method import Random
 from alseg.methods.mulquery.method import MulQuery
+from alseg.methods.mulquery.module import StageOne, StageTwo
 from alseg.methods.supervised.method import Supervised
 from tests.toys import toy_run
 
@@ -84,8 +87,9 @@ def test_nothing_is_asked_twice(finished):
 def test_a_finished_run_started_again_changes_nothing(finished):
     root, rows = finished
     before = {path: path.stat().st_mtime_ns for path in root.glob("round_*/*/last.ckpt")}
-    again = drive(toy_run(root))
-    assert again == rows
+    run = toy_run(root)
+    assert drive(run) == rows
+    assert drive(run) == rows  # as in a notebook
     assert before == {path: path.stat().st_mtime_ns for path in root.glob("round_*/*/last.ckpt")}
 
 
@@ -110,9 +114,9 @@ class Killed(BaseException):
     """Not an Exception: nothing may catch it and go on."""
 
 
-@pytest.mark.parametrize("at", [1, 2, 4, 5, 7])
+@pytest.mark.parametrize("at", [1, 2, 3, 5, 6, 8])
 def test_a_run_cut_off_at_any_write_goes_on_bit_for_bit(finished, tmp_path, monkeypatch, at):
-    """Cut off before the n-th file of the ledger is written, at every kind of file."""
+    """Cut off before the n-th file: query, answers, metrics, (times,) query, rows, answers."""
     root, _ = finished
     write, count = alseg.active.ledger.write_atomic, 0
 
@@ -138,11 +142,7 @@ def test_a_run_cut_off_inside_a_stage_goes_on_bit_for_bit(
     finished, tmp_path, monkeypatch, round, stage, epoch
 ):
     root, _ = finished
-    method = "alseg.methods.mulquery.module.StageOne.loss"
-    if stage == "two":
-        method = "alseg.methods.mulquery.module.StageTwo.loss"
-    module = method.rpartition(".")[0]
-    cls = getattr(sys.modules[module.rpartition(".")[0]], module.rpartition(".")[2])
+    cls = StageOne if stage == "one" else StageTwo
     loss, calls = cls.loss, 0
     per_round = 4 if stage == "one" else 2
 
@@ -189,6 +189,55 @@ def test_the_best_checkpoint_is_kept_on_request(tmp_path):
     assert rows[0]["miou"] == pytest.approx(max(seen), abs=1e-6)
 
 
+def test_a_stage_that_keeps_its_best_weights_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    options = {"steps": 6, "batch_size": 2, "epoch_steps": 2, "lr": 1e-3, "stage_two": False}
+    method = MulQuery(**options, keep="best")
+    rows = drive(toy_run(tmp_path / "whole", rounds=2, method=method))
+    loss, calls = StageOne.loss, 0
+
+    def cut(self, batch):
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise Killed
+        return loss(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StageOne, "loss", cut)
+        with pytest.raises(Killed):
+            drive(toy_run(tmp_path / "cut", rounds=2, method=method))
+    again = drive(toy_run(tmp_path / "cut", rounds=2, method=method))
+    assert bought(tmp_path / "cut") == bought(tmp_path / "whole")
+    assert [row["miou"] for row in again] == [row["miou"] for row in rows]
+    assert all(0 < row["train_s"] < 60 for row in again)
+
+
+def test_another_runs_purchases_can_be_repeated(finished, tmp_path):
+    """Better selection apart from better training: the same query for another method."""
+    root, rows = finished
+    method = Random(steps=4, batch_size=2, epoch_steps=2, lr=1e-3, answer="class_set")
+    run = toy_run(tmp_path / "run", method=method)
+    run.replay = root
+    again = drive(run)
+    assert bought(tmp_path / "run") == bought(root)
+    assert [row["clicks"] for row in again] == [row["clicks"] for row in rows]
+    run = toy_run(tmp_path / "more", rounds=4, method=method)
+    run.replay = root
+    assert len(drive(run)) == 3  # the other run asked no more
+    run = toy_run(tmp_path / "other", kind="patch", method=method)
+    run.replay, run.pool.maps = root, {"patch": run.pool.maps["patch"]}
+    with pytest.raises(UserError, match="asked about other regions or classes"):
+        drive(run)
+
+
+def test_a_query_and_answers_that_do_not_belong_together_are_refused(finished, tmp_path):
+    root, _ = finished
+    shutil.copytree(root / "round_000", tmp_path / "round_000")
+    shutil.copy(root / "round_001" / "query.npz", tmp_path / "round_000" / "query.npz")
+    with pytest.raises(UserError, match="do not belong together"):
+        drive(toy_run(tmp_path))
+
+
 def test_the_pool_can_run_out(tmp_path):
     run = toy_run(tmp_path, rounds=4, method=MulQuery(
         steps=1, batch_size=2, lr=1e-3, stage_two=False, acquisition="random",
@@ -204,7 +253,7 @@ def test_the_pool_can_run_out(tmp_path):
 def test_the_other_acquisitions_run(tmp_path, acquisition, pseudo_labels):
     method = MulQuery(
         steps=2, batch_size=2, lr=1e-3, stage_two_steps=2, acquisition=acquisition,
-        pseudo_labels=pseudo_labels, pseudo_scales=(1.0, 0.5), pseudo_flip=True,
+        pseudo_labels=pseudo_labels, pseudo_scales=(1.0, 1.5), pseudo_flip=True,
         undefined_class=False,
     )  # fmt: skip
     assert len(drive(toy_run(tmp_path, rounds=2, method=method))) == 2

@@ -71,7 +71,7 @@ def test_the_doubtful_regions_are_asked(tmp_path):
     query = Query.load(tmp_path / "run" / "round_001" / "query.npz")
     # the same from the model that was kept, region by region
     context = run.context(0)
-    (stage,) = run.method.stages(0, 2)
+    (stage,) = run.method.stages(run.context(0))
     module = run.method.module(stage, context).eval()
     kept = torch.load(context.checkpoint(stage), weights_only=True)["state_dict"]
     module.load_state_dict(kept)
