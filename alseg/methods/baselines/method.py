@@ -431,6 +431,12 @@ class Badge(CoreSet):
 class Spread(Random):
     """Random units that keep their distance from each other: a strong random baseline."""
 
+    def asked(self, context: RoundContext) -> AnswerKind:
+        """Single pixels of a whole pool are too many to measure distances between."""
+        if context.kind == "pixel":
+            raise UserError("regions=pixels is not for method=spread; take superpixels or patches.")
+        return super().asked(context)
+
     def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
         """Best of a few random candidates, by distance to everything asked or picked."""
         from alseg.acquisition.randomized import spatially_spread
