@@ -20,7 +20,8 @@ class TrainerOptions:
         accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.
         devices: Processes on this machine, one device each.
         num_nodes: Machines.
-        strategy: ``auto`` (ddp on several devices) or any strategy of Lightning by name.
+        strategy: ``auto`` (on several devices ``ddp_find_unused_parameters_true``, which any
+            network takes) or any strategy of Lightning by name; ``ddp`` is a little faster.
         precision: E.g. ``32-true``, ``bf16-mixed``, ``16-mixed``.
         sync_batchnorm: Compute batch statistics over all devices.
         deterministic: Ask for deterministic kernels (slower; on GPUs some have none and warn).
@@ -62,7 +63,8 @@ class TrainerOptions:
 
         strategy: Any = self.strategy
         if strategy == "auto" and self.devices * self.num_nodes > 1:
-            strategy = "ddp"
+            # some encoders hold layers that a shallow decoder never reads
+            strategy = "ddp_find_unused_parameters_true"
         if strategy in ("ddp", "ddp_find_unused_parameters_true"):
             strategy = pl.strategies.DDPStrategy(
                 find_unused_parameters=strategy != "ddp",

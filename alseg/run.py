@@ -195,6 +195,7 @@ def run(options: Options) -> int:
         ".*exists and is not empty.*",  # a stage folder holds more than its checkpoint
         ".*predict returned None.*",  # pseudo labels go to files
         ".*LeafSpec.*",  # between Lightning and torch
+        ".*find_unused_parameters=True was specified.*",
     ):
         warnings.filterwarnings("ignore", noise)
     root = run_dir(options)

@@ -148,7 +148,7 @@ def test_features_of_units_are_means_over_their_cells(tmp_path):
     with torch.no_grad():
         _, features, canvas = module.network.features(batch["image"])
     assert canvas == (32, 64)
-    h, w = features.shape[-2:]
+    h = features.shape[-2]
     side = canvas[0] // h
     item, unit = 1, 9  # rows 8..15, columns 24..31
     cells = features[item, :, 8 // side : 16 // side, 24 // side : 32 // side]
