@@ -19,7 +19,7 @@ from alseg.compose import CHOICES, GROUPS, NODES, ROOT, Options, composed, expan
 from alseg.errors import UserError
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from alseg.active.driver import Run
+    from alseg.active.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +77,9 @@ def build(options: Options) -> "Run":
     """
     import numpy as np
 
-    from alseg.active.driver import Run
     from alseg.active.loop import is_rank_zero
     from alseg.active.pool import LabelPool
+    from alseg.active.run import Run
     from alseg.active.tables import PIXELS
     from alseg.data.datamodule import ActiveDataModule
     from alseg.data.transforms import EvalTransform

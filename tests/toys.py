@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from alseg.active.budget import Budget
-from alseg.active.driver import Run
 from alseg.active.oracle import SimulatedOracle
 from alseg.active.pool import LabelPool
+from alseg.active.run import Run
 from alseg.active.tables import PIXELS
 from alseg.config import TrainerOptions
 from alseg.data.datamodule import ActiveDataModule

@@ -6,100 +6,23 @@ makes it if it is not there. A run can be killed at any instant and continued by
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger, Logger
 
+from alseg.active.fits import make_trainer, train
 from alseg.active.ledger import Ledger
-from alseg.active.loop import ActiveLoop, Reseed, Stopwatch, is_rank_zero, on_rank_zero
-from alseg.active.method import Method, RoundContext, Stage
-from alseg.active.module import LoopDataModule
-from alseg.active.oracle import AwaitingAnswersError, Oracle
-from alseg.active.pool import LabelPool
-from alseg.active.seeds import derive
-from alseg.active.tables import PIXELS, Answers, Query, UnitKind
+from alseg.active.loop import ActiveLoop, on_rank_zero
+from alseg.active.method import RoundContext
+from alseg.active.oracle import AwaitingAnswersError
+from alseg.active.run import Run
+from alseg.active.tables import PIXELS, Answers, Query
 from alseg.errors import UserError
-from alseg.images import DataSplits, WithoutTruth
-from alseg.nn.network import Network
 
 log = logging.getLogger(__name__)
-
-
-class Observer(Protocol):
-    """Is told what happened; draws pictures, writes pages, sends numbers elsewhere."""
-
-    def waiting(self, query: Query, pool: LabelPool, folder: Path) -> None:
-        """A person has to answer the query."""
-        ...
-
-    def round_closed(self, round: int, pool: LabelPool, rows: Sequence[Mapping[str, Any]]) -> None:
-        """A round is evaluated; ``rows`` are those of ``rounds.csv`` so far."""
-        ...
-
-
-@dataclass
-class Run:
-    """Everything a run is made of; `drive` sets it in motion.
-
-    Attributes:
-        method: How to train, score and pick.
-        splits: Pool and validation images.
-        datamodule: Serves them, see `alseg.data.datamodule.ActiveDataModule`.
-        pool: Empty; filled by replaying the folder.
-        regions: Version of the maps whose regions are asked about, or `PIXELS`.
-        kind: What one region of these maps is.
-        oracle: Answers.
-        network: Builds segmentation networks.
-        root: The run folder.
-        rounds: Rounds to train.
-        seed: Decides everything random.
-        trainer: Makes the keyword arguments of one `lightning.Trainer` from those a stage needs.
-        loggers: Loggers besides CSV.
-        observers: See `Observer`.
-        replay: Folder of another run whose purchases are repeated instead of choosing.
-    """
-
-    method: Method
-    splits: DataSplits
-    datamodule: LoopDataModule
-    pool: LabelPool
-    regions: str
-    kind: UnitKind
-    oracle: Oracle
-    network: Network
-    root: Path
-    rounds: int
-    seed: int
-    trainer: Callable[[Mapping[str, Any]], dict[str, Any]]
-    loggers: list[Logger] = field(default_factory=list)
-    observers: list[Observer] = field(default_factory=list)
-    replay: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise UserError(f"rounds is {self.rounds}; a run needs at least 1.")
-        self.ledger = Ledger(self.root, writes=is_rank_zero())
-
-    def context(self, round: int) -> RoundContext:
-        """What the method may know in a round."""
-        return RoundContext(
-            round=round,
-            rounds=self.rounds,
-            seed=self.seed,
-            pool=self.pool,
-            images=WithoutTruth(self.splits.train),
-            regions=self.regions,
-            kind=self.kind,
-            network=self.network,
-            ledger=self.ledger,
-        )
 
 
 def drive(run: Run) -> list[dict[str, Any]]:
@@ -221,124 +144,6 @@ def _replayed(run: Run, round: int) -> tuple[Query | None, Answers | None]:
     return query, answers
 
 
-def train(run: Run, context: RoundContext) -> dict[str, L.LightningModule]:
-    """Train the stages of a round, or load those that are finished; modules by stage name."""
-    modules: dict[str, L.LightningModule] = {}
-    for stage in run.method.stages(context):
-        key = (run.seed, context.round, stage.name)
-        L.seed_everything(derive(*key), workers=True, verbose=False)
-        module = modules[stage.name] = run.method.module(stage, context)
-        folder = context.stage_folder(stage.name)
-        done = on_rank_zero(lambda f=folder: _epochs_done(f))  # type: ignore[misc]
-        if done < stage.epochs:
-            _prepare(run, context, stage)
-            _start(run, context, stage, module)
-            _fit(run, context, stage, module, resume=done > 0)
-        _load(module, folder / f"{stage.keep}.ckpt")
-    return modules
-
-
-def _epochs_done(folder: Path) -> int:
-    """Epochs in a stage's last checkpoint, 0 without one."""
-    path = folder / "last.ckpt"
-    if not path.exists():
-        return 0
-    return int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["epoch"]) + 1
-
-
-def _load(module: L.LightningModule, path: Path) -> None:
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    module.load_state_dict(state)
-
-
-def _prepare(run: Run, context: RoundContext, stage: Stage) -> None:
-    preparation = run.method.prepare(stage, context)
-    if preparation is None or not len(preparation.images):
-        return
-    run.datamodule.begin_pass(preparation.images, run.regions)
-    trainer = _trainer(run, context.stage_folder(stage.name), f"{stage.name}: preparing", [])
-    trainer.predict(preparation.module, datamodule=run.datamodule, return_predictions=False)
-    trainer.strategy.barrier("prepared")
-
-
-def _start(run: Run, context: RoundContext, stage: Stage, module: L.LightningModule) -> None:
-    """Load the weights a stage starts from, unless it starts from scratch."""
-    start = stage.start
-    round = context.round - 1 if start and start.previous_round else context.round
-    if start is None or round < 0:
-        return
-    _load(module, run.ledger.stage(round, start.stage) / "last.ckpt")
-
-
-class _CarryOptimizer(L.Callback):
-    """Gives a fresh fit the optimiser states of another checkpoint."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        states = torch.load(self.path, map_location="cpu", weights_only=True)["optimizer_states"]
-        for optimizer, state in zip(trainer.optimizers, states, strict=True):
-            optimizer.load_state_dict(state)
-
-
-def _fit(
-    run: Run, context: RoundContext, stage: Stage, module: L.LightningModule, resume: bool
-) -> None:
-    folder = context.stage_folder(stage.name)
-    key = (run.seed, context.round, stage.name)
-    supervision = run.method.supervision(stage, context)
-    if not len(supervision.images):
-        raise UserError(
-            f"round {context.round}: nothing answered so far can train stage {stage.name!r} (every "
-            f"unit asked is void); raise budget.amount, or look at the answers in {run.root}."
-        )
-    run.datamodule.begin_stage(stage, supervision, key)
-    best = stage.keep == "best"
-    callbacks: list[L.Callback] = [Reseed(key), Stopwatch()]
-    start = stage.start
-    if start and start.optimizer and not (start.previous_round and context.round == 0):
-        round = context.round - 1 if start.previous_round else context.round
-        if not resume:
-            callbacks.append(_CarryOptimizer(run.ledger.stage(round, start.stage) / "last.ckpt"))
-    if best:
-        callbacks.append(
-            ModelCheckpoint(
-                folder,
-                filename="best",
-                monitor="val/miou",
-                mode="max",
-                save_weights_only=True,
-                enable_version_counter=False,
-            )
-        )
-    callbacks.append(  # the last callback, so that the others' states are those after the epoch
-        ModelCheckpoint(
-            folder,
-            filename="last",
-            every_n_epochs=1,
-            save_on_train_epoch_end=not best,  # after validation where there is one
-            enable_version_counter=False,
-        )
-    )
-    trainer = _trainer(
-        run,
-        folder,
-        f"round {context.round} {stage.name}",
-        callbacks,
-        stage.trainer,
-        **{
-            # not max_steps: Lightning resumes an epoch late when a fit is counted in steps
-            "max_epochs": stage.epochs,
-            "limit_val_batches": 1.0 if best else 0,
-            "num_sanity_val_steps": 0,
-            "log_every_n_steps": min(50, max(1, stage.steps // 10)),
-        },
-    )
-    last = folder / "last.ckpt"
-    trainer.fit(module, datamodule=run.datamodule, ckpt_path=last if resume else None)
-
-
 def evaluate(
     run: Run, context: RoundContext, modules: Mapping[str, L.LightningModule]
 ) -> dict[str, Any]:
@@ -354,7 +159,7 @@ def evaluate(
         folder = context.stage_folder(stage.name)
         if stage.evaluate and len(run.splits.val):
             title = f"round {context.round} {stage.name}: evaluating"
-            trainer = _trainer(run, folder, title, [])
+            trainer = make_trainer(run, folder, title, [])
             trainer.test(modules[stage.name], datamodule=run.datamodule, verbose=False)
             values = {name: float(v) for name, v in trainer.callback_metrics.items()}
             iou = [values[f"iou/{c}"] for c in range(run.pool.num_classes)]
@@ -401,7 +206,7 @@ def ask(run: Run, context: RoundContext, modules: Mapping[str, L.LightningModule
         write=write,
     )
     run.datamodule.begin_pass(expected, run.regions)
-    trainer = _trainer(run, folder / "scoring", f"round {context.round}: scoring", [loop])
+    trainer = make_trainer(run, folder / "scoring", f"round {context.round}: scoring", [loop])
     trainer.predict(modules[scorer], datamodule=run.datamodule, return_predictions=False)
     if loop.query is None:
         raise RuntimeError("the scoring pass ended without a query")
@@ -418,53 +223,6 @@ def _empty_query(run: Run, context: RoundContext) -> Query:
     )
     run.ledger.write_query(query)
     return query
-
-
-class _Progress(TQDMProgressBar):
-    """Lightning's bar, named after what it is doing."""
-
-    def __init__(self, title: str) -> None:
-        super().__init__(refresh_rate=1)
-        self.title = title
-
-    @property
-    def predict_description(self) -> str:
-        return self.title
-
-    @property
-    def test_description(self) -> str:
-        return self.title
-
-    def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
-        super().on_train_epoch_start(trainer, *args)
-        self.train_progress_bar.set_description(
-            f"{self.title} {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        )
-
-
-def _trainer(
-    run: Run,
-    folder: Path,
-    title: str,
-    callbacks: Sequence[L.Callback],
-    needs: Mapping[str, Any] | None = None,
-    **settings: Any,
-) -> L.Trainer:
-    """A fresh Trainer; re-using one would train zero steps in its second fit."""
-    options = run.trainer(needs or {})
-    if options.get("enable_progress_bar", True):
-        callbacks = [_Progress(title), *callbacks]
-    fitting = "max_epochs" in settings
-    return L.Trainer(
-        default_root_dir=folder,
-        callbacks=list(callbacks),
-        logger=[CSVLogger(folder, name="log"), *run.loggers] if fitting else False,
-        enable_checkpointing=fitting,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **settings,
-        **options,
-    )
 
 
 def _row(run: Run, round: int, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alseg.active.pool import LabelPool, rows_by_image
-from alseg.active.tables import PIXELS, Answers, Query, pack_sets
+from alseg.active.tables import PIXELS, Answers, Query
 from alseg.errors import UserError, unknown_name
 from alseg.files import write_atomic
 from alseg.images import VOID, ImageSet
@@ -128,20 +128,8 @@ def read_answers(path: Path, query: Query, pool: LabelPool, images: ImageSet) ->
             raise UserError(f"{where}: {answer!r} names {len(said)} classes; name one.")
         else:
             label[row] = VOID if said[0] == num_classes else said[0]
-    asked = query.head(n)
-    return Answers(
-        round=query.round,
-        kind=query.kind,
-        answer=query.answer,
-        regions=query.regions,
-        num_classes=num_classes,
-        image=asked.image,
-        unit=asked.unit,
-        label=label if query.answer in ("class", "dominant") else None,
-        sets=pack_sets(members) if query.answer == "class_set" else None,
-        masks=tuple(masks) if query.answer == "mask" else None,
-        seconds=seconds if np.isfinite(seconds).any() else None,
-    )
+    measured = seconds if np.isfinite(seconds).any() else None
+    return Answers.of(query.head(n), num_classes, label, members, masks, measured)
 
 
 def _read_lines(path: Path, questions: int) -> list[tuple[int, str, str]]:

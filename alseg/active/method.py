@@ -32,12 +32,10 @@ class Start:
     Attributes:
         stage: The stage whose checkpoint is loaded.
         previous_round: Of the round before (round 0 then starts from scratch), else of this one.
-        optimizer: Carry the optimiser's state too.
     """
 
     stage: str
     previous_round: bool = False
-    optimizer: bool = False
 
 
 @dataclass(frozen=True)

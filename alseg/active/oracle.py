@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from alseg.active.human import check_names, read_answers, write_questions
 from alseg.active.pool import LabelPool, rows_by_image
-from alseg.active.tables import PIXELS, Answers, Query, pack_sets
+from alseg.active.tables import PIXELS, Answers, Query
 from alseg.active.truth import class_sets, dominant_labels
 from alseg.errors import UserError
 from alseg.images import VOID, ImageSet
@@ -128,18 +128,7 @@ def answer_from_truth(
         else:
             for row, unit in zip(rows, units, strict=True):
                 masks[row] = truth[regions == unit]
-    return Answers(
-        round=query.round,
-        kind=query.kind,
-        answer=query.answer,
-        regions=query.regions,
-        num_classes=num_classes,
-        image=query.image,
-        unit=query.unit,
-        label=label if query.answer in ("class", "dominant") else None,
-        sets=pack_sets(members) if query.answer == "class_set" else None,
-        masks=tuple(masks) if query.answer == "mask" else None,
-    )
+    return Answers.of(query, num_classes, label, members, masks)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -131,6 +132,40 @@ class Answers:
 
     def __len__(self) -> int:
         return len(self.image)
+
+    @classmethod
+    def of(
+        cls,
+        query: Query,
+        num_classes: int,
+        label: NDArray[np.uint8],
+        members: NDArray[np.bool_],
+        masks: Sequence[NDArray[np.uint8]],
+        seconds: NDArray[np.float32] | None = None,
+    ) -> Self:
+        """Answers to a whole query; of the three columns the one that was asked for is kept.
+
+        Args:
+            query: The n questions.
+            num_classes: C.
+            label: Class ids or VOID, (n,).
+            members: Class sets, (n, C + 1); the last column is void.
+            masks: n label arrays.
+            seconds: Measured times, (n,).
+        """
+        return cls(
+            round=query.round,
+            kind=query.kind,
+            answer=query.answer,
+            regions=query.regions,
+            num_classes=num_classes,
+            image=query.image,
+            unit=query.unit,
+            label=label if query.answer in ("class", "dominant") else None,
+            sets=pack_sets(members) if query.answer == "class_set" else None,
+            masks=tuple(masks) if query.answer == "mask" else None,
+            seconds=seconds,
+        )
 
     def members(self, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.bool_]:
         """Class sets unpacked, (n, C + 1), bool; the last column is void.

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ import torch
 
 import alseg.active.ledger
 from alseg.active.driver import drive
+from alseg.active.method import Start
 from alseg.active.oracle import AwaitingAnswersError, HumanOracle
 from alseg.active.tables import Answers
 from alseg.errors import UserError
-from alseg.methods.baselines.method import Random
+from alseg.methods.baselines.base import Random
 from alseg.methods.mulquery.method import MulQuery
 from alseg.methods.mulquery.module import StageOne, StageTwo
 from alseg.methods.supervised.method import Supervised
@@ -270,6 +272,7 @@ def test_full_supervision_is_one_round_of_masks(tmp_path):
 
 SCRIPT = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from alseg.active.driver import drive
 from tests.toys import toy_run
@@ -305,3 +308,28 @@ def test_killed_at_random_points_a_run_goes_on_bit_for_bit(finished, tmp_path):
     assert kills >= 5
     assert bought(tmp_path / "run") == bought(root)
     assert same_weights(tmp_path / "run", root)
+
+
+class Warm(Random):
+    """Starts every round from the weights of the round before."""
+
+    def stages(self, context):
+        (stage,) = super().stages(context)
+        return [replace(stage, start=Start("train", previous_round=True))]
+
+
+def test_a_stage_can_start_from_the_round_before(tmp_path):
+    """With a rate of next to nothing the weights of round 1 stay those of round 0."""
+    options = {"steps": 2, "batch_size": 2, "epoch_steps": 2, "lr": 1e-12, "weight_decay": 0.0}
+
+    def moved(method, root):
+        drive(toy_run(root, rounds=2, method=method))
+        one, two = (
+            torch.load(root / f"round_00{r}/train/last.ckpt", weights_only=True)["state_dict"]
+            for r in (0, 1)
+        )
+        name = "network.encoder.conv1.weight"
+        return float((one[name] - two[name]).abs().max())
+
+    assert moved(Warm(**options), tmp_path / "warm") < 1e-4
+    assert moved(Random(**options), tmp_path / "cold") > 1e-2

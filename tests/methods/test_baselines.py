@@ -8,15 +8,10 @@ from alseg.active.driver import drive
 from alseg.active.tables import Answers, Query
 from alseg.errors import UserError
 from alseg.methods import METHODS
-from alseg.methods.baselines.method import (
-    Bald,
-    CoreSet,
-    Entropy,
-    PixelPick,
-    Random,
-    Spread,
-    Stratified,
-)
+from alseg.methods.baselines.base import Random
+from alseg.methods.baselines.diversity import CoreSet, Spread, Stratified
+from alseg.methods.baselines.pixelpick import PixelPick
+from alseg.methods.baselines.uncertainty import Bald, Entropy
 from alseg.nn.network import Network
 from tests.toys import toy_run
 

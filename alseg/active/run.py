@@ -1,0 +1,89 @@
+"""What a run is made of."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from lightning.pytorch.loggers import Logger
+
+from alseg.active.ledger import Ledger
+from alseg.active.loop import is_rank_zero
+from alseg.active.method import Method, RoundContext
+from alseg.active.module import LoopDataModule
+from alseg.active.oracle import Oracle
+from alseg.active.pool import LabelPool
+from alseg.active.tables import Query, UnitKind
+from alseg.errors import UserError
+from alseg.images import DataSplits, WithoutTruth
+from alseg.nn.network import Network
+
+
+class Observer(Protocol):
+    """Is told what happened; draws pictures, writes pages, sends numbers elsewhere."""
+
+    def waiting(self, query: Query, pool: LabelPool, folder: Path) -> None:
+        """A person has to answer the query."""
+        ...
+
+    def round_closed(self, round: int, pool: LabelPool, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A round is evaluated; ``rows`` are those of ``rounds.csv`` so far."""
+        ...
+
+
+@dataclass
+class Run:
+    """Everything a run is made of; `alseg.active.driver.drive` sets it in motion.
+
+    Attributes:
+        method: How to train, score and pick.
+        splits: Pool and validation images.
+        datamodule: Serves them, see `alseg.data.datamodule.ActiveDataModule`.
+        pool: Empty; filled by replaying the folder.
+        regions: Version of the maps whose regions are asked about, or `PIXELS`.
+        kind: What one region of these maps is.
+        oracle: Answers.
+        network: Builds segmentation networks.
+        root: The run folder.
+        rounds: Rounds to train.
+        seed: Decides everything random.
+        trainer: Makes the keyword arguments of one `lightning.Trainer` from those a stage needs.
+        loggers: Loggers besides CSV.
+        observers: See `Observer`.
+        replay: Folder of another run whose purchases are repeated instead of choosing.
+    """
+
+    method: Method
+    splits: DataSplits
+    datamodule: LoopDataModule
+    pool: LabelPool
+    regions: str
+    kind: UnitKind
+    oracle: Oracle
+    network: Network
+    root: Path
+    rounds: int
+    seed: int
+    trainer: Callable[[Mapping[str, Any]], dict[str, Any]]
+    loggers: list[Logger] = field(default_factory=list)
+    observers: list[Observer] = field(default_factory=list)
+    replay: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise UserError(f"rounds is {self.rounds}; a run needs at least 1.")
+        self.ledger = Ledger(self.root, writes=is_rank_zero())
+
+    def context(self, round: int) -> RoundContext:
+        """What the method may know in a round."""
+        return RoundContext(
+            round=round,
+            rounds=self.rounds,
+            seed=self.seed,
+            pool=self.pool,
+            images=WithoutTruth(self.splits.train),
+            regions=self.regions,
+            kind=self.kind,
+            network=self.network,
+            ledger=self.ledger,
+        )

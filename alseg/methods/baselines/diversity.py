@@ -1,0 +1,159 @@
+"""Ask what differs: spread out, stratified, covering the features or the gradients."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from alseg.acquisition.selection import top
+from alseg.active.choose import check_budget, most_units, query_from_scores, unit_centers
+from alseg.active.method import RoundContext, Table
+from alseg.active.tables import AnswerKind, Query
+from alseg.errors import UserError, unknown_name
+from alseg.methods.baselines.base import Random, Scored
+
+
+@dataclass(frozen=True)
+class Spread(Random):
+    """Random units that keep their distance from each other: a strong random baseline."""
+
+    def asked(self, context: RoundContext) -> AnswerKind:
+        """Single pixels of a whole pool are too many to measure distances between."""
+        if context.kind == "pixel":
+            raise UserError("regions=pixels is not for method=spread; take superpixels or patches.")
+        return super().asked(context)
+
+    def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
+        """Best of a few random candidates, by distance to everything asked or picked."""
+        from alseg.acquisition.randomized import spatially_spread
+
+        image, unit, pixels, center = unit_centers(context.pool, context.regions)
+        taken = ~context.pool.is_open(context.regions, image, unit)
+        n = most_units(context, self.asked(context))
+        order = spatially_spread(image, center, n, context.rng("spread"), taken)
+        score = np.full(len(image), -1.0, dtype=np.float32)
+        score[order] = np.linspace(1, 0, len(order), dtype=np.float32)
+        rows = top(score, image, unit, len(order))
+        return query_from_scores(
+            context, self.asked(context), image[rows], unit[rows], score[rows], pixels[rows]
+        )
+
+    def first_query(self, context: RoundContext) -> Query:
+        """Spread out from the start."""
+        check_budget(context, self.asked(context))
+        return self.pick(context, {})
+
+
+@dataclass(frozen=True)
+class Stratified(Scored):
+    """Random units, as many predicted as each class."""
+
+    score: ClassVar[str] = "class"
+
+    def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
+        """Turn by turn one unit of each predicted class."""
+        from alseg.acquisition.randomized import stratified_by_class
+
+        units = tables["units"]
+        order = stratified_by_class(units["score"].astype(np.int64), context.rng("stratified"))
+        score = np.empty(len(order), dtype=np.float32)
+        score[order] = np.linspace(1, 0, len(order), dtype=np.float32)
+        return query_from_scores(
+            context, self.asked(context), units["image"], units["unit"], score, units["pixels"]
+        )
+
+
+@dataclass(frozen=True)
+class CoreSet(Scored):
+    """Units that cover the feature space: greedy k-center (Sener & Savarese, ICLR 2018).
+
+    Attributes:
+        metric: ``euclidean`` or ``cosine`` distance of the units' mean features.
+    """
+
+    score: ClassVar[str] = "features"
+
+    metric: str = "euclidean"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.metric not in ("euclidean", "cosine"):
+            raise unknown_name("method.metric", self.metric, ("euclidean", "cosine"))
+
+    def asked(self, context: RoundContext) -> AnswerKind:
+        """Pixels have no features of their own."""
+        if context.kind == "pixel":
+            raise UserError(
+                "regions=pixels would need the features of every pixel of the pool; this method "
+                "takes superpixels, patches or images."
+            )
+        return super().asked(context)
+
+    def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
+        """Unit after unit the one farthest from everything asked or picked."""
+        from alseg.acquisition.clustering import k_center
+
+        units = tables["units"]
+        unasked = context.pool.is_open(
+            context.regions, units["image"].astype(np.int64), units["unit"].astype(np.int64)
+        )
+        rows = np.flatnonzero(unasked)
+        features = np.asarray(units["features"], dtype=np.float32)
+        picked = k_center(
+            features[rows],
+            min(most_units(context, self.asked(context)), len(rows)),
+            rows,
+            labelled=features[~unasked],
+            metric=self.metric,  # type: ignore[arg-type]
+        )
+        return _in_order(context, self.asked(context), units, picked)
+
+
+@dataclass(frozen=True)
+class Badge(CoreSet):
+    """Diverse gradients of the last layer, by k-means++ (Ash et al., ICLR 2020).
+
+    A unit's gradient is the product of its mean prediction error and its mean features, an
+    adaptation to segmentation of alseg's own.
+
+    Attributes:
+        share: Share of the units, those with the longest gradients, that are drawn from.
+    """
+
+    score: ClassVar[str] = "gradients"
+
+    share: float = 1.0
+
+    def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
+        """Draw units with a probability that grows with their distance from those drawn."""
+        from alseg.acquisition.badge import Gradients, badge
+
+        units = tables["units"]
+        rows = np.flatnonzero(
+            context.pool.is_open(
+                context.regions, units["image"].astype(np.int64), units["unit"].astype(np.int64)
+            )
+        )
+        gradients = Gradients(
+            np.asarray(units["error"], np.float64)[rows],
+            np.asarray(units["features"], np.float64)[rows],
+        )
+        n = min(most_units(context, self.asked(context)), len(rows))
+        picked = badge(gradients, rows, context.rng("badge").random(n), share=self.share)
+        return _in_order(context, self.asked(context), units, picked)
+
+
+def _in_order(
+    context: RoundContext, answer: AnswerKind, units: Table, rows: np.ndarray[Any, Any]
+) -> Query:
+    """A query of some rows of a table in the order given."""
+    score = np.linspace(1, 0, len(rows), dtype=np.float32)
+    return query_from_scores(
+        context,
+        answer,
+        units["image"][rows],
+        units["unit"][rows],
+        score,
+        units["pixels"][rows],
+    )

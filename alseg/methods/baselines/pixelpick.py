@@ -1,0 +1,91 @@
+"""A few uncertain pixels of every image."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from alseg.active.choose import check_budget
+from alseg.active.method import RoundContext, Table
+from alseg.active.seeds import derive
+from alseg.active.tables import PIXELS, Query
+from alseg.errors import UserError
+from alseg.methods.baselines.base import Scored
+
+
+@dataclass(frozen=True)
+class PixelPick(Scored):
+    """A few uncertain pixels of every image (Shin et al., ICCVW 2021, arXiv 2104.06394).
+
+    The budget of a round is dealt out evenly: budget / images pixels in each image, drawn at
+    random from the most uncertain ones, which keeps near duplicates apart. Void pixels cost their
+    click: the choice does not see the ground truth, as the reference's does.
+
+    Attributes:
+        top_share: Share of an image's pixels that are drawn from, the most uncertain ones; 0 takes
+            the most uncertain pixels themselves.
+    """
+
+    defaults: ClassVar[Mapping[str, str]] = {"regions": "pixels", "budget.rule": "within"}
+    score: ClassVar[str] = "margin"
+
+    top_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.top_share <= 1:
+            raise UserError(f"method.top_share is {self.top_share}; it is a share, 0..1.")
+
+    def each(self, context: RoundContext) -> int:
+        """Pixels asked in every image.
+
+        Raises:
+            UserError: If the units are not pixels, or the budget does not reach one per image.
+        """
+        if context.kind != "pixel":
+            raise UserError("method=pixelpick asks about pixels; leave out regions=...")
+        price = float(context.budget.least_cost("class", np.ones(1, np.int64))[0])
+        each = int(context.budget.amount / price / len(context.pool)) if price else 0
+        if each < 1:
+            raise UserError(
+                f"budget.amount is {context.budget.amount:g} {context.budget.axis} for "
+                f"{len(context.pool)} images; method=pixelpick needs at least one pixel in each."
+            )
+        return each
+
+    def scoring(self, context: RoundContext) -> dict[str, Any]:
+        """With the number of pixels per image."""
+        each = self.each(context)
+        return {**super().scoring(context), "most": each, "top_share": self.top_share}
+
+    def first_query(self, context: RoundContext) -> Query:
+        """The same number of random pixels in every image."""
+        check_budget(context, self.asked(context))
+        each, units = self.each(context), []
+        for image, (height, width) in enumerate(context.pool.sizes):
+            rng = np.random.default_rng(derive(context.seed, "first", image))
+            units.append(rng.choice(height * width, each, replace=False))
+        return Query(
+            round=context.round,
+            kind="pixel",
+            answer="class",
+            regions=PIXELS,
+            image=np.repeat(np.arange(len(units)), each),
+            unit=np.concatenate(units).astype(np.int64),
+            score=np.zeros(each * len(units), dtype=np.float32),
+        )
+
+    def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
+        """What was drawn in every image."""
+        units = tables["units"]
+        rows = np.lexsort([units["unit"], units["image"]])
+        return Query(
+            round=context.round,
+            kind="pixel",
+            answer="class",
+            regions=PIXELS,
+            image=np.asarray(units["image"])[rows].astype(np.int64),
+            unit=np.asarray(units["unit"])[rows].astype(np.int64),
+            score=np.asarray(units["score"])[rows].astype(np.float32),
+        )
