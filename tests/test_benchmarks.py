@@ -43,13 +43,19 @@ def test_ways_alternate_and_are_checked_once():
 
 
 def test_memory_is_the_peak_of_each_way():
-    row = compare(
-        "fill", "64 MiB", lambda: np.ones(2**23).sum(), lambda: np.ones(2).sum(), within(1e9), 1
+    # in a process of its own: the allocator of one that ran the suite may hold the memory already
+    script = (
+        "import numpy as np; from benchmarks.harness import compare, within; "
+        "row = compare('fill', '64 MiB', lambda: np.ones(2**23).sum(), lambda: np.ones(2).sum(), "
+        "within(1e9), 1); print(row.obvious_mib, row.ours_mib)"
     )
-    if row.obvious_mib is None:
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    obvious, ours = done.stdout.split()
+    if obvious == "None":
         pytest.skip("only Linux tells the peak")
-    assert 56 < row.obvious_mib < 96
-    assert row.ours_mib < 16
+    assert 56 < float(obvious) < 96
+    assert float(ours) < 16
 
 
 def test_different_outputs_stop_the_comparison():

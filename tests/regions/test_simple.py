@@ -87,6 +87,7 @@ def test_every_registered_source_says_what_its_units_are():
     units = {name: REGIONS.resolve(name).unit for name in REGIONS}
     assert units == {
         "image": "image",
+        "pixels": "pixel",
         "grid": "patch",
         "slic": "region",
         "seeds": "region",
