@@ -125,12 +125,16 @@ def expand(arguments: Sequence[str]) -> list[str]:
     chosen = dict(CHOICES)
     for argument in given:
         key, _, value = argument.partition("=")
-        if key in GROUPS and "," not in value:  # commas: a sweep, which Hydra takes apart
-            GROUPS[key].resolve(value)
+        if key in GROUPS:
+            for name in value.split(","):  # commas: a sweep, which Hydra takes apart
+                GROUPS[key].resolve(name)
             chosen[key] = value
-    method, data = METHODS.resolve(chosen["method"]), DATASETS.resolve(chosen["data"])
-    small = getattr(data, "small", None)
-    quiet = dict(method.defaults) | (dict(small) | dict(method.small) if small else {})
+    if "," in chosen["method"] or "," in chosen["data"]:
+        quiet: dict[str, str] = {}  # no defaults suit them all: the command has to say it all
+    else:
+        method, data = METHODS.resolve(chosen["method"]), DATASETS.resolve(chosen["data"])
+        small = getattr(data, "small", None)
+        quiet = dict(method.defaults) | (dict(small) | dict(method.small) if small else {})
     said = {argument.partition("=")[0].lstrip("+") for argument in given}
     every = [f"{key}={value}" for key, value in quiet.items() if key not in said] + given
     return [f"++{o}" if o[0] != "+" and _is_free_form(o.partition("=")[0]) else o for o in every]

@@ -134,6 +134,12 @@ def test_expanding_twice_changes_nothing():
     assert expand(once) == once
 
 
+def test_sweeps_over_methods_get_no_quiet_defaults_and_their_names_are_checked():
+    assert expand(["-m", "method=random,entropy"]) == ["-m", "method=random,entropy"]
+    with pytest.raises(UserError, match="did you mean 'entropy'"):
+        expand(["-m", "method=random,entropie"])
+
+
 def test_a_preset_is_what_its_options_are(tmp_path):
     preset = tmp_path / "p.yaml"
     preset.write_text(
