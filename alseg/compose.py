@@ -86,7 +86,7 @@ def register() -> None:
     # alseg names its folders itself: Hydra makes none and stays where it is
     hydra = {
         "run": {"dir": "."},
-        "sweep": {"dir": ".", "subdir": "."},
+        "sweep": {"dir": "runs/sweep", "subdir": "."},
         "output_subdir": None,
         "job": {"chdir": False},
     }
@@ -137,6 +137,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
         quiet = dict(method.defaults) | (dict(small) | dict(method.small) if small else {})
     said = {argument.partition("=")[0].lstrip("+") for argument in given}
     every = [f"{key}={value}" for key, value in quiet.items() if key not in said] + given
+    every.sort(key=lambda argument: not argument.startswith("-"))  # flags first, as Hydra wants
     return [f"++{o}" if o[0] != "+" and _is_free_form(o.partition("=")[0]) else o for o in every]
 
 

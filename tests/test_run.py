@@ -136,6 +136,7 @@ def test_expanding_twice_changes_nothing():
 
 def test_sweeps_over_methods_get_no_quiet_defaults_and_their_names_are_checked():
     assert expand(["-m", "method=random,entropy"]) == ["-m", "method=random,entropy"]
+    assert expand(["seed=0,1", "-m"])[0] == "-m"
     with pytest.raises(UserError, match="did you mean 'entropy'"):
         expand(["-m", "method=random,entropie"])
 
