@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -272,6 +273,7 @@ def test_full_supervision_is_one_round_of_masks(tmp_path):
 
 SCRIPT = """
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from alseg.active.driver import drive
@@ -291,23 +293,25 @@ def start(root: Path, devices=1, strategy="auto") -> subprocess.Popen:
 
 @pytest.mark.slow
 def test_killed_at_random_points_a_run_goes_on_bit_for_bit(finished, tmp_path):
+    """Each time a moment after the process has left something new in the folder."""
     root, _ = finished
-    rng, kills = random.Random(0), 0
-    for _ in range(40):
-        process = start(tmp_path / "run")
-        try:
-            process.wait(timeout=rng.uniform(5, 14))
+    rng, kills, copy = random.Random(0), 0, tmp_path / "run"
+    while kills < 5:
+        before = set(copy.rglob("*"))
+        process = start(copy)
+        while process.poll() is None and set(copy.rglob("*")) <= before:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0.0, 0.4))
+        if process.poll() is not None:
             break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-        if kills == 7:  # enough; now let it finish
-            assert start(tmp_path / "run").wait() == 0
-            break
-    assert kills >= 5
-    assert bought(tmp_path / "run") == bought(root)
-    assert same_weights(tmp_path / "run", root)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert kills == 5
+    assert bought(copy) != bought(root)  # there was something left to do
+    assert start(copy).wait() == 0
+    assert bought(copy) == bought(root)
+    assert same_weights(copy, root)
 
 
 class Warm(Random):
