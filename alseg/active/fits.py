@@ -87,6 +87,7 @@ def _fit(
                 monitor="val/miou",
                 mode="max",
                 save_weights_only=True,
+                save_on_train_epoch_end=False,  # with `last`, before a kill can come between them
                 enable_version_counter=False,
             )
         )
