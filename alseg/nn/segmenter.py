@@ -74,7 +74,7 @@ class Segmenter(nn.Module):
         decoder: Decoder of the architecture.
         classifier: `CosineClassifier` or `LinearClassifier`.
         multiple: Input sides are padded (replicated border, bottom and right) to multiples of
-            this many pixels, and the outputs cropped again.
+            this many pixels, the encoder's output stride, and the outputs cropped again.
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, classifier: nn.Module) -> None:
@@ -82,8 +82,7 @@ class Segmenter(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
         self.classifier = classifier
-        # 32 also where the encoder is dilated: its first stages still halve five times in some
-        self.multiple = 32
+        self.multiple = int(encoder.output_stride)
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """Outputs on the decoder's own grid.
