@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from alseg.active.driver import drive
+from alseg.active.seeds import derive
 from alseg.active.tables import Answers, Query
 from alseg.errors import UserError
 from alseg.methods import METHODS
@@ -88,9 +89,9 @@ def test_pixelpick_asks_the_same_number_in_every_image(tmp_path):
         drive(toy_run(tmp_path / "x", method=PixelPick(**SHORT), amount=5.0))
 
 
-def scored(tmp_path, method, kind="region", **batch):
+def scored(tmp_path, method, kind="region", **options):
     """The table of a module on images of noise."""
-    run = toy_run(tmp_path, method=method, kind=kind)
+    run = toy_run(tmp_path, method=method, kind=kind, **options)
     torch.manual_seed(0)
     context = run.context(1)
     module = method.module(method.stages(context)[0], context).eval()
@@ -164,6 +165,63 @@ def test_pixels_already_asked_are_not_offered(tmp_path):
     assert run.regions == "pixels"
 
 
+@pytest.mark.parametrize("reverse_order", [False, True])
+@pytest.mark.parametrize("strategy", ["margin", "entropy", "least_confidence"])
+def test_pixelpick_draws_from_the_most_uncertain(tmp_path, strategy, reverse_order):
+    method = PixelPick(**SHORT, strategy=strategy, top_share=0.01, reverse_order=reverse_order)
+    _, module, batch, units = scored(tmp_path, method, kind="pixel", amount=24.0)
+    assert np.bincount(units["image"]).tolist() == [4, 0, 4, 0, 0, 4]
+    with torch.no_grad():
+        p = torch.softmax(module.network(batch["image"]), dim=1)
+    first, second = p.topk(2, dim=1).values.unbind(1)
+    entropy = -(p * p.log()).sum(1)
+    score = {"margin": 1 - first + second, "entropy": entropy, "least_confidence": 1 - first}
+    for item, image in enumerate((0, 2, 5)):
+        flat = score[strategy][item].flatten()
+        rows = units["image"] == image
+        picked = units["unit"][rows].long()
+        torch.testing.assert_close(units["score"][rows], flat[picked])
+        among = set(flat.topk(15).indices.tolist())  # int(0.01 * 32 * 48)
+        assert (set(picked.tolist()) <= among) != reverse_order
+
+
+def test_pixelpick_scores_the_mean_probabilities_of_its_committee(tmp_path):
+    def units(passes, folder):
+        method = PixelPick(**SHORT, top_share=0.0, passes=passes, strategy="entropy")
+        return scored(tmp_path / folder, method, kind="pixel", amount=24.0)
+
+    _, module, batch, found = units(3, "a")
+    _, _, _, again = units(3, "b")
+    _, _, _, single = units(1, "c")
+    assert torch.equal(found["score"], again["score"])
+    assert not torch.equal(found["unit"], single["unit"])
+    mean = []
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(derive(module.seed, 2))
+        for dropout in module._dropouts:
+            dropout.train()
+        for _ in range(3):
+            mean.append(torch.softmax(module.network(batch["image"][1:2]), dim=1)[0])
+    p = torch.stack(mean).mean(0)
+    rows = found["image"] == 2
+    entropy = -(p * p.log()).sum(0).flatten()
+    torch.testing.assert_close(found["score"][rows], entropy[found["unit"][rows].long()])
+    assert set(found["unit"][rows].tolist()) == set(entropy.topk(4).indices.tolist())
+
+
+def test_pixelpick_with_passes_needs_dropout(tmp_path):
+    network = Network("Unet", "resnet18", None, {"encoder_depth": 3, "decoder_channels": [8, 8, 8]})
+    for passes, refused in [(1, False), (2, True)]:
+        method = PixelPick(**SHORT, passes=passes)
+        run = toy_run(tmp_path / str(passes), method=method, network=network)
+        context = run.context(0)
+        if refused:
+            with pytest.raises(UserError, match="the network has no dropout"):
+                method.module(method.stages(context)[0], context)
+        else:
+            method.module(method.stages(context)[0], context)
+
+
 def test_noise_changes_the_order_and_repeats_itself(tmp_path):
     _, _, _, plain = scored(tmp_path / "a", Entropy(**SHORT))
     _, _, _, noisy = scored(tmp_path / "b", Entropy(**SHORT, power=1.0))
@@ -208,6 +266,9 @@ def test_spread_units_keep_their_distance(tmp_path):
         (lambda: CoreSet(metric="cosin"), "did you mean 'cosine'"),
         (lambda: Entropy(answer="masks"), "did you mean 'mask'"),
         (lambda: PixelPick(top_share=5.0), "it is a share"),
+        (lambda: PixelPick(top_share=0, reverse_order=True), "give a share above 0"),
+        (lambda: PixelPick(strategy="margins"), "did you mean 'margin'"),
+        (lambda: PixelPick(passes=0), "method.passes is 0; give 1"),
     ],
 )
 def test_nonsense_is_refused(made, sentence):

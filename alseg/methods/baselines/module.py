@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from alseg.acquisition import badge, committee, scores
+from alseg.acquisition.pixels import draw_pixels, exclude_pixels
 from alseg.acquisition.randomized import power_noise
 from alseg.acquisition.statistics import class_histogram, region_majority
 from alseg.acquisition.units import UnitScores, region_scores, top_pixels
@@ -24,8 +25,11 @@ SINGLE: dict[str, Callable[[Tensor], Tensor]] = {
     "bvsb": scores.best_vs_second_best,
     "class": lambda logits: logits.argmax(dim=1).float(),
 }
-#: Scores of several passes.
+#: Scores of several passes; those of `SINGLE` are of the mean probabilities.
 SEVERAL: dict[str, Callable[[committee.CommitteeSums], Tensor]] = {
+    "entropy": committee.predictive_entropy,
+    "least_confidence": committee.least_confidence,
+    "margin": committee.margin,
     "bald": committee.bald,
     "vote_entropy": committee.vote_entropy,
 }
@@ -41,8 +45,9 @@ class ScoringModule(CrossEntropyModule):
         power: Exponent of power-law noise, None for none.
         seed: Seed of everything random here; each image has a generator of its own.
         asked: Pixels asked so far by image, where pixels are the units.
-        passes: Stochastic passes of a committee.
+        passes: Stochastic passes of a committee; 1 = one pass without dropout.
         top_share: Draw the ``most`` pixels from this share of the best, None for the best.
+        reverse: Draw that share at random instead, and take the best ``most`` of it.
         **shared: See `alseg.active.module.CrossEntropyModule`.
 
     Raises:
@@ -59,6 +64,7 @@ class ScoringModule(CrossEntropyModule):
         asked: Mapping[int, NDArray[np.int64]],
         passes: int = 1,
         top_share: float | None = None,
+        reverse: bool = False,
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
@@ -70,10 +76,11 @@ class ScoringModule(CrossEntropyModule):
         self.asked = asked
         self.passes = passes
         self.top_share = top_share
+        self.reverse = reverse
         self._dropouts = [
             m for m in self.network.modules() if isinstance(m, nn.modules.dropout._DropoutNd)
         ]
-        if score in SEVERAL and not any(m.p > 0 for m in self._dropouts):
+        if passes > 1 and not any(m.p > 0 for m in self._dropouts):
             raise UserError(
                 "this method asks a committee of dropout masks, and the network has no dropout; "
                 "choose an architecture with dropout, such as DeepLabV3Plus, or give "
@@ -107,7 +114,7 @@ class ScoringModule(CrossEntropyModule):
 
     def _maps(self, image: Tensor, index: int) -> Tensor:
         """Pixel scores of an image, (1, H, W)."""
-        if self.score in SINGLE:
+        if self.passes == 1:
             return SINGLE[self.score](self.network(image).float())
         sums: committee.CommitteeSums | None = None
         with torch.random.fork_rng(devices=[image.device] if image.is_cuda else []):
@@ -131,18 +138,11 @@ class ScoringModule(CrossEntropyModule):
         if self.power is not None:
             flat = self._noisy(flat, index)
         asked = torch.as_tensor(self.asked.get(index, np.zeros(0, np.int64)), device=flat.device)
-        flat = flat.index_fill(0, asked, -torch.inf)
-        left = flat.numel() - len(asked)
+        flat = exclude_pixels(flat, asked)
         if self.top_share is None:
-            return top_pixels(flat, min(self.most, left))
-        wanted = min(self.most, left)
-        best = top_pixels(flat, max(wanted, min(left, int(self.top_share * flat.numel()))))
-        if not self.top_share:
-            return best
+            return top_pixels(flat, min(self.most, flat.numel() - len(asked)))
         rng = np.random.default_rng(derive(self.seed, "draw", index))
-        drawn = rng.choice(len(best.unit), wanted, replace=False)
-        rows = torch.as_tensor(np.sort(drawn), device=flat.device)
-        return UnitScores(best.unit[rows], best.score[rows], best.pixels[rows])
+        return draw_pixels(flat, self.most, self.top_share, rng, self.reverse)
 
     def _noisy(self, score: Tensor, index: int) -> Tensor:
         rng = np.random.default_rng(derive(self.seed, "noise", index))

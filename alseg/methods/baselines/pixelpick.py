@@ -10,8 +10,10 @@ from alseg.active.choose import check_budget
 from alseg.active.method import RoundContext, Table
 from alseg.active.seeds import derive
 from alseg.active.tables import PIXELS, Query
-from alseg.errors import UserError
+from alseg.errors import UserError, unknown_name
 from alseg.methods.baselines.base import Scored
+
+STRATEGIES = ("margin", "entropy", "least_confidence")
 
 
 @dataclass(frozen=True)
@@ -23,19 +25,37 @@ class PixelPick(Scored):
     click: the choice does not see the ground truth, as the reference's does.
 
     Attributes:
+        strategy: What makes a pixel uncertain: ``margin``, ``entropy`` or ``least_confidence``.
         top_share: Share of an image's pixels that are drawn from, the most uncertain ones; 0 takes
             the most uncertain pixels themselves.
+        reverse_order: Draw that share of the image at random instead, and take the most uncertain
+            pixels among those drawn.
+        passes: Members of a committee of dropout masks whose mean probabilities are scored, 1..255
+            (the paper: 20); 1 = no committee, dropout is off. How much is dropped is an option of
+            the network.
     """
 
     defaults: ClassVar[Mapping[str, str]] = {"regions": "pixels", "budget.rule": "within"}
     score: ClassVar[str] = "margin"
 
+    strategy: str = "margin"
     top_share: float = 0.05
+    reverse_order: bool = False
+    passes: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.strategy not in STRATEGIES:
+            raise unknown_name("method.strategy", self.strategy, STRATEGIES)
         if not 0 <= self.top_share <= 1:
             raise UserError(f"method.top_share is {self.top_share}; it is a share, 0..1.")
+        if self.reverse_order and not self.top_share:
+            raise UserError(
+                "method.reverse_order=true ranks the pixels of a random share of the image, and "
+                "method.top_share is 0; give a share above 0."
+            )
+        if not 1 <= self.passes <= 255:
+            raise UserError(f"method.passes is {self.passes}; give 1..255, where 1 is one network.")
 
     def each(self, context: RoundContext) -> int:
         """Pixels asked in every image.
@@ -55,9 +75,15 @@ class PixelPick(Scored):
         return each
 
     def scoring(self, context: RoundContext) -> dict[str, Any]:
-        """With the number of pixels per image."""
-        each = self.each(context)
-        return {**super().scoring(context), "most": each, "top_share": self.top_share}
+        """With the number of pixels per image, and how they are drawn."""
+        return {
+            **super().scoring(context),
+            "score": self.strategy,
+            "most": self.each(context),
+            "top_share": self.top_share,
+            "reverse": self.reverse_order,
+            "passes": self.passes,
+        }
 
     def first_query(self, context: RoundContext) -> Query:
         """The same number of random pixels in every image."""
