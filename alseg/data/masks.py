@@ -39,6 +39,8 @@ class MaskReader(NamedTuple):
 
     entries: tuple[Entry, ...]
     by_color: bool
+    others: int = UNKNOWN
+    """Label of what no entry names."""
 
     def codes(self, mask: Image.Image) -> NDArray[np.uint8]:
         """Codes of an open mask file.
@@ -72,7 +74,7 @@ class MaskReader(NamedTuple):
         return np.asarray(_codes_of_colors(self.entries)[pack_rgb(mask)])
 
     def labels(self, codes: NDArray[np.uint8]) -> NDArray[np.int16]:
-        """Labels of codes, (H, W), int16: class ids, `VOID`, or `UNKNOWN`."""
+        """Labels of codes, (H, W), int16: class ids, `VOID`, or `others`."""
         return np.asarray(_labels_of_codes(self)[codes])
 
     def describe(self) -> list[str]:
@@ -115,12 +117,16 @@ def read_masks_by_id(names: Mapping[int, str], ignore: Iterable[str] = ()) -> Ma
     return _reader([(key, table[key], key in void) for key in sorted(table)], by_color=False)
 
 
-def read_masks_by_color(colors: Mapping[str, Color], ignore: Iterable[str] = ()) -> MaskReader:
+def read_masks_by_color(
+    colors: Mapping[str, Color], ignore: Iterable[str] = (), others_void: bool = False
+) -> MaskReader:
     """Table of masks that hold colours.
 
     Args:
         colors: Colour of each name, RGB, 0..255; the order gives the class ids.
         ignore: Names, or colours written as ``"#rrggbb"``, that are void.
+        others_void: Every other colour is void too, instead of a mistake in the files: for masks
+            that were drawn or resized with smooth edges.
 
     Raises:
         UserError: If two names share a colour, or `ignore` names something unknown.
@@ -143,7 +149,8 @@ def read_masks_by_color(colors: Mapping[str, Color], ignore: Iterable[str] = ())
             void.add(color)
         else:
             raise _unknown_ignore(text, colors, 'a colour such as "#000000"')
-    return _reader([(key, name, key in void) for key, name in table.items()], by_color=True)
+    reader = _reader([(key, name, key in void) for key, name in table.items()], by_color=True)
+    return reader._replace(others=VOID) if others_void else reader
 
 
 def parse_color(value: object, name: str) -> Color:
@@ -262,7 +269,7 @@ def _codes_of_colors(entries: tuple[Entry, ...]) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=16)
 def _labels_of_codes(reader: MaskReader) -> NDArray[np.int16]:
-    table = np.full(256, UNKNOWN, dtype=np.int16)
+    table = np.full(256, reader.others, dtype=np.int16)
     if not reader.by_color:
         table[VOID] = VOID
     for code, entry in enumerate(reader.entries):

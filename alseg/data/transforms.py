@@ -24,10 +24,10 @@ Sample = tuple[Tensor, dict[str, Tensor]]
 class TrainTransform:
     """Random scale, crop and flip, then normalisation (mulquery, arXiv 2309.09319, section 4).
 
-    The image is scaled by one factor for both axes, padded around its centre where it is smaller
-    than the crop, cropped at a uniform position, mirrored along its width, and normalised. Growing
-    is bilinear; shrinking averages areas, so that it does not alias; maps take the nearest pixel
-    by centres, as the image does.
+    The image is scaled by one factor for both axes, padded where it is smaller than the crop,
+    cropped at a uniform position, mirrored along its width, and normalised. Growing is bilinear;
+    shrinking averages areas, so that it does not alias; maps take the nearest pixel by centres, as
+    the image does.
 
     Everything random follows from the seed of the call alone: the same sample with the same seed
     is the same tensor in any process, on any worker, in any order.
@@ -38,7 +38,9 @@ class TrainTransform:
         flip: Probability of the mirror image.
         mean: Mean per channel of images in [0, 1], RGB.
         std: Standard deviation per channel, RGB.
-        pad_value: Colour around images smaller than the crop, 0..255, RGB.
+        pad_value: Colour around images smaller than the crop, 0..255, RGB; None for the mean
+            itself, which normalisation turns into exactly 0.
+        pad_position: Where a smaller image lies: ``center``, ``top_left`` or another corner.
         pad_maps: Value around each map by its name, such as -1 for region ids and VOID for labels.
     """
 
@@ -47,7 +49,8 @@ class TrainTransform:
     flip: float = 0.5
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
-    pad_value: tuple[int, int, int] = (124, 116, 104)
+    pad_value: tuple[int, int, int] | None = (124, 116, 104)
+    pad_position: str = "center"
     pad_maps: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -89,7 +92,10 @@ class TrainTransform:
             taken = _same_size(name, values, image).ravel()[source].astype(np.int64)
             taken[outside] = self.pad_maps.get(name, 0)
             moved[name] = torch.from_numpy(taken)
-        return _to_tensor(result["image"]), moved
+        tensor = _to_tensor(result["image"])
+        if self.pad_value is None:
+            tensor[:, torch.from_numpy(outside)] = 0
+        return tensor, moved
 
     @cached_property
     def _pipeline(self) -> Any:
@@ -110,8 +116,9 @@ class TrainTransform:
         if self.crop is not None:
             pad = albumentations.PadIfNeeded(
                 *self.crop,
+                position=self.pad_position,
                 border_mode=cv2.BORDER_CONSTANT,
-                fill=self.pad_value,
+                fill=0 if self.pad_value is None else self.pad_value,
                 fill_mask=-1,
             )
             steps += [pad, albumentations.RandomCrop(*self.crop)]

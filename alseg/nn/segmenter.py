@@ -34,11 +34,18 @@ def cosine_logits(features: Tensor, weight: Tensor, eps: float = 1e-12) -> tuple
     return F.conv2d(unit, directions[:, :, None, None]), unit
 
 
-def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resize of (B, C, h, w) maps to ``size`` (height, width), pixel centres aligned."""
+def upsample(maps: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
+    """Bilinear resize of maps.
+
+    Args:
+        maps: (B, C, h, w).
+        size: Height and width of the result.
+        align_corners: Corner pixels keep their values, as in DeepLabv2; by default pixels are
+            areas, and the images' borders are aligned.
+    """
     if maps.shape[-2:] == size:
         return maps
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=align_corners)
 
 
 class CosineClassifier(nn.Module):

@@ -63,6 +63,16 @@ def test_colours_are_looked_up(tmp_path, kind):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_other_colours_can_be_void(tmp_path):
+    labels = ids(classes=4)
+    colors = paint(labels)
+    colors[5, 6] = (226, 169, 40)  # off by one
+    expected = labels.copy()
+    expected[5, 6] = VOID
+    found = read(read_masks_by_color(COLORS, others_void=True), save(tmp_path / "m.png", colors))
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_a_colour_can_be_ignored_by_its_value(tmp_path):
     for ignore in (["nothing"], ["#9b9b9b"]):
         reader = read_masks_by_color(COLORS, ignore)

@@ -44,6 +44,21 @@ def test_image_and_maps_stay_together_without_scaling():
         np.testing.assert_array_equal(shown[inside][:, 1], where[inside] % 56)
 
 
+@pytest.mark.parametrize(("position", "row", "column"), [("top_left", 0, 0), ("center", 2, 3)])
+def test_where_a_smaller_image_lies_and_what_is_around_it(position, row, column):
+    image, maps = sample(8, 10)
+    options = {"crop": (12, 16), "scale": (1.0, 1.0), "flip": 0.0, "pad_maps": PAD}
+    transform = TrainTransform(**options, pad_position=position, pad_value=None)
+    tensor, moved = transform(image, maps, 0)
+    here = slice(row, row + 8), slice(column, column + 10)
+    np.testing.assert_array_equal(undo(tensor)[here], image)
+    np.testing.assert_array_equal(moved["labels"].numpy()[here], maps["labels"])
+    outside = np.ones((12, 16), dtype=bool)
+    outside[here] = False
+    assert (tensor.numpy()[:, outside] == 0).all()
+    assert (moved["regions"].numpy()[outside] == -1).all()
+
+
 @pytest.mark.parametrize("scale", [0.5, 0.7, 1.3, 2.0])
 def test_image_and_maps_stay_together_when_scaled(scale):
     # On a ramp, averaging and interpolation give the position itself: what the image shows and

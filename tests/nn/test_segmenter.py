@@ -45,6 +45,12 @@ def test_images_of_any_size(size, cosine):
         assert (norm > 0).any()
 
 
+def test_two_ways_to_upsample():
+    row = torch.tensor([[[[0.0, 4.0]]]])
+    assert upsample(row, (1, 5), align_corners=True).flatten().tolist() == [0, 1, 2, 3, 4]
+    assert upsample(row, (1, 4)).flatten().tolist() == [0, 1, 3, 4]
+
+
 def test_padding_does_not_move_the_image():
     """A larger image whose upper left part is the same gives nearly the same there."""
     network = small().eval()
