@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alseg.acquisition.clustering import in_order
 from alseg.acquisition.statistics import region_counts
 
 
@@ -116,7 +117,7 @@ def badge(
     from tqdm import trange
 
     units = _candidates(gradients, ids, len(uniforms), share)
-    chosen = Gradients(gradients.error[units], gradients.features[units])
+    chosen = Gradients(*(in_order(factor, units) for factor in gradients))
     length = _squares(chosen.error) * _squares(chosen.features)
     distance = np.full(len(units), np.inf)
     open_rows = np.ones(len(units), dtype=bool)

@@ -4,7 +4,8 @@ Rows are identified by ids. Every function first sorts the rows by id, so the re
 of the set of (id, feature) pairs and of the seed.
 """
 
-from typing import Literal, get_args
+from collections.abc import Iterator
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from alseg.errors import unknown_name
 
 Metric = Literal["euclidean", "cosine"]
 
-_BLOCK = 2**16  # numbers per block of rows in a distance computation: 256 KiB, inside the cache
+_BLOCK = 2**16  # numbers per block of rows: 256 KiB, inside the cache
 
 
 def kmeans(
@@ -47,7 +48,7 @@ def kmeans(
         raise ValueError(f"cannot form {k} clusters of {n} rows")
     if iterations < 1:
         raise ValueError(f"k-means needs at least 1 iteration, not {iterations}")
-    ordered = np.ascontiguousarray(features[rows], np.float32)
+    ordered = _plain(in_order(features, rows))
     clustering = faiss.Kmeans(
         ordered.shape[1],
         k,
@@ -125,13 +126,13 @@ def k_center(
     if not 0 <= n <= len(rows):
         raise ValueError(f"cannot pick {n} of {len(rows)} units")
     prepare = _directions if metric == "cosine" else _plain
-    units = prepare(features[rows])
+    units = prepare(in_order(features, rows))
     distance = np.full(len(units), np.inf, np.float32)
     if labelled is not None and len(labelled):
         covered = prepare(labelled)
         # FAISS finds the neighbour; the distance is taken again without its cancellation, so that
         # equal vectors are equally far.
-        distance = _squared_distances(units, covered[nearest(units, covered)])
+        distance = _squared_distances(units, covered, nearest(units, covered))
     picks = np.empty(n, np.int64)
     for turn in trange(n, desc="k-center", disable=not progress):
         pick = int(np.argmax(distance))  # the first of equals, and rows are sorted by id
@@ -165,13 +166,26 @@ def representatives(
         raise ValueError(f"{len(rows)} units cannot represent {len(centers)} centres")
     if features.shape[1] != centers.shape[1]:
         raise ValueError(f"features {features.shape} do not fit centres {centers.shape}")
-    units, points = _plain(features[rows]), _plain(centers)
+    units, points = _plain(in_order(features, rows)), _plain(centers)
     picks = np.empty(len(points), np.int64)
     for turn, point in enumerate(points):
         distance = _squared_distances(units, point)
         distance[picks[:turn]] = np.inf
         picks[turn] = np.argmin(distance)  # the first of equals, and rows are sorted by id
     return np.asarray(ids, np.int64)[rows][picks]
+
+
+def in_order(vectors: NDArray[Any], rows: NDArray[np.integer[Any]]) -> NDArray[Any]:
+    """``vectors[rows]``, without a copy where these are all the rows in their own order.
+
+    Args:
+        vectors: (n, d).
+        rows: Row numbers, (m,).
+
+    Returns:
+        (m, d); not to be written to.
+    """
+    return vectors if np.array_equal(rows, np.arange(len(vectors))) else vectors[rows]
 
 
 def _by_id(features: NDArray[np.float32], ids: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -190,7 +204,10 @@ def _by_id(features: NDArray[np.float32], ids: NDArray[np.integer]) -> NDArray[n
 def _check_features(features: NDArray[np.float32], what: str = "feature") -> None:
     if features.ndim != 2:
         raise ValueError(f"{what} vectors must be (n, d), not of shape {features.shape}")
-    bad = np.flatnonzero(~np.isfinite(features).all(1))
+    finite = np.empty(len(features), bool)
+    for rows in _blocks(features):
+        finite[rows] = np.isfinite(features[rows]).all(1)
+    bad = np.flatnonzero(~finite)
     if len(bad):
         raise ValueError(
             f"{len(bad)} of {len(features)} {what} vectors hold NaN or infinity, "
@@ -207,21 +224,28 @@ def _directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     length = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
     if not length.all():
         raise ValueError(f"{np.count_nonzero(length == 0)} zero vectors have no direction (cosine)")
-    return np.ascontiguousarray(vectors / length[:, None], np.float32)
+    directions = np.empty(vectors.shape, np.float32)
+    return np.divide(vectors, length[:, None], out=directions, casting="same_kind")
 
 
 def _squared_distances(
-    vectors: NDArray[np.float32], points: NDArray[np.float32]
+    vectors: NDArray[np.float32],
+    points: NDArray[np.float32],
+    own: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
-    """Squared Euclidean distance of each row to one point, (d,), or to its own, (n, d).
+    """Squared Euclidean distance of each row to a point, (d,), or to its own of (k, d) points.
 
     By difference, not by expanding the square: no cancellation, and equal rows give equal bits.
     """
-    own = points.ndim == 2
     distances = np.empty(len(vectors), np.float32)
-    step = max(1, _BLOCK // max(1, vectors.shape[1]))
-    for start in range(0, len(vectors), step):
-        rows = slice(start, start + step)
-        gap = vectors[rows] - (points[rows] if own else points)
+    for rows in _blocks(vectors):
+        gap = vectors[rows] - (points if own is None else points[own[rows]])
         np.einsum("nd,nd->n", gap, gap, out=distances[rows])
     return distances
+
+
+def _blocks(vectors: NDArray[np.float32]) -> Iterator[slice]:
+    """Runs of rows small enough for temporary arrays of their size to stay in the cache."""
+    step = max(1, _BLOCK // max(1, vectors.shape[1]))
+    for start in range(0, len(vectors), step):
+        yield slice(start, start + step)

@@ -15,6 +15,9 @@ from alseg.acquisition import scores
 
 _MAX_VOTES = 255  # votes are counted in uint8
 
+# Pixels worked on at a time on a CPU: the probabilities of one block stay in the cache.
+_BLOCK = 2**14
+
 
 @dataclass
 class CommitteeSums:
@@ -43,14 +46,14 @@ class CommitteeSums:
             logits: Class scores before softmax, (B, C, H, W).
             temperature: Logits are divided by it, > 0.
         """
-        pixels = scores.pixel_scores(logits, temperature)
+        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         sums = cls(
-            torch.softmax(logits.to(pixels.entropy.dtype) / temperature, 1),
-            pixels.entropy,
-            torch.zeros(logits.shape, dtype=torch.uint8, device=logits.device),
-            1,
+            logits.new_zeros(logits.shape, dtype=dtype),
+            logits.new_zeros(logits[:, 0].shape, dtype=dtype),
+            logits.new_zeros(logits.shape, dtype=torch.uint8),
+            0,
         )
-        _vote(sums.votes, pixels.top1)
+        sums.add(logits, temperature)
         return sums
 
     @torch.no_grad()
@@ -72,9 +75,10 @@ class CommitteeSums:
         if self.size == _MAX_VOTES:
             raise ValueError(f"a committee has at most {_MAX_VOTES} members")
         pixels = scores.pixel_scores(logits, temperature)
-        self.probabilities += torch.softmax(logits.to(self.probabilities.dtype) / temperature, 1)
         self.entropy += pixels.entropy
-        _vote(self.votes, pixels.top1)
+        for image, best in enumerate(pixels.top1.flatten(1)):
+            sums = self.probabilities[image].flatten(1), self.votes[image].flatten(1)
+            _add_image(logits[image].flatten(1), best, temperature, *sums)
         self.size += 1
 
 
@@ -86,7 +90,7 @@ def predictive_entropy(sums: CommitteeSums) -> Tensor:
     >>> round(float(predictive_entropy(sums)), 6)
     0.693147
     """
-    return scores.entropy(_mean_logits(sums))
+    return _entropy_of_mean(sums.probabilities, sums.size)
 
 
 def bald(sums: CommitteeSums) -> Tensor:
@@ -108,8 +112,8 @@ def vote_entropy(sums: CommitteeSums, soft: bool = False, bits: bool = False) ->
             `predictive_entropy`; else it votes for its best class.
         bits: In bits instead of nats.
     """
-    votes = predictive_entropy(sums) if soft else scores.entropy(sums.votes.float().log())
-    return votes / log(2) if bits else votes
+    entropy = _entropy_of_mean(sums.probabilities if soft else sums.votes, sums.size)
+    return entropy / log(2) if bits else entropy
 
 
 def margin(sums: CommitteeSums) -> Tensor:
@@ -127,7 +131,25 @@ def _mean_logits(sums: CommitteeSums) -> Tensor:
     return (sums.probabilities / sums.size).log()
 
 
-def _vote(votes: Tensor, best: Tensor) -> None:
-    """Count one vote per pixel."""
-    classes = torch.arange(votes.shape[1], dtype=best.dtype, device=best.device)
-    votes += best.unsqueeze(1) == classes.view(-1, *[1] * (best.ndim - 1))
+def _entropy_of_mean(sums: Tensor, size: int) -> Tensor:
+    """Entropy over the classes of ``sums / size``, (B, C, H, W) to (B, H, W).
+
+    Class by class, so that no second array of the size of the sums is written.
+    """
+    entropy = torch.special.entr(sums[:, 0] / size)
+    for channel in sums[:, 1:].unbind(1):
+        entropy += torch.special.entr(channel / size)
+    return entropy.clamp_(min=0)  # a share may be rounded to just above 1
+
+
+def _add_image(
+    logits: Tensor, best: Tensor, temperature: float, probabilities: Tensor, votes: Tensor
+) -> None:
+    """Add the probabilities and the votes of one image, (C, n) logits and (n,) best classes."""
+    classes = torch.arange(len(logits), dtype=best.dtype, device=best.device)[:, None]
+    block = _BLOCK if logits.device.type == "cpu" else max(1, len(best))
+    for start in range(0, len(best), block):
+        here = slice(start, start + block)
+        scaled = logits[:, here].to(probabilities.dtype) / temperature
+        probabilities[:, here] += torch.softmax(scaled, 0)
+        votes[:, here] += best[here] == classes

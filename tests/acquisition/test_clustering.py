@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from alseg.acquisition.clustering import k_center, kmeans, nearest, representatives
+from alseg.acquisition import clustering
+from alseg.acquisition.clustering import in_order, k_center, kmeans, nearest, representatives
 
 
 def rows(n, d, seed=0):
@@ -34,9 +35,11 @@ def slow_k_center(features, n, ids, labelled, metric):
     return picks
 
 
+@pytest.mark.parametrize("block", [clustering._BLOCK, 35])
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("labelled", [0, 4, 30])
-def test_k_center_equals_the_definition(metric, labelled):
+def test_k_center_equals_the_definition(metric, labelled, block, monkeypatch):
+    monkeypatch.setattr(clustering, "_BLOCK", block)
     features, ids = rows(60, 5)
     start = rows(labelled, 5, seed=1)[0]
     picks = k_center(features, 25, ids, start, metric, progress=False)
@@ -50,6 +53,17 @@ def test_k_center_breaks_ties_by_the_lowest_id(labelled):
     picks = k_center(features, 40, ids, start, progress=False)
     assert picks.tolist() == slow_k_center(features, 40, ids, start, "euclidean")
     assert sorted(picks) == sorted(ids), "no unit twice"
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_features_in_order_are_neither_copied_nor_changed(metric):
+    features, _ = rows(60, 5)
+    before, sequence = features.copy(), np.arange(60)
+    assert in_order(features, sequence) is features
+    assert np.array_equal(in_order(features, sequence[:9]), features[:9])
+    assert np.array_equal(in_order(features, sequence[::-1]), features[::-1])
+    k_center(features, 25, sequence, features[:4], metric, progress=False)
+    assert np.array_equal(features, before)
 
 
 def test_k_center_without_labels_starts_at_the_lowest_id():
@@ -140,7 +154,9 @@ def test_representatives_equal_the_slow_search(make):
     assert representatives(features, centers, ids).tolist() == expected
 
 
-def test_errors_say_what_is_wrong():
+@pytest.mark.parametrize("block", [clustering._BLOCK, 3])
+def test_errors_say_what_is_wrong(block, monkeypatch):
+    monkeypatch.setattr(clustering, "_BLOCK", block)
     features, ids = rows(4, 2)
     broken = features.copy()
     broken[2, 1] = np.nan

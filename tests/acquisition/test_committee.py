@@ -39,9 +39,11 @@ def slow_scores(logits, temperature):
     }
 
 
+@pytest.mark.parametrize("block", [committee._BLOCK, 5])
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_against_the_definitions(temperature, dtype):
+def test_against_the_definitions(temperature, dtype, block, monkeypatch):
+    monkeypatch.setattr(committee, "_BLOCK", block)
     logits = random_logits(6, 2, 5, 3, 4, dtype=dtype)
     sums = committee_of(logits, temperature)
     actual = {
@@ -78,6 +80,20 @@ def test_one_mind():
     assert committee.bald(sums).min() >= 0, "rounding does not make it negative"
     assert committee.bald(sums).max() < 1e-6
     assert committee.vote_entropy(sums).max() == 0
+
+
+def test_any_layout_in_memory():
+    logits = random_logits(3, 2, 4, 3, 5, dtype=torch.float32)
+    sums = committee_of(logits)
+    again = committee_of([opinion.to(memory_format=torch.channels_last) for opinion in logits])
+    for name in ("probabilities", "entropy", "votes"):
+        torch.testing.assert_close(getattr(again, name), getattr(sums, name))
+
+
+def test_shares_rounded_to_above_one():
+    sums = CommitteeSums.of(torch.tensor([20.0, 0.0]).view(1, 2, 1, 1))
+    sums.probabilities = torch.tensor([1.0000001, 0.0]).view(1, 2, 1, 1)
+    assert committee.predictive_entropy(sums).item() == 0
 
 
 def test_saturated_opinions():
