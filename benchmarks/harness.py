@@ -20,7 +20,7 @@ class Comparison:
     Attributes:
         task: What both ways compute, and how large it is.
         obvious: What the other way is.
-        obvious_s: Median time of the obvious way in seconds.
+        obvious_s: Median time of the obvious way in seconds, None where only ours was run.
         ours_s: Median time of our way in seconds.
         obvious_mib: Peak of resident memory above the start in MiB, None where not measurable.
         ours_mib: The same for our way.
@@ -30,7 +30,7 @@ class Comparison:
 
     task: str
     obvious: str
-    obvious_s: float
+    obvious_s: float | None
     ours_s: float
     obvious_mib: float | None
     ours_mib: float | None
@@ -38,9 +38,9 @@ class Comparison:
     repeats: int
 
     @property
-    def ratio(self) -> float:
+    def ratio(self) -> float | None:
         """How many times faster our way is."""
-        return self.obvious_s / self.ours_s
+        return None if self.obvious_s is None else self.obvious_s / self.ours_s
 
 
 def compare(
@@ -89,6 +89,34 @@ def compare(
     )
 
 
+def alone(task: str, obvious_name: str, ours: Callable[[], Any], repeats: int = 3) -> Comparison:
+    """Run our way only, at a size that the obvious way does not reach.
+
+    Args:
+        task: What it computes, and how large it is.
+        obvious_name: What the obvious way is, and why it was not run.
+        ours: Our way. Its first run is not timed: it warms up and gives the memory.
+        repeats: Timed runs.
+    """
+    _, ours_mib = _peak(ours)
+    times = []
+    for _ in range(repeats):
+        gc.collect()
+        start = perf_counter()
+        ours()
+        times.append(perf_counter() - start)
+    return Comparison(
+        task=task,
+        obvious=obvious_name,
+        obvious_s=None,
+        ours_s=median(times),
+        obvious_mib=None,
+        ours_mib=ours_mib,
+        agreement="not compared",
+        repeats=repeats,
+    )
+
+
 def equal(expected: Any, got: Any) -> str:
     """Demand equal arrays (or equal tuples of arrays)."""
     for a, b in _pairs(expected, got):
@@ -120,9 +148,10 @@ def table(rows: Iterable[Comparison]) -> str:
     ]
     for row in rows:
         memory = f"{_mib(row.obvious_mib)} / {_mib(row.ours_mib)}"
+        ratio = "-" if row.ratio is None else f"{row.ratio:.1f}x"
         lines.append(
             f"| {row.task} | {row.obvious} | {_seconds(row.obvious_s)} | {_seconds(row.ours_s)} "
-            f"| {row.ratio:.1f}x | {memory} | {row.agreement} | {row.repeats} |"
+            f"| {ratio} | {memory} | {row.agreement} | {row.repeats} |"
         )
     return "\n".join(lines)
 
@@ -162,7 +191,9 @@ def _resident(field: str) -> float:
     )
 
 
-def _seconds(seconds: float) -> str:
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
     if seconds >= 1:
         return f"{seconds:.2f} s"
     return f"{seconds * 1e3:.2f} ms" if seconds < 0.01 else f"{seconds * 1e3:.0f} ms"

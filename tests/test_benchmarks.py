@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.harness import compare, equal, table, within
+from benchmarks.harness import alone, compare, equal, table, within
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,6 +40,16 @@ def test_ways_alternate_and_are_checked_once():
     line = table([row]).splitlines()[-1]
     assert line.startswith("| count | slowly |")
     assert "| equal | 3 |" in line
+
+
+def test_a_way_run_alone():
+    calls = []
+    row = alone("count", "slowly: not run", lambda: calls.append(1), repeats=3)
+    assert len(calls) == 4
+    assert row.ratio is None
+    line = table([row]).splitlines()[-1]
+    assert line.startswith("| count | slowly: not run | - |")
+    assert line.endswith("| not compared | 3 |")
 
 
 def test_memory_is_the_peak_of_each_way():
