@@ -87,6 +87,39 @@ def region_means(values: Tensor, regions: Tensor, num_regions: int) -> Tensor:
     return (_sums(values, bins, num_regions + 1) / counts.clamp(min=1))[1:]
 
 
+def region_vectors(maps: Tensor, regions: Tensor, num_regions: int) -> Tensor:
+    """Mean of several maps over each region, also of maps on a coarser grid; 0 without a pixel.
+
+    Args:
+        maps: (K, h, w). Pixel ``y`` of the region map reads row ``floor(y * h / H)``, columns
+            likewise: a map of half the size is read as if every pixel were doubled.
+        regions: Region ids or -1, (H, W), integer.
+        num_regions: R.
+
+    Returns:
+        (R, K), float64.
+
+    Raises:
+        ValueError: If an id is below -1 or not below `num_regions`.
+
+    >>> halves = torch.tensor([[[1.0, 2.0]], [[5.0, 7.0]]])
+    >>> region_vectors(halves, torch.tensor([[0, 0, 0, 1]]), 2).tolist()
+    [[1.3333333333333333, 5.666666666666667], [2.0, 7.0]]
+    """
+    rows, columns = (
+        torch.arange(n, device=maps.device) * m // n
+        for m, n in zip(maps.shape[1:], regions.shape, strict=True)
+    )
+    bins = _bins(regions, num_regions)
+    counts = torch.bincount(bins, minlength=num_regions + 1).clamp(min=1)
+    same = maps.shape[1:] == regions.shape
+    means = []
+    for one in maps:  # one map of full size at a time
+        full = one if same else one.index_select(0, rows).index_select(1, columns)
+        means.append((_sums(full, bins, num_regions + 1) / counts)[1:])
+    return torch.stack(means, dim=1)
+
+
 def class_histogram(labels: Tensor, regions: Tensor, num_regions: int, num_classes: int) -> Tensor:
     """Pixels of each class in each region.
 

@@ -1,4 +1,4 @@
-"""Borders, sizes, pixel lists, neighbours and boxes of the regions of one map.
+"""Borders, sizes, pixel lists, neighbours, boxes and other grids of the regions of one map.
 
 Everywhere a map is (H, W), integer, with ids 0..R-1, or -1 for pixels in no region.
 """
@@ -69,15 +69,27 @@ def interior(regions: NDArray[np.integer], width: int) -> NDArray[np.bool_]:
         raise ValueError(f"width is {width}; it must be odd, or 0 to keep every pixel")
     if width == 0:
         return np.ones(regions.shape, dtype=bool)
-    border = boundaries(regions)
+    return ~widened(boundaries(regions), width // 2)
+
+
+def widened(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+    """Pixels within `reach` pixels, along both axes, of a pixel of the mask.
+
+    Args:
+        mask: (H, W).
+        reach: Half the side of the square, its centre left out; 0 changes nothing.
+
+    >>> widened(np.array([[True, False, False, False]]), reach=2).astype(int)
+    array([[1, 1, 1, 0]])
+    """
     for axis in (0, 1):  # a square widens along one axis, then along the other
-        narrow = np.moveaxis(border, axis, 0)
+        narrow = np.moveaxis(mask, axis, 0)
         wide = narrow.copy(order="K")
-        for shift in range(1, width // 2 + 1):
+        for shift in range(1, reach + 1):
             wide[shift:] |= narrow[:-shift]
             wide[:-shift] |= narrow[shift:]
-        border = np.moveaxis(wide, 0, axis)
-    return ~border
+        mask = np.moveaxis(wide, 0, axis)
+    return mask
 
 
 def region_sizes(regions: NDArray[np.integer], num_regions: int) -> NDArray[np.int64]:
@@ -122,8 +134,41 @@ def pixels_of(regions: NDArray[np.integer], num_regions: int | None = None) -> R
     return RegionPixels(order, np.concatenate([[0], np.cumsum(sizes)]))
 
 
+def pixels_in(regions: NDArray[np.integer], ids: NDArray[np.integer]) -> RegionPixels:
+    """List the pixels of some regions, without sorting those of the others.
+
+    Args:
+        regions: Region map, (H, W).
+        ids: Regions wanted, each once, in any order, (K,).
+
+    Returns:
+        K pieces in the order of `ids`; those of ids that are not in the map are empty.
+
+    Raises:
+        ValueError: If an id is negative or there twice.
+
+    >>> order, offsets = pixels_in(np.array([[1, 0], [-1, 1]]), np.array([7, 1]))
+    >>> order.tolist(), offsets.tolist()
+    ([0, 3], [0, 0, 2])
+    """
+    ids = np.asarray(ids, dtype=np.int64)
+    if ids.min(initial=0) < 0 or len(np.unique(ids)) < len(ids):
+        raise ValueError("the ids of regions must be >= 0, and each may be there once")
+    row = np.full(max(_largest(regions), int(ids.max(initial=-1))) + 2, -1, dtype=np.int64)
+    row[ids] = np.arange(len(ids))
+    rows = row[regions].ravel()  # id -1 reads the last entry, which is no region's
+    pixels = np.flatnonzero(rows >= 0)
+    rows = rows[pixels]
+    sizes = np.bincount(rows, minlength=len(ids))
+    order = pixels[np.argsort(rows, kind="stable")]
+    return RegionPixels(order, np.concatenate([[0], np.cumsum(sizes)]))
+
+
 def adjacency(
-    regions: NDArray[np.integer], num_regions: int, connectivity: int = 4
+    regions: NDArray[np.integer],
+    num_regions: int,
+    connectivity: int = 4,
+    by_contact: bool = False,
 ) -> NDArray[np.int64]:
     """Pairs of regions that touch.
 
@@ -131,9 +176,11 @@ def adjacency(
         regions: Region map, (H, W).
         num_regions: R.
         connectivity: 4 for neighbours at a side, 8 for neighbours at a side or a corner.
+        by_contact: Order the pairs by where they first touch: side by side in raster order, then
+            one above the other in raster order (then corners).
 
     Returns:
-        Pairs ``a < b`` without repetition, sorted, (E, 2), int64.
+        Pairs ``a < b`` without repetition, sorted unless `by_contact`, (E, 2), int64.
 
     Raises:
         ValueError: If the connectivity is another, or the map holds an id of `num_regions` or more.
@@ -155,7 +202,12 @@ def adjacency(
         touch = (one != other) & (one >= 0) & (other >= 0)
         a, b = one[touch].astype(np.int64), other[touch].astype(np.int64)
         found.append(np.minimum(a, b) * num_regions + np.maximum(a, b))
-    pairs = np.unique(np.concatenate(found))
+    pairs = np.concatenate(found)
+    if by_contact:
+        pairs, first = np.unique(pairs, return_index=True)
+        pairs = pairs[np.argsort(first)]
+    else:
+        pairs = np.unique(pairs)
     return np.stack(np.divmod(pairs, max(num_regions, 1)), axis=1)
 
 
@@ -187,6 +239,54 @@ def bounding_boxes(regions: NDArray[np.integer], num_regions: int) -> NDArray[np
         boxes[present, 2] = y[offsets[present + 1] - 1] + 1
         boxes[present, 3] = np.maximum.reduceat(x, starts) + 1
     return boxes
+
+
+def components(labels: NDArray[np.integer], connectivity: int = 4) -> NDArray[np.int32]:
+    """Connected components of equal labels: the coarsest regions that never cross a label's border.
+
+    Args:
+        labels: (H, W), integer; every value is a label, VOID included, but -1, which stays -1.
+        connectivity: 4 for neighbours at a side, 8 for neighbours at a side or a corner.
+
+    Returns:
+        Region map, (H, W), int32, ids in the order of the first pixels in raster order.
+
+    Raises:
+        ValueError: If the connectivity is another.
+
+    >>> components(np.array([[5, 5, 2], [2, 5, 2]]))
+    array([[0, 0, 1],
+           [2, 0, 1]], dtype=int32)
+    """
+    from skimage.measure import label
+
+    if connectivity not in (4, 8):
+        raise ValueError(f"connectivity is {connectivity}; it must be 4 or 8")
+    found = label(labels.astype(np.int64), background=-1, connectivity=connectivity // 4)
+    return found.astype(np.int32) - np.int32(1)
+
+
+def resample_corners(values: NDArray[np.generic], height: int, width: int) -> NDArray[np.generic]:
+    """Resize a map by nearest neighbours so that its four corner pixels stay corners.
+
+    Target pixel ``i`` of an axis of length ``n`` takes source pixel
+    ``round(i * (m - 1) / (n - 1))``, halves up, in whole numbers. This is what bilinear resizing
+    with ``align_corners=True`` does to the image; where an axis is halved it reads even pixels in
+    the first half and odd ones in the second, so thin regions may vanish.
+
+    Args:
+        values: (H, W), any type.
+        height: Target height in pixels.
+        width: Target width in pixels.
+
+    >>> resample_corners(np.arange(8)[None], 1, 4).tolist()
+    [[0, 2, 5, 7]]
+    """
+    rows, columns = (
+        (2 * np.arange(n) * (m - 1) + n - 1) // max(2 * (n - 1), 1)
+        for m, n in zip(values.shape, (height, width), strict=True)
+    )
+    return values[np.ix_(rows, columns)]
 
 
 def _largest(regions: NDArray[np.integer]) -> int:

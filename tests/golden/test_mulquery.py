@@ -5,11 +5,11 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from alseg.acquisition.region_table import RegionTable, with_absent_regions
 from alseg.acquisition.selection import order, spend
 from alseg.active.truth import class_sets, dominant_labels
 from alseg.images import VOID
 from alseg.methods.mulquery.acquisition import (
-    RegionTable,
     bvsb_scores,
     class_balanced_scores,
     class_prior,
@@ -17,7 +17,6 @@ from alseg.methods.mulquery.acquisition import (
     pixbal_scores,
     pixel_uncertainty,
     region_table,
-    with_absent_regions,
 )
 from alseg.methods.mulquery.evaluation import reference_iou
 from alseg.methods.mulquery.losses import (

@@ -4,17 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from alseg.acquisition.region_table import RegionTable, summarize, with_absent_regions
 from alseg.methods.mulquery.acquisition import (
-    RegionTable,
     bvsb_scores,
     class_balanced_scores,
     class_prior,
     class_weights,
     pixbal_scores,
     pixel_uncertainty,
-    region_pixels,
     region_table,
-    with_absent_regions,
 )
 
 TAU = 0.1
@@ -142,7 +140,7 @@ def test_absent_regions():
         0,
         0,
     ]
-    assert region_pixels(full).tolist() == [0, 2, 0, 3, 0, 0]
+    assert summarize(full).pixels.tolist() == [0, 2, 0, 3, 0, 0]
     # BvSB: (x - 1/6) / (1/2 - 1/6)
     assert bvsb_scores(full, None).score == pytest.approx([-0.5, 1.0, -0.5, 0.0, -0.5, -0.5])
     _, share = class_balanced_scores(full, 3, None)

@@ -8,28 +8,15 @@ score of every region follows from it, for any class weights.
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alseg.acquisition.balance import class_balanced, class_shares
+from alseg.acquisition.region_table import RegionSummary, RegionTable, region_rows, summarize
 from alseg.acquisition.scores import pixel_scores
-from alseg.acquisition.statistics import sparse_class_sums
 
 #: Added to the ratio of probabilities (A3).
 EPS = 1e-8
-
-
-class RegionTable(NamedTuple):
-    """Uncertainty of the pool: rows sorted by (image, unit, label), each triple at most once.
-
-    A region is absent from its image if its only row has 0 pixels (see `with_absent_regions`).
-    """
-
-    image: NDArray[np.integer]  #: Image index, (n,).
-    unit: NDArray[np.integer]  #: Region id inside the image, (n,).
-    label: NDArray[np.integer]  #: Predicted class, (n,).
-    uncertainty: NDArray[np.floating]  #: Sum of u (A3) over the pixels predicted so, (n,).
-    pixels: NDArray[np.integer]  #: Their number, (n,).
 
 
 class RegionScores(NamedTuple):
@@ -69,47 +56,9 @@ def region_table(
         softmax of each image over all its pixels, (B, C), float32.
     """
     uncertainty, label = pixel_uncertainty(cosines, tau=tau)
-    stride = max(int(regions.max()) + 1, 1)
-    first = torch.arange(len(regions), device=regions.device)[:, None, None] * stride
-    group, predicted, total, pixels = sparse_class_sums(
-        uncertainty, label, torch.where(regions < 0, -1, first + regions), cosines.shape[1]
-    )
-    table = {
-        "image": group // stride,
-        "unit": group % stride,
-        "label": predicted,
-        "uncertainty": total,
-        "pixels": pixels,
-    }
+    table = region_rows(uncertainty, label, regions, cosines.shape[1])
     probabilities: Tensor = (cosines.float() / tau).softmax(dim=1)
     return table, probabilities.mean(dim=(2, 3))
-
-
-def with_absent_regions(
-    table: RegionTable, images: NDArray[np.integer], num_regions: int
-) -> RegionTable:
-    """Add a row of 0 pixels for every id of some images that has no pixel.
-
-    The reference works on dense (images, ids) tables, in which such ids take part: they score 0,
-    and inflate the first class's share in `class_balanced_scores`. Add them to reproduce it.
-
-    Args:
-        table: Regions that occur.
-        images: Image indices the ids are added to, (N,).
-        num_regions: Ids are ``0..num_regions - 1``.
-
-    Returns:
-        The larger table.
-    """
-    stride = max(num_regions, int(table.unit.max(initial=-1)) + 1)
-    known = table.image.astype(np.int64) * stride + table.unit
-    every = np.unique(images).astype(np.int64)[:, None] * stride + np.arange(num_regions)
-    image, unit = np.divmod(np.setdiff1d(every, known), stride)
-    zero = np.zeros(len(image), dtype=np.int64)
-    absent = RegionTable(image, unit, zero, zero.astype(np.float64), zero)
-    longer = [np.concatenate(columns) for columns in zip(table, absent, strict=True)]
-    order = np.lexsort((longer[1], longer[0]))  # stable: rows of a region stay in order
-    return RegionTable(*(column[order] for column in longer))
 
 
 def class_prior(image_means: NDArray[np.floating], batch_size: int) -> NDArray[np.float64]:
@@ -162,9 +111,8 @@ def pixbal_scores(
     Returns:
         Scores in [0, 1]; 0 for absent regions.
     """
-    starts = _starts(table)
-    score = _means(table, np.asarray(weights)[table.label] * table.uncertainty, starts)
-    return _scores(table, starts, _ban(score, _dominant(table, starts), undefined))
+    regions = summarize(table, weights)
+    return _scores(regions, _ban(regions.uncertainty, regions.label, undefined))
 
 
 def bvsb_scores(table: RegionTable, undefined: int | None) -> RegionScores:
@@ -177,9 +125,8 @@ def bvsb_scores(table: RegionTable, undefined: int | None) -> RegionScores:
     Returns:
         Scores in [0, 1]; below 0 for absent regions.
     """
-    starts = _starts(table)
-    score = _scaled(_means(table, table.uncertainty, starts))
-    return _scores(table, starts, _ban(score, _dominant(table, starts), undefined))
+    regions = summarize(table)
+    return _scores(regions, _ban(_scaled(regions.uncertainty), regions.label, undefined))
 
 
 def class_balanced_scores(
@@ -197,34 +144,10 @@ def class_balanced_scores(
     Returns:
         Scores in [0, 1], and q of every class, (C,), sums to 1.
     """
-    starts = _starts(table)
-    dominant = _dominant(table, starts)
-    share = np.bincount(dominant, minlength=num_classes) / max(len(starts), 1)
-    score = _ban(_scaled(_means(table, table.uncertainty, starts)), dominant, undefined)
-    return _scores(table, starts, score * np.exp(-share)[dominant]), share
-
-
-def _starts(table: RegionTable) -> NDArray[np.int64]:
-    """First row of each region."""
-    new = np.ones(len(table.image), dtype=bool)
-    new[1:] = (np.diff(table.image) != 0) | (np.diff(table.unit) != 0)
-    return np.flatnonzero(new)
-
-
-def _means(
-    table: RegionTable, sums: NDArray[np.floating], starts: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    pixels = np.add.reduceat(table.pixels, starts, dtype=np.int64)
-    return np.add.reduceat(sums, starts, dtype=np.float64) / np.maximum(pixels, 1)
-
-
-def _dominant(table: RegionTable, starts: NDArray[np.int64]) -> NDArray[np.integer]:
-    """Most frequent predicted class of each region; ties go to the lowest."""
-    region = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(table.pixels)))
-    largest = np.maximum.reduceat(table.pixels, starts)
-    ties = np.flatnonzero(table.pixels == largest[region])
-    first = np.diff(region[ties], prepend=-1) != 0
-    return table.label[ties[first]]
+    regions = summarize(table)
+    shares = class_shares(regions.label, num_classes)
+    score = _ban(_scaled(regions.uncertainty), regions.label, undefined)
+    return _scores(regions, class_balanced(score, regions.label, shares)), shares
 
 
 def _scaled(score: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -242,12 +165,5 @@ def _ban(
     return score if undefined is None else np.where(dominant == undefined, 0.0, score)
 
 
-def _scores(
-    table: RegionTable, starts: NDArray[np.int64], score: NDArray[np.float64]
-) -> RegionScores:
-    return RegionScores(table.image[starts], table.unit[starts], score.astype(np.float32))
-
-
-def region_pixels(table: RegionTable) -> NDArray[np.int64]:
-    """Pixels of each region of a table, (m,), int64, in its order."""
-    return np.add.reduceat(table.pixels, _starts(table), dtype=np.int64)
+def _scores(regions: RegionSummary, score: NDArray[np.float64]) -> RegionScores:
+    return RegionScores(regions.image, regions.unit, score.astype(np.float32))

@@ -223,11 +223,10 @@ class MulQuery(Method):
         """Regions of highest score (sections 5.1-5.3)."""
         if self.acquisition == "random":
             return random_query(context, "class_set")
+        from alseg.acquisition.region_table import RegionTable, summarize
         from alseg.methods.mulquery import acquisition
 
-        rows = acquisition.RegionTable(
-            **{name: tables["regions"][name] for name in acquisition.RegionTable._fields}
-        )
+        rows = RegionTable(**{name: tables["regions"][name] for name in RegionTable._fields})
         num_classes = context.pool.num_classes
         undefined = num_classes if self.undefined_class else None
         if self.acquisition == "pixbal":
@@ -240,13 +239,12 @@ class MulQuery(Method):
             scores, _ = acquisition.class_balanced_scores(
                 rows, num_classes + self.undefined_class, undefined
             )
-        pixels = acquisition.region_pixels(rows)
         return query_from_scores(
             context,
             "class_set",
             np.asarray(scores.image),
             np.asarray(scores.unit),
             scores.score,
-            pixels,
+            summarize(rows).pixels,
             ties="last",
         )
