@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from alseg.acquisition import scores
+from alseg.data.files import resize_nearest
 from alseg.data.transforms import EvalTransform, TrainTransform
 from alseg.errors import UserError
 from alseg.images import VOID
@@ -376,7 +377,9 @@ def test_shrunk_masks_of_deepglobe(golden):
     labels = released_deepglobe_labels(mask, (320, 320))
     bins = len(golden.given("dg_bug_cubic_hist"))
     golden.check("dg_bug_cubic_hist", np.bincount(labels.ravel(), minlength=bins))
-    assert set(np.unique(deepglobe_labels(mask, (320, 320)))) == {*range(len(DEEPGLOBE))}
+    wanted = np.where(cells < len(DEEPGLOBE), cells, VOID)
+    shrunk = resize_nearest(blown_up(wanted, 612 // len(cells)), 320, 320)
+    np.testing.assert_array_equal(deepglobe_labels(mask, (320, 320)), shrunk)
 
 
 # Evaluation
@@ -469,7 +472,7 @@ def test_run_of_the_gan(golden):
     exact = ("traj_st_active", "traj_count", "traj_selected")
     rates = ("traj_lr_G_used", "traj_lr_D_used")
     for name, values in record.items():
-        tolerance = {} if name in exact else {"rel": 1e-9} if name in rates else LATER
+        tolerance = {} if name in exact else {"rel": 1e-9 if name in rates else 1e-3}
         golden.check(name, np.stack(values), **tolerance)
     for kind, net in (("G", generator), ("D", discriminator)):
         for name, value in net.named_parameters():

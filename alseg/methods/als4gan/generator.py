@@ -126,6 +126,7 @@ class CaffeResNet(nn.Module):
                 channels = stage.channels
             self.add_module(f"layer{number}", layer)
         self.channels = channels
+        self.train()
 
     def train(self, mode: bool = True) -> "CaffeResNet":
         """Switch to training; frozen statistics stay as they are."""

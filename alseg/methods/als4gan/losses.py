@@ -29,8 +29,8 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, nan_without_labels: bool = 
     Args:
         logits: (B, C, H, W).
         labels: Classes 0..C-1 or `VOID`, (B, H, W), any integer type.
-        nan_without_labels: What a batch without a labelled pixel gives: NaN, as in the reference,
-            instead of 0 with a gradient of 0.
+        nan_without_labels: A batch without a labelled pixel gives NaN, as in the reference, instead
+            of 0. Its gradient is 0 either way.
 
     Returns:
         Scalar.
