@@ -57,6 +57,7 @@ ROOT: dict[str, tuple[Any, str]] = {
     "cache": (None, "Where region maps are kept between runs; null = the user's cache folder."),
     "workers": (2, "Loader processes per loader, and processes that extract regions."),
     "eval_batch_size": (4, "Whole images per batch where all have one size."),
+    "keep_rounds": (None, "Rounds whose checkpoints stay, the last ones; null = all."),
     "pictures": (4, "Images pictured in the report per round."),
 }
 

@@ -31,6 +31,7 @@ FREE = (
     "rounds",
     "workers",
     "eval_batch_size",
+    "keep_rounds",
     "pictures",
     "logger",
     "trainer",
@@ -125,6 +126,7 @@ def build(options: Options) -> "Run":
         loggers=loggers,
         observers=[Reporter(root, splits, options.choices, values, part["oracle"], loggers)],
         replay=replay,
+        keep_rounds=values["keep_rounds"],
     )
     for stage in work.method.stages(work.context(0)):
         if stage.keep == "best" and not len(splits.val):
@@ -132,6 +134,8 @@ def build(options: Options) -> "Run":
     part["network"].build(len(images.classes))  # weights that cannot be had are found out now
     contents = {name: _content(split) for name, split in (("train", images), ("val", splits.val))}
     owner = {**identity(options), **contents}
+    if part["method"].plans_rounds:
+        owner["rounds"] = values["rounds"]
     work.ledger.check_owner(owner)
     if source.unit != "pixel":  # pixels need no map
         maps = extract_regions(source, images, cache, values["workers"], progress)

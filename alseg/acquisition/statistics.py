@@ -120,6 +120,34 @@ def region_vectors(maps: Tensor, regions: Tensor, num_regions: int) -> Tensor:
     return torch.stack(means, dim=1)
 
 
+def region_argmax(values: Tensor, regions: Tensor, num_regions: int) -> Tensor:
+    """The pixel of highest value in each region, the first in raster order among equals.
+
+    Args:
+        values: Floating point, shape of `regions`; no gradient flows through the result.
+        regions: Region ids or -1, any shape, integer.
+        num_regions: R.
+
+    Returns:
+        Flat pixel index, -1 for regions without a pixel or with a NaN, (R,), int64.
+
+    Raises:
+        ValueError: If the shapes differ, an id is below -1 or not below `num_regions`.
+
+    >>> values = torch.tensor([[0.1, 0.7], [0.7, 0.9]])
+    >>> region_argmax(values, torch.tensor([[1, 1], [1, -1]]), 2).tolist()
+    [-1, 1]
+    """
+    _check_shapes(values, regions)
+    bins = _bins(regions, num_regions).long()
+    flat = values.detach().reshape(-1)
+    largest = flat.new_full((num_regions + 1,), -torch.inf).scatter_reduce(0, bins, flat, "amax")
+    pixel = (flat == largest[bins]).nonzero().squeeze(1)
+    first = bins.new_full((num_regions + 1,), flat.numel())
+    first = first.scatter_reduce(0, bins[pixel], pixel, "amin")[1:]
+    return first.where(first < flat.numel(), -1)
+
+
 def class_histogram(labels: Tensor, regions: Tensor, num_regions: int, num_classes: int) -> Tensor:
     """Pixels of each class in each region.
 

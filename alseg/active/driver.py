@@ -7,22 +7,27 @@ makes it if it is not there. A run can be killed at any instant and continued by
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from alseg.active.fits import make_trainer, train
 from alseg.active.ledger import Ledger
 from alseg.active.loop import ActiveLoop, on_rank_zero
-from alseg.active.method import RoundContext
+from alseg.active.method import RoundContext, Table
 from alseg.active.oracle import AwaitingAnswersError
 from alseg.active.run import Run
+from alseg.active.seeds import derive
 from alseg.active.tables import PIXELS, Answers, Query
 from alseg.errors import UserError
 
 log = logging.getLogger(__name__)
+
+Images = NDArray[np.int64]
 
 
 def drive(run: Run) -> list[dict[str, Any]]:
@@ -55,6 +60,7 @@ def drive(run: Run) -> list[dict[str, Any]]:
         rows.append(_row(run, round, metrics))
         if not published:
             publish(run, rows)
+        forget(run, round)
     if published:  # nothing was left to do, but a kill may have come before the last page
         publish(run, rows)
     return rows
@@ -66,6 +72,15 @@ def publish(run: Run, rows: Sequence[dict[str, Any]]) -> None:
     if run.ledger.writes:
         for observer in run.observers:
             observer.round_closed(int(rows[-1]["round"]), run.pool, rows)
+
+
+def forget(run: Run, round: int) -> None:
+    """Delete the checkpoints of rounds that are further back than `Run.keep_rounds`."""
+    if run.keep_rounds is None or not run.ledger.writes:
+        return
+    for old in range(round - run.keep_rounds + 1):
+        for checkpoint in run.ledger.round(old).glob("*/*.ckpt"):
+            checkpoint.unlink()
 
 
 def buy(run: Run, round: int) -> bool:
@@ -99,6 +114,8 @@ def buy(run: Run, round: int) -> bool:
 
     if any(bought.round == round for bought in run.pool.history):
         return True  # this run was driven before, in this process
+    if round == 0:
+        _ask_first(run)
     answers = on_rank_zero(decide)
     if answers is None:
         return False
@@ -179,38 +196,64 @@ def ask(run: Run, context: RoundContext, modules: Mapping[str, L.LightningModule
     following = run.context(context.round + 1)
     if run.replay is not None:
         return None  # `buy` copies what the other run asked
-    expected = run.pool.open_images(run.regions)
-    if not len(expected):  # an empty predict run would skip its hooks
+    left = run.pool.open_images(run.regions)
+    if not len(left):  # an empty predict run would skip its hooks
         return _empty_query(run, following)
     folder = run.ledger.round(context.round)
+    scoring = run.method.scorer(context)
+    if scoring is not None:
+        images = left if scoring.images is None else np.intersect1d(left, scoring.images)
+        return _scored(run, following, modules[scoring.stage], images, folder / "scoring")
+
+    def choose() -> Query:
+        start = time.perf_counter()
+        query = run.method.pick(following, {})
+        _record(run, query, folder / "scoring.json", 0.0, time.perf_counter() - start)
+        return query
+
+    return on_rank_zero(choose)
+
+
+def _ask_first(run: Run) -> None:
+    """Score the pool before anything is bought, for methods that begin with an untrained model."""
+    context = run.context(0)
+    if run.replay is not None or on_rank_zero(lambda: run.ledger.query(0)) is not None:
+        return
+    stage = run.method.first_scorer(context)
+    if stage is None:
+        return
+    L.seed_everything(derive(run.seed, 0, stage.name), workers=True, verbose=False)
+    module = run.method.module(stage, context)
+    images = run.pool.open_images(run.regions)
+    _scored(run, context, module, images, run.ledger.round(0) / "first_scoring")
+
+
+def _scored(
+    run: Run, asking: RoundContext, module: L.LightningModule, images: Images, folder: Path
+) -> Query:
+    """The query of a round from a predict pass; its tables grow in ``folder``."""
 
     def write(query: Query, score_s: float, select_s: float) -> None:
-        times = {"score_s": _hundredths(score_s), "select_s": _hundredths(select_s)}
-        run.ledger.write_json(folder / "scoring.json", times)
-        run.ledger.write_query(query)
+        _record(run, query, folder.with_suffix(".json"), score_s, select_s)
 
-    scorer = run.method.scorer(context)
-    if scorer is None:
+    def pick(tables: Mapping[str, Table]) -> Query:
+        if run.method.keeps_scores:
+            run.ledger.write_scores(asking.round, tables)
+        return run.method.pick(asking, tables)
 
-        def choose() -> Query:
-            start = time.perf_counter()
-            query = run.method.pick(following, {})
-            write(query, 0.0, time.perf_counter() - start)
-            return query
-
-        return on_rank_zero(choose)
-    loop = ActiveLoop(
-        folder / "scoring",
-        expected,
-        pick=lambda tables: run.method.pick(following, tables),
-        write=write,
-    )
-    run.datamodule.begin_pass(expected, run.regions)
-    trainer = make_trainer(run, folder / "scoring", f"round {context.round}: scoring", [loop])
-    trainer.predict(modules[scorer], datamodule=run.datamodule, return_predictions=False)
+    loop = ActiveLoop(folder, images, pick=pick, write=write)
+    run.datamodule.begin_pass(images, run.regions, truth=run.method.reads_truth)
+    trainer = make_trainer(run, folder, f"scoring for round {asking.round}", [loop])
+    trainer.predict(module, datamodule=run.datamodule, return_predictions=False)
     if loop.query is None:
         raise RuntimeError("the scoring pass ended without a query")
     return loop.query
+
+
+def _record(run: Run, query: Query, path: Path, score_s: float, select_s: float) -> None:
+    times = {"score_s": _hundredths(score_s), "select_s": _hundredths(select_s)}
+    run.ledger.write_json(path, times)
+    run.ledger.write_query(query)
 
 
 def _empty_query(run: Run, context: RoundContext) -> Query:

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
-from alseg.active.loop import Reseed, Stopwatch, on_rank_zero
+from alseg.active.loop import CarriedOptimizers, Reseed, Stopwatch, on_rank_zero
 from alseg.active.method import RoundContext, Stage
 from alseg.active.run import Run
 from alseg.active.seeds import derive
@@ -27,8 +27,11 @@ def train(run: Run, context: RoundContext) -> dict[str, L.LightningModule]:
         done = on_rank_zero(lambda f=folder: _epochs_done(f))  # type: ignore[misc]
         if done < stage.epochs:
             _prepare(run, context, stage)
-            _start(run, context, stage, module)
-            _fit(run, context, stage, module, resume=done > 0)
+            origin = _origin(run, context, stage)
+            if origin is not None:
+                _load(module, origin)
+            carried = origin if stage.start and stage.start.optimizer and not done else None
+            _fit(run, context, stage, module, resume=done > 0, carried=carried)
         _load(module, folder / f"{stage.keep}.ckpt")
     return modules
 
@@ -56,17 +59,22 @@ def _prepare(run: Run, context: RoundContext, stage: Stage) -> None:
     trainer.strategy.barrier("prepared")
 
 
-def _start(run: Run, context: RoundContext, stage: Stage, module: L.LightningModule) -> None:
-    """Load the weights a stage starts from, unless it starts from scratch."""
+def _origin(run: Run, context: RoundContext, stage: Stage) -> Path | None:
+    """The checkpoint a stage starts from, None to start from scratch."""
     start = stage.start
     round = context.round - 1 if start and start.previous_round else context.round
     if start is None or round < 0:
-        return
-    _load(module, run.ledger.stage(round, start.stage) / "last.ckpt")
+        return None
+    return run.ledger.stage(round, start.stage) / "last.ckpt"
 
 
 def _fit(
-    run: Run, context: RoundContext, stage: Stage, module: L.LightningModule, resume: bool
+    run: Run,
+    context: RoundContext,
+    stage: Stage,
+    module: L.LightningModule,
+    resume: bool,
+    carried: Path | None,
 ) -> None:
     folder = context.stage_folder(stage.name)
     key = (run.seed, context.round, stage.name)
@@ -79,6 +87,8 @@ def _fit(
     run.datamodule.begin_stage(stage, supervision, key)
     best = stage.keep == "best"
     callbacks: list[L.Callback] = [Reseed(key), Stopwatch()]
+    if carried is not None:
+        callbacks.append(CarriedOptimizers(carried))
     if best:
         callbacks.append(
             ModelCheckpoint(
@@ -111,7 +121,7 @@ def _fit(
             "max_epochs": stage.epochs,
             "limit_val_batches": 1.0 if best else 0,
             "num_sanity_val_steps": 0,
-            "log_every_n_steps": min(50, max(1, stage.steps // 10)),
+            "log_every_n_steps": min(50, stage.epoch_batches, max(1, stage.steps // 10)),
         },
     )
     last = folder / "last.ckpt"

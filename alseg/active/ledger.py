@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from alseg.active.tables import Answers, Query
 from alseg.errors import UserError
 from alseg.files import write_atomic
@@ -45,6 +48,29 @@ class Ledger:
     def metrics(self, round: int) -> dict[str, Any] | None:
         """What was measured in a round, or None if it has not been evaluated."""
         return self.read_json(self.round(round) / "metrics.json")
+
+    def scores(self, round: int) -> dict[str, dict[str, NDArray[Any]]] | None:
+        """The tables the query of a round was chosen from, if its method keeps them."""
+        path = self.round(round) / "scores.npz"
+        if not path.exists():
+            return None
+        tables: dict[str, dict[str, NDArray[Any]]] = {}
+        with np.load(path, allow_pickle=False) as file:
+            for name in file.files:
+                table, _, column = name.partition("/")
+                tables.setdefault(table, {})[column] = file[name]
+        return tables
+
+    def write_scores(
+        self, round: int, tables: Mapping[str, Mapping[str, NDArray[Any]]]
+    ) -> None:
+        """Record the tables a query is chosen from."""
+        if not self.writes:
+            return
+        buffer = io.BytesIO()
+        columns = {f"{t}/{c}": v for t, table in tables.items() for c, v in table.items()}
+        np.savez_compressed(buffer, **{name: np.asarray(v) for name, v in columns.items()})
+        write_atomic(self.round(round) / "scores.npz", buffer.getvalue())
 
     def write_query(self, query: Query) -> None:
         """Record what is asked."""

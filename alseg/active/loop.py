@@ -59,6 +59,26 @@ class Reseed(L.Callback):
         torch.manual_seed(seed)
 
 
+class CarriedOptimizers(L.Callback):
+    """Begins a stage with the optimiser state of another, such as Adam's moments.
+
+    The learning rates and all other settings stay those of the new stage.
+
+    Args:
+        path: Checkpoint of the other stage.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the state over."""
+        states = torch.load(self.path, map_location="cpu", weights_only=True)["optimizer_states"]
+        for optimizer, state in zip(trainer.optimizers, states, strict=True):
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+
+
 class Stopwatch(L.Callback):
     """Seconds a stage has trained, validation left out, over all processes that worked on it."""
 

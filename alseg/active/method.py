@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +32,13 @@ class Start:
     Attributes:
         stage: The stage whose checkpoint is loaded.
         previous_round: Of the round before (round 0 then starts from scratch), else of this one.
+        optimizer: Carry the optimiser's state as well, such as Adam's moments; the learning rates
+            are those of the new stage.
     """
 
     stage: str
     previous_round: bool = False
+    optimizer: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,9 @@ class Stage:
         steps: Training batches, a multiple of `epoch_steps` (or fewer than that).
         batch_size: Images per batch, over all devices.
         epoch_steps: Batches between two checkpoints, validations and reseedings.
+        whole_passes: Every epoch is one pass over the images, whose last batch may be smaller:
+            `epoch_steps` is then the number of batches of a pass, see `Stage.passes`. Else batches
+            are cut from an endless stream of passes, all of one size.
         keep: ``last`` keeps the last weights; ``best`` those of the epoch with the best mIoU on
             the validation images, which are then no longer untouched by training.
         start: Where the weights come from; None = from scratch.
@@ -59,6 +65,7 @@ class Stage:
     steps: int
     batch_size: int
     epoch_steps: int = 500
+    whole_passes: bool = False
     keep: str = "last"
     start: Start | None = None
     evaluate: bool = True
@@ -79,6 +86,27 @@ class Stage:
                 f"{self.name} has {self.steps} steps, which epochs of {self.epoch_steps} do not "
                 f"make up; give a multiple of {self.epoch_steps}, or epochs of e.g. {fitting}."
             )
+
+    @classmethod
+    def passes(cls, name: str, passes: int, images: int, batch_size: int, **options: Any) -> Self:
+        """A stage of whole passes over the images it trains on.
+
+        Args:
+            name: See `Stage`.
+            passes: Number of passes.
+            images: Images a pass goes over.
+            batch_size: See `Stage`.
+            **options: See `Stage`.
+        """
+        batches = max(1, -(-images // batch_size))
+        return cls(
+            name,
+            steps=passes * batches,
+            batch_size=batch_size,
+            epoch_steps=batches,
+            whole_passes=True,
+            **options,
+        )
 
     @property
     def epochs(self) -> int:
@@ -129,9 +157,24 @@ class Preparation(NamedTuple):
     images: NDArray[np.int64]
 
 
+class Scoring(NamedTuple):
+    """A predict pass over the pool that ends in a query.
+
+    Attributes:
+        stage: The stage whose trained module scores.
+        images: Images to score, ascending; None = all that have something left to ask.
+    """
+
+    stage: str
+    images: NDArray[np.int64] | None = None
+
+
 @dataclass(frozen=True)
 class RoundContext:
-    """What a method may know when it is asked something. Its images have no ground truth.
+    """What a method may know when it is asked something.
+
+    Its images have no ground truth, unless the method says that it reads it
+    (`Method.reads_truth`).
 
     Attributes:
         round: This round, 0-based.
@@ -181,10 +224,24 @@ class Method(ABC):
             of regions it asks about.
         small: Options it sets, unless the user does, where the data set says that it is small:
             the papers' schedules would train for days on a few hundred thumbnails.
+        plans_rounds: What it does in a round depends on the number of rounds, which then cannot
+            be changed once a run is begun.
+        keeps_scores: Leave the tables `pick` chose from in the round's folder, see `Ledger.scores`.
     """
 
     defaults: ClassVar[Mapping[str, str]] = {}
     small: ClassVar[Mapping[str, str]] = {}
+    plans_rounds: ClassVar[bool] = False
+    keeps_scores: ClassVar[bool] = False
+
+    @property
+    def reads_truth(self) -> bool:
+        """Whether choosing reads the ground truth of what nobody was asked about.
+
+        Such a choice is not to be had in the world; it serves as a bound, or for parity with a
+        paper. The pool's images then have their truth, and scoring batches have ``target``.
+        """
+        return False
 
     @abstractmethod
     def check(self, images: ImageSet, budget: Budget) -> None:
@@ -206,13 +263,20 @@ class Method(ABC):
         """A predict pass the stage needs before it starts, or None when nothing is missing."""
         return None
 
-    @abstractmethod
+    def first_scorer(self, context: RoundContext) -> Stage | None:
+        """A stage of round 0 whose untrained module scores the pool for the first query.
+
+        None: `first_query` needs no scores.
+        """
+        return None
+
     def first_query(self, context: RoundContext) -> Query:
-        """What to ask before anything is trained."""
+        """What to ask before anything is trained; not called if there is a `first_scorer`."""
+        raise NotImplementedError(f"{type(self).__name__} has neither first_query nor first_scorer")
 
     @abstractmethod
-    def scorer(self, context: RoundContext) -> str | None:
-        """Name of the stage whose trained module scores the pool; None to pick without scores."""
+    def scorer(self, context: RoundContext) -> Scoring | None:
+        """The pass over the pool with what this round has trained; None to pick without scores."""
 
     @abstractmethod
     def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:

@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from alseg.active.method import Stage, Supervision
 from alseg.errors import UserError
 from alseg.images import VOID
-from alseg.nn.schedules import poly_lr
+from alseg.nn.recipe import Recipe
 from alseg.nn.segmenter import Segmenter
 
 
@@ -28,8 +28,16 @@ class LoopDataModule(L.LightningDataModule):
         """The next fit trains a stage; the key decides order and augmentation."""
 
     @abstractmethod
-    def begin_pass(self, images: NDArray[np.int64], regions: str) -> None:
-        """The next predict run goes over some pool images with a version of their regions."""
+    def begin_pass(
+        self, images: NDArray[np.int64], regions: str, truth: bool = False
+    ) -> None:
+        """The next predict run goes over some pool images with a version of their regions.
+
+        Args:
+            images: Image indices.
+            regions: Version of the region maps.
+            truth: Serve the ground truth as well, as ``target``.
+        """
 
 
 class SegmentationModule(L.LightningModule):
@@ -41,10 +49,7 @@ class SegmentationModule(L.LightningModule):
         network: Its outputs may exceed the classes; only the first ``num_classes`` are evaluated.
         num_classes: C.
         steps: Training batches, the horizon of the schedule.
-        lr: Rate of the encoder; AdamW with polynomial decay.
-        head_factor: Rate of decoder and classifier, as a multiple of ``lr``.
-        weight_decay: Decoupled weight decay.
-        floor: Smallest rate.
+        recipe: Optimiser and schedule.
     """
 
     def __init__(
@@ -52,19 +57,13 @@ class SegmentationModule(L.LightningModule):
         network: Segmenter,
         num_classes: int,
         steps: int,
-        lr: float,
-        head_factor: float = 10.0,
-        weight_decay: float = 1e-5,
-        floor: float = 1e-6,
+        recipe: Recipe,
     ) -> None:
         super().__init__()
         self.network = network
         self.num_classes = num_classes
         self.steps = steps
-        self.lr = lr
-        self.head_factor = head_factor
-        self.weight_decay = weight_decay
-        self.floor = floor
+        self.recipe = recipe
         self._nothing_to_learn = False
         self.iou = MulticlassJaccardIndex(
             num_classes,
@@ -106,16 +105,8 @@ class SegmentationModule(L.LightningModule):
                 parameter.grad = None
 
     def configure_optimizers(self) -> Any:
-        """AdamW with two groups; the rate follows the stage's own number of steps."""
-        groups = self.network.parameter_groups(self.lr, self.head_factor)
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
-        bases = [float(group["lr"]) for group in groups]
-
-        def factor(base: float) -> Any:
-            return lambda step: poly_lr(step, self.steps, base, floor=self.floor) / base
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, [factor(base) for base in bases])
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        """The recipe's; the rate follows the stage's own number of steps."""
+        return self.recipe.build(self.network, self.steps)
 
     def evaluate(self, batch: dict[str, Tensor]) -> None:
         """Add a batch of whole images to the confusion matrix."""

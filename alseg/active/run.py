@@ -1,5 +1,6 @@
 """What a run is made of."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from alseg.active.tables import Query, UnitKind
 from alseg.errors import UserError
 from alseg.images import DataSplits, WithoutTruth
 from alseg.nn.network import Network
+
+log = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
@@ -51,6 +54,7 @@ class Run:
         loggers: Loggers besides CSV.
         observers: See `Observer`.
         replay: Folder of another run whose purchases are repeated instead of choosing.
+        keep_rounds: Rounds whose checkpoints stay, the last ones; None = all.
     """
 
     method: Method
@@ -68,10 +72,23 @@ class Run:
     loggers: list[Logger] = field(default_factory=list)
     observers: list[Observer] = field(default_factory=list)
     replay: Path | None = None
+    keep_rounds: int | None = None
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise UserError(f"rounds is {self.rounds}; a run needs at least 1.")
+        if self.keep_rounds is not None and self.keep_rounds < 1:
+            raise UserError(
+                f"keep_rounds is {self.keep_rounds}; the last round's checkpoints have to stay: "
+                f"give at least 1, or null to keep all."
+            )
+        if self.method.reads_truth:
+            if not self.splits.train.has_truth:
+                raise UserError(
+                    "this choice reads the ground truth of the whole pool, and there is none; it "
+                    "is a bound for experiments on labelled data."
+                )
+            log.warning("The choice reads ground truth that nobody was asked for: it is a bound.")
         self.ledger = Ledger(self.root, writes=is_rank_zero())
 
     def context(self, round: int) -> RoundContext:
@@ -81,7 +98,9 @@ class Run:
             rounds=self.rounds,
             seed=self.seed,
             pool=self.pool,
-            images=WithoutTruth(self.splits.train),
+            images=self.splits.train
+            if self.method.reads_truth
+            else WithoutTruth(self.splits.train),
             regions=self.regions,
             kind=self.kind,
             network=self.network,

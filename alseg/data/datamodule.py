@@ -114,7 +114,7 @@ class ActiveDataModule(LoopDataModule):
         self.workers = workers
         self.eval_batch_size = eval_batch_size
         self._stage: tuple[Stage, Supervision, tuple[int | str, ...]] | None = None
-        self._pass: tuple[NDArray[np.int64], str] | None = None
+        self._pass: tuple[NDArray[np.int64], str, bool] | None = None
 
     def begin_stage(
         self, stage: Stage, supervision: Supervision, key: tuple[int | str, ...]
@@ -122,9 +122,9 @@ class ActiveDataModule(LoopDataModule):
         """The next fit trains a stage; the key decides order and augmentation."""
         self._stage = (stage, supervision, key)
 
-    def begin_pass(self, images: NDArray[np.int64], regions: str) -> None:
-        """The next predict run goes over some pool images with a version of their regions."""
-        self._pass = (images, regions)
+    def begin_pass(self, images: NDArray[np.int64], regions: str, truth: bool = False) -> None:
+        """See `LoopDataModule.begin_pass`."""
+        self._pass = (images, regions, truth)
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Batches of the stage, in an order that depends on its key and the epoch alone."""
@@ -133,16 +133,15 @@ class ActiveDataModule(LoopDataModule):
         stage, supervision, key = self._stage
         items = TrainItems(self.splits.train, supervision, self.train_transform)
         world = self.trainer.world_size
-        if stage.batch_size % world:
+        shared = stage.whole_passes and stage.batch_size < world  # then images are repeated
+        if stage.batch_size % world and not shared:
             raise UserError(
                 f"stage {stage.name} has {stage.batch_size} images per batch, which {world} "
                 f"devices cannot share; give a multiple of {world}."
             )
-        sampler = TrainStream(len(items), stage.batch_size, stage.epoch_batches, key, self.trainer)
         return DataLoader(
             items,
-            batch_size=stage.batch_size // world,
-            sampler=sampler,
+            batch_sampler=TrainStream(len(items), stage, key, self.trainer),
             num_workers=self.workers,
             collate_fn=collate,
             # fixed, so that what a worker might draw does not depend on the process's past
@@ -176,7 +175,7 @@ class ActiveDataModule(LoopDataModule):
         """Whole pool images with their region map as ``regions``."""
         if self._pass is None:
             raise RuntimeError("begin_pass comes before predict")
-        images, regions = self._pass
+        images, regions, truth = self._pass
         maps = self.pool.maps.get(regions)  # none for pixels, which need no map
-        items = WholeImages(self.splits.train, images, self.eval_transform, maps)
+        items = WholeImages(self.splits.train, images, self.eval_transform, maps, truth)
         return self._whole(items, self.pool.sizes[images])

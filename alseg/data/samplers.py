@@ -7,75 +7,98 @@ import lightning as L
 import numpy as np
 from torch.utils.data import Sampler
 
+from alseg.active.method import Stage
 from alseg.active.seeds import derive
 
 
-class TrainStream(Sampler[tuple[int, int]]):
-    """An endless stream of shuffled passes over n items, cut into epochs of equal length.
+class TrainStream(Sampler[list[tuple[int, int]]]):
+    """Batches of a stage, from shuffled passes over n items.
 
-    Position p of the stream is item ``permutation(lap)[p % n]`` of lap ``p // n``; batch b takes
-    ``batch_size`` positions, each process its own slice of them. The stream depends on the key and
-    the epoch alone: a resumed stage continues it exactly, on any number of processes.
+    A stage of whole passes ends each of them with what is left as a smaller batch. Else the batches
+    are cut from an endless stream of passes. They depend on the key and the epoch alone: a resumed
+    stage continues them exactly, on any number of processes, which share every batch evenly.
 
     Args:
         n: Number of items.
-        batch_size: Items per batch, over all processes; a multiple of their number.
-        epoch_steps: Batches per epoch.
+        stage: Says how many batches of which size.
         key: Names the stream.
         trainer: Knows the epoch and the process.
 
     Yields:
-        Item number and the seed of its augmentation.
+        Item numbers, each with the seed of its augmentation.
     """
 
     def __init__(
-        self,
-        n: int,
-        batch_size: int,
-        epoch_steps: int,
-        key: tuple[int | str, ...],
-        trainer: L.Trainer,
+        self, n: int, stage: Stage, key: tuple[int | str, ...], trainer: L.Trainer
     ) -> None:
         self.n = n
-        self.batch_size = batch_size
-        self.epoch_steps = epoch_steps
+        self.stage = stage
         self.key = key
         self.trainer = trainer
 
     def __len__(self) -> int:
-        return self.epoch_steps * self.batch_size // self.trainer.world_size
+        return self.stage.epoch_batches
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         # current_epoch lags by one here when a run is resumed
         progress: Any = self.trainer.fit_loop.epoch_progress.current
-        epoch = progress.processed
-        return stream(
+        epoch, length = progress.processed, self.stage.epoch_batches
+        return batches(
             self.n,
-            self.batch_size,
-            range(epoch * self.epoch_steps, (epoch + 1) * self.epoch_steps),
+            self.stage.batch_size,
+            range(epoch * length, (epoch + 1) * length),
             self.key,
             self.trainer.global_rank,
             self.trainer.world_size,
+            self.stage.whole_passes,
         )
 
 
-def stream(
-    n: int, batch_size: int, batches: range, key: tuple[int | str, ...], rank: int, world: int
-) -> Iterator[tuple[int, int]]:
-    """The items one process sees in some batches of a `TrainStream`, each with its seed.
+def batches(
+    n: int,
+    batch_size: int,
+    numbers: range,
+    key: tuple[int | str, ...],
+    rank: int = 0,
+    world: int = 1,
+    whole_passes: bool = False,
+) -> Iterator[list[tuple[int, int]]]:
+    """Some batches of a `TrainStream` as one process sees them.
 
-    >>> sorted(item for item, _ in stream(4, 2, range(0, 2), (0,), 0, 1))
+    Position p of the stream is item ``permutation(lap)[p % n]`` of lap ``p // n``. Where a batch has
+    fewer items than the processes need to share it evenly, they repeat its first ones.
+
+    Args:
+        n: Number of items.
+        batch_size: Items per batch, over all processes.
+        numbers: Which batches.
+        key: Names the stream.
+        rank: This process.
+        world: Number of processes.
+        whole_passes: Whether a batch ends where a pass does.
+
+    >>> [len(batch) for batch in batches(5, 2, range(4), (0,), whole_passes=True)]
+    [2, 2, 1, 2]
+    >>> sorted(item for batch in batches(4, 2, range(2), (0,)) for item, _ in batch)
     [0, 1, 2, 3]
     """
     lap, order = -1, np.zeros(0, dtype=np.int64)
-    own = batch_size // world
-    for batch in batches:
-        first = batch * batch_size + rank * own
-        for position in range(first, first + own):
+    per_pass = -(-n // batch_size)
+    for number in numbers:
+        first, count = number * batch_size, batch_size
+        if whole_passes:
+            begun, within = divmod(number, per_pass)
+            first = begun * n + within * batch_size
+            count = min(batch_size, n - within * batch_size)
+        own = -(-count // world)
+        batch = []
+        for place in range(rank * own, (rank + 1) * own):
+            position = first + place % count
             if position // n != lap:
                 lap = position // n
                 order = np.random.default_rng(derive(*key, "order", lap)).permutation(n)
-            yield int(order[position % n]), derive(*key, "augment", position)
+            batch.append((int(order[position % n]), derive(*key, "augment", position)))
+        yield batch
 
 
 class PoolShard(Sampler[int]):

@@ -86,6 +86,22 @@ def nearest_request(height: int, width: int, aim: int, num_levels: int) -> int:
     return best
 
 
+def equalized(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Equalise the histogram of all channels together.
+
+    Args:
+        image: (H, W, C), uint8.
+
+    Returns:
+        (H, W, C), float32: the share of all values, whatever their channel, that are not larger.
+
+    >>> equalized(np.array([[[9, 0]], [[9, 7]]], dtype=np.uint8)).tolist()
+    [[[1.0, 0.25]], [[1.0, 0.5]]]
+    """
+    counts = np.bincount(image.ravel(), minlength=256)
+    return (np.cumsum(counts) / image.size).astype(np.float32)[image]
+
+
 def equalized_hsv(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Equalise the histogram of all channels together and convert to HSV.
 
@@ -97,9 +113,7 @@ def equalized_hsv(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """
     import cv2
 
-    counts = np.bincount(image.ravel(), minlength=256)
-    share = (np.cumsum(counts) / image.size).astype(np.float32)  # of values <= v
-    return np.asarray(cv2.cvtColor(share[image], cv2.COLOR_RGB2HSV), dtype=np.float32)
+    return np.asarray(cv2.cvtColor(equalized(image), cv2.COLOR_RGB2HSV), dtype=np.float32)
 
 
 def joint_bins(image: NDArray[np.float32], num_bins: int) -> tuple[NDArray[np.int32], int]:

@@ -8,6 +8,7 @@ from alseg.acquisition.statistics import (
     region_majority,
     region_means,
     region_sums,
+    region_vectors,
     sparse_class_sums,
 )
 from alseg.images import VOID
@@ -168,3 +169,19 @@ def test_errors_name_the_numbers():
         region_means(torch.zeros(2), regions, 6)
     with pytest.raises(ValueError, match=r"\(2,\) and \(3,\) do not match"):
         class_histogram(torch.zeros(2, dtype=torch.uint8), regions, 6, 3)
+
+
+@pytest.mark.parametrize("size", [(13, 17), (26, 34), (7, 9), (1, 1)])
+def test_vectors_of_maps_on_other_grids(maps, size):
+    _, _, regions = maps
+    values = np.random.default_rng(1).random((3, *size)).astype(np.float32)
+    height, width = regions.shape
+    expected, counts = np.zeros((R, 3)), np.zeros(R)
+    for y, x in np.ndindex(height, width):
+        if regions[y, x] >= 0:
+            expected[regions[y, x]] += values[:, y * size[0] // height, x * size[1] // width]
+            counts[regions[y, x]] += 1
+    expected /= np.maximum(counts, 1)[:, None]
+    found = region_vectors(torch.from_numpy(values), torch.from_numpy(regions), R)
+    assert found.dtype == torch.float64
+    np.testing.assert_allclose(found, expected, rtol=1e-12)

@@ -6,6 +6,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from alseg.active.module import SegmentationModule
 from alseg.errors import UserError
 from alseg.images import VOID
+from alseg.nn.recipe import Recipe
 from alseg.nn.schedules import poly_lr
 from alseg.nn.segmenter import build_segmenter
 
@@ -19,11 +20,11 @@ class Constant(SegmentationModule):
         return {"loss": self.network(batch["image"]).mean() * 0 + self.value}
 
 
-def module(**options):
+def module(**recipe):
     network = build_segmenter(
         "Unet", "resnet18", None, 4, False, {"encoder_depth": 3, "decoder_channels": [8, 8, 8]}
     )
-    made = Constant(network=network, num_classes=3, steps=10, lr=1e-2, **options)
+    made = Constant(network=network, num_classes=3, steps=10, recipe=Recipe(1e-2, **recipe))
     made.log = made.log_dict = lambda *args, **kwargs: None
     return made
 

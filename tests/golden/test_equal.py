@@ -28,6 +28,7 @@ from alseg.methods.equal.losses import cross_entropy, two_view_loss
 from alseg.methods.equal.patches import patch_corners
 from alseg.methods.equal.targets import rescaled_corners
 from alseg.methods.equal.views import two_views
+from alseg.nn.schedules import step_lr
 from tests.golden.equal_recordings import (
     as_void,
     check_net,
@@ -248,7 +249,7 @@ def test_batches_and_epochs(golden):
 @pytest.mark.parametrize("case", ["lr60", "lrx"])
 def test_learning_rates(golden, case):
     epochs, every, factor, base = golden.given(f"sched.{case}_cfg")
-    rates = [schedule.step_lr(e, base, int(every), factor) for e in range(int(epochs))]
+    rates = [step_lr(e, base, int(every), factor) for e in range(int(epochs))]
     golden.check(f"sched.{case}", rates, rel=1e-12)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from alseg.acquisition.region_table import RegionTable, summarize, with_absent_regions
+from alseg.acquisition.region_table import RegionTable, with_absent_regions
 from alseg.methods.mulquery.acquisition import (
     bvsb_scores,
     class_balanced_scores,
@@ -123,15 +123,6 @@ def test_a_tie_does_not_ban():
 def test_absent_regions():
     table = rows((0, 1, 2, 1.0, 2), (2, 0, 1, 0.5, 2), (2, 0, 2, 0.0, 1))
     full = with_absent_regions(table, np.array([0, 2]), 3)
-    assert list(zip(*full, strict=True)) == [
-        (0, 0, 0, 0.0, 0),
-        (0, 1, 2, 1.0, 2),
-        (0, 2, 0, 0.0, 0),
-        (2, 0, 1, 0.5, 2),
-        (2, 0, 2, 0.0, 1),
-        (2, 1, 0, 0.0, 0),
-        (2, 2, 0, 0.0, 0),
-    ]
     assert pixbal_scores(full, np.ones(3), None).score.tolist() == [
         0,
         0.5,
@@ -140,27 +131,12 @@ def test_absent_regions():
         0,
         0,
     ]
-    assert summarize(full).pixels.tolist() == [0, 2, 0, 3, 0, 0]
     # BvSB: (x - 1/6) / (1/2 - 1/6)
     assert bvsb_scores(full, None).score == pytest.approx([-0.5, 1.0, -0.5, 0.0, -0.5, -0.5])
     _, share = class_balanced_scores(full, 3, None)
     assert share == pytest.approx([4 / 6, 1 / 6, 1 / 6])
     _, share = class_balanced_scores(table, 3, None)
     assert share == pytest.approx([0, 0.5, 0.5])
-
-
-def test_narrow_integers_do_not_overflow():
-    """2975 images of 2048 regions as int16 and float32 columns."""
-    narrow = RegionTable(
-        np.array([2974], np.int16),
-        np.array([2047], np.int16),
-        np.array([0], np.int16),
-        np.array([1.0], np.float32),
-        np.array([1], np.int16),
-    )
-    full = with_absent_regions(narrow, np.array([2974], np.int16), 2048)
-    assert full.unit.tolist() == list(range(2048))
-    assert full.pixels[-1] == 1
 
 
 def test_one_region_has_no_scale():

@@ -6,9 +6,13 @@ from alseg.regions.geometry import (
     adjacency,
     boundaries,
     bounding_boxes,
+    components,
     interior,
+    pixels_in,
     pixels_of,
     region_sizes,
+    resample_corners,
+    widened,
 )
 
 NUM_REGIONS = 9
@@ -154,3 +158,90 @@ def test_narrow_integers_do_not_overflow():
     assert adjacency(regions, 256).tolist() == [[254, 255]]
     assert region_sizes(regions, 256)[254:].tolist() == [1, 1]
     assert boundaries(regions).all()
+
+
+@ALL
+def test_pixels_of_some_regions(regions):
+    ids = np.array([7, 0, 30, 4])
+    order, offsets = pixels_in(regions, ids)
+    for row, region in enumerate(ids):
+        pixels = order[offsets[row] : offsets[row + 1]]
+        assert pixels.tolist() == np.flatnonzero(regions == region).tolist()
+    assert pixels_in(regions, ids[:0]).order.tolist() == []
+
+
+def test_pixels_of_narrow_maps():
+    regions = np.array([[127, -1, 126]], dtype=np.int8)
+    assert pixels_in(regions, np.array([126, 127])).order.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("ids", [[1, 2, 1], [-1]])
+def test_pixels_of_each_region_once(ids):
+    with pytest.raises(ValueError, match="each may be there once"):
+        pixels_in(np.array([[1, 2]]), np.array(ids))
+
+
+@ALL
+def test_adjacency_by_first_contact(regions):
+    pairs = []
+    height, width = regions.shape
+    for dy, dx in ((0, 1), (1, 0)):
+        for y, x in np.ndindex(height - dy, width - dx):
+            pair = sorted([int(regions[y, x]), int(regions[y + dy, x + dx])])
+            if 0 <= pair[0] < pair[1] and pair not in pairs:
+                pairs.append(pair)
+    assert adjacency(regions, NUM_REGIONS, by_contact=True).tolist() == pairs
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+@ALL
+def test_components(regions, connectivity):
+    """Grow each component from its first pixel in raster order."""
+    expected = np.where(regions < 0, -1, -2)
+    count = 0
+    for start in np.ndindex(*regions.shape):
+        if expected[start] == -2:
+            expected[start], queue = count, [start]
+            while queue:
+                place = queue.pop()
+                for near in neighbours(regions.shape, *place, connectivity == 8):
+                    if expected[near] == -2 and regions[near] == regions[start]:
+                        expected[near] = count
+                        queue.append(near)
+            count += 1
+    found = components(regions, connectivity)
+    assert found.dtype == np.int32
+    assert np.array_equal(found, expected)
+
+
+def test_components_of_labels():
+    labels = np.array([[255, 0], [0, 255]], dtype=np.uint8)
+    assert components(labels).tolist() == [[0, 1], [2, 3]]
+    assert components(labels, 8).tolist() == [[0, 1], [1, 0]]
+    with pytest.raises(ValueError, match="connectivity is 6"):
+        components(labels, 6)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 24])
+def test_corners_stay_corners(length):
+    values = np.arange(7 * 12).reshape(7, 12)
+    found = resample_corners(values, 7, length)
+    step = 11 / (length - 1) if length > 1 else 0.0
+    columns = [int(i * step + 0.5) for i in range(length)]
+    assert np.array_equal(found, values[:, columns])
+    assert np.array_equal(resample_corners(values.T, length, 7), values[:, columns].T)
+    if length > 1:
+        assert found[-1, -1] == values[-1, -1]
+
+
+@pytest.mark.parametrize("reach", [0, 1, 3, 20])
+def test_widened(reach):
+    mask = np.random.default_rng(0).random((9, 11)) < 0.03
+    expected = [
+        [mask[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1].any()
+         for x in range(11)]
+        for y in range(9)
+    ]  # fmt: skip
+    before = mask.copy()
+    assert np.array_equal(widened(mask, reach), expected)
+    assert np.array_equal(mask, before), "inputs are left alone"

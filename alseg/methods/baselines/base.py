@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 
 from alseg.active.budget import Budget
 from alseg.active.choose import check_budget, most_units, query_from_scores, random_query
-from alseg.active.method import Method, RoundContext, Stage, Supervision, Table
+from alseg.active.method import Method, RoundContext, Scoring, Stage, Supervision, Table
 from alseg.active.seeds import derive
 from alseg.active.supervision import LabelMaps
 from alseg.active.tables import PIXELS, AnswerKind, Query
 from alseg.errors import UserError, unknown_name
 from alseg.images import ImageSet
+from alseg.nn.recipe import Recipe
 
 if TYPE_CHECKING:  # torch takes seconds to import
     import lightning as L
@@ -38,7 +39,10 @@ class Random(Method):
         batch_size: Images per batch.
         lr: Encoder's learning rate.
         head_factor: Learning rate of decoder and classifier, as a multiple of the encoder's.
-        weight_decay: Of AdamW.
+        optimizer: ``adamw``, ``adam`` or ``sgd``, see `alseg.nn.recipe.Recipe`.
+        weight_decay: Of the optimiser.
+        schedule: ``poly``, ``step`` or ``constant``.
+        drop_every: Training batches after which ``step`` lowers the learning rate tenfold.
         keep: ``last`` or ``best`` checkpoint on the validation images.
         epoch_steps: Batches between two checkpoints.
     """
@@ -57,7 +61,10 @@ class Random(Method):
     batch_size: int = 4
     lr: float = 5e-5
     head_factor: float = 10.0
+    optimizer: str = "adamw"
     weight_decay: float = 2e-4
+    schedule: str = "poly"
+    drop_every: int | None = None
     keep: str = "last"
     epoch_steps: int = 500
 
@@ -66,9 +73,10 @@ class Random(Method):
             raise unknown_name("method.answer", self.answer, get_args(AnswerKind))
         if self.keep not in ("last", "best"):
             raise unknown_name("method.keep", self.keep, ("last", "best"))
-        for option in ("steps", "batch_size", "lr", "epoch_steps"):
+        for option in ("steps", "batch_size", "epoch_steps"):
             if not getattr(self, option) > 0:
                 raise UserError(f"method.{option} is {getattr(self, option)}; it must be > 0.")
+        self.recipe()
 
     def check(self, images: ImageSet, budget: Budget) -> None:
         """Nothing depends on the images or the budget."""
@@ -92,15 +100,24 @@ class Random(Method):
         shared: dict[str, Any] = {"epoch_steps": self.epoch_steps, "keep": self.keep}
         return [Stage("train", steps=self.steps, batch_size=self.batch_size, **shared)]
 
+    def recipe(self) -> Recipe:
+        """Optimiser and schedule."""
+        return Recipe(
+            lr=self.lr,
+            head_factor=self.head_factor,
+            optimizer=self.optimizer,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            drop_every=self.drop_every,
+        )
+
     def training(self, stage: Stage, context: RoundContext) -> dict[str, Any]:
         """Keyword arguments of `alseg.active.module.SegmentationModule`."""
         return {
             "network": context.network.build(context.pool.num_classes),
             "num_classes": context.pool.num_classes,
             "steps": stage.steps,
-            "lr": self.lr,
-            "head_factor": self.head_factor,
-            "weight_decay": self.weight_decay,
+            "recipe": self.recipe(),
         }
 
     def module(self, stage: Stage, context: RoundContext) -> "L.LightningModule":
@@ -118,7 +135,7 @@ class Random(Method):
         check_budget(context, self.asked(context))
         return random_query(context, self.asked(context))
 
-    def scorer(self, context: RoundContext) -> str | None:
+    def scorer(self, context: RoundContext) -> Scoring | None:
         """Nothing is scored."""
         return None
 
@@ -170,9 +187,9 @@ class Scored(Random):
             else {},
         }
 
-    def scorer(self, context: RoundContext) -> str | None:
+    def scorer(self, context: RoundContext) -> Scoring | None:
         """The network of the round."""
-        return "train"
+        return Scoring("train")
 
     def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
         """The open units of highest score."""

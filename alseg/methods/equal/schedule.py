@@ -83,18 +83,3 @@ def batch_size(labelled: int, images: int, full: int) -> int:
     if labelled > full:
         return full
     return 2 if images > 2 else 1
-
-
-def step_lr(epoch: int, base: float, every: int = 20, factor: float = 0.1) -> float:
-    """Learning rate of the final training: cut after every so many epochs (F9).
-
-    Args:
-        epoch: 0-based.
-        base: Rate of the first epochs.
-        every: Epochs between two cuts.
-        factor: What a cut multiplies the rate by.
-
-    >>> step_lr(19, 0.5), step_lr(20, 0.5)
-    (0.5, 0.05)
-    """
-    return base * factor ** (epoch // every)

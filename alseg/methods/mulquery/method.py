@@ -12,6 +12,7 @@ from alseg.active.method import (
     Method,
     Preparation,
     RoundContext,
+    Scoring,
     Stage,
     Supervision,
     Table,
@@ -19,6 +20,7 @@ from alseg.active.method import (
 from alseg.active.tables import Query
 from alseg.errors import UserError, unknown_name
 from alseg.images import VOID, ImageSet
+from alseg.nn.recipe import Recipe
 
 if TYPE_CHECKING:  # torch takes seconds to import
     import lightning as L
@@ -155,13 +157,16 @@ class MulQuery(Method):
             "network": context.network.build(num_classes + self.undefined_class, cosine=True),
             "num_classes": num_classes,
             "steps": stage.steps,
-            "head_factor": self.head_factor,
-            "weight_decay": self.weight_decay,
+            "recipe": Recipe(
+                self.stage_two_lr if stage.name == "stage_two" else self.lr,
+                self.head_factor,
+                weight_decay=self.weight_decay,
+            ),
         }
         if stage.name == "stage_two":
-            return StageTwo(temperature=self.temperature, lr=self.stage_two_lr, **shared)
+            return StageTwo(temperature=self.temperature, **shared)
         weights = (self.single_weight, self.merged_weight, self.prototype_weight)
-        return StageOne(temperature=self.temperature, weights=weights, lr=self.lr, **shared)
+        return StageOne(temperature=self.temperature, weights=weights, **shared)
 
     def _sets(self, context: RoundContext) -> "ClassSets":
         from alseg.methods.mulquery.supervision import ClassSets
@@ -215,9 +220,9 @@ class MulQuery(Method):
         check_budget(context, "class_set")
         return random_query(context, "class_set")
 
-    def scorer(self, context: RoundContext) -> str | None:
+    def scorer(self, context: RoundContext) -> Scoring | None:
         """Stage 1 always scores; random regions need no score."""
-        return None if self.acquisition == "random" else "stage_one"
+        return None if self.acquisition == "random" else Scoring("stage_one")
 
     def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
         """Regions of highest score (sections 5.1-5.3)."""

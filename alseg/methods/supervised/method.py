@@ -12,6 +12,7 @@ from alseg.active.supervision import LabelMaps
 from alseg.active.tables import Query
 from alseg.errors import UserError
 from alseg.images import ImageSet
+from alseg.nn.recipe import Recipe
 
 if TYPE_CHECKING:  # torch takes seconds to import
     import lightning as L
@@ -77,9 +78,7 @@ class Supervised(Method):
             network=context.network.build(num_classes, cosine=self.cosine),
             num_classes=num_classes,
             steps=stage.steps,
-            lr=self.lr,
-            head_factor=self.head_factor,
-            weight_decay=self.weight_decay,
+            recipe=Recipe(self.lr, self.head_factor, weight_decay=self.weight_decay),
         )
 
     def supervision(self, stage: Stage, context: RoundContext) -> Supervision:

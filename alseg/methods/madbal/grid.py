@@ -1,0 +1,128 @@
+"""The coarse grid whose cells are asked about, beside the full size that is trained at.
+
+Formula numbers are those of MADBAL (arXiv 2308.14904) as its reference implementation has them.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+
+def grid_size(
+    height: int, width: int, longest: int = 400, as_written: bool = True
+) -> tuple[int, int]:
+    """Size of the grid whose longer side has a given number of cells (reference: PASCAL VOC).
+
+    Args:
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+        longest: Cells along the longer side.
+        as_written: Divide as the reference, whose floor of a rounded quotient loses a cell for
+            some sizes; else round to the nearest.
+
+    Returns:
+        Cells from top to bottom and from left to right.
+
+    >>> grid_size(250, 333), grid_size(250, 333, as_written=False)
+    ((300, 399), (300, 400))
+    """
+    factor = max(height, width) / longest
+    if as_written:
+        return int(height // factor), int(width // factor)
+    return max(1, round(height / factor)), max(1, round(width / factor))
+
+
+def shrink_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The image on the grid, which superpixels and patches are cut from.
+
+    Args:
+        image: (H, W, 3), uint8, RGB.
+        size: Cells from top to bottom and from left to right.
+
+    Returns:
+        (h, w, 3), uint8: bicubic, with a filter as wide as a cell.
+    """
+    height, width = size
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def grid_labels(labels: NDArray[Any], factor: int) -> NDArray[Any]:
+    """What a map says at the top left pixel of each cell: what an answer names (F2).
+
+    Args:
+        labels: (..., H, W), any type.
+        factor: Pixels along a side of a cell.
+
+    Returns:
+        (..., H / factor, W / factor), rounded up.
+
+    >>> grid_labels(np.arange(8).reshape(2, 4), 2).tolist()
+    [[0, 2]]
+    """
+    return labels[..., ::factor, ::factor]
+
+
+def block_labels(labels: NDArray[Any], factor: int) -> NDArray[Any]:
+    """Labels of cells as blocks of pixels, as the loss sees them (F1).
+
+    Args:
+        labels: (h, w), any type.
+        factor: Pixels along a side of a cell.
+
+    Returns:
+        (h * factor, w * factor): every label in ``factor ** 2`` pixels.
+
+    >>> block_labels(np.array([[1, 2]]), 2).tolist()
+    [[1, 1, 2, 2], [1, 1, 2, 2]]
+    """
+    return labels.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def to_grid(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Outputs of a network on the grid, before any softmax (F17).
+
+    Bilinear and without smoothing: where a cell has 4 x 4 pixels, the mean of its central four.
+
+    Args:
+        maps: (B, C, H, W), at the size of the images.
+        size: Cells from top to bottom and from left to right.
+
+    Returns:
+        (B, C, h, w).
+    """
+    if maps.shape[-2:] == size:
+        return maps
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+def enlarged_to_grid(maps: Tensor, sigmoid: bool = False) -> Tensor:
+    """What (F17) makes of outputs that have a quarter of the image's size, without enlarging them.
+
+    Equals ``to_grid(f(upsample(maps, 4x)), size of maps)``, and takes a sixteenth of the memory:
+    the four central pixels of a cell lie an eighth of a cell off its centre.
+
+    Args:
+        maps: Outputs on the grid itself, (B, C, h, w).
+        sigmoid: Whether ``f`` is the sigmoid; else it is nothing.
+
+    Returns:
+        (B, C, h, w).
+    """
+    quarters = []
+    for rows in _beside(maps, 2):
+        for samples in _beside(rows, 3):
+            quarters.append(samples.sigmoid() if sigmoid else samples)
+    return torch.stack(quarters).mean(0)
+
+
+def _beside(maps: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Maps read an eighth of a cell before and after each centre; the border repeats."""
+    n = maps.shape[dim]
+    before = torch.cat([maps.narrow(dim, 0, 1), maps.narrow(dim, 0, n - 1)], dim)
+    after = torch.cat([maps.narrow(dim, 1, n - 1), maps.narrow(dim, n - 1, 1)], dim)
+    return maps.lerp(before, 0.125), maps.lerp(after, 0.125)
