@@ -68,8 +68,12 @@ class Ledger:
         if not self.writes:
             return
         buffer = io.BytesIO()
-        columns = {f"{t}/{c}": v for t, table in tables.items() for c, v in table.items()}
-        np.savez_compressed(buffer, **{name: np.asarray(v) for name, v in columns.items()})
+        columns: dict[str, Any] = {
+            f"{name}/{column}": np.asarray(values)
+            for name, table in tables.items()
+            for column, values in table.items()
+        }
+        np.savez_compressed(buffer, **columns)
         write_atomic(self.round(round) / "scores.npz", buffer.getvalue())
 
     def write_query(self, query: Query) -> None:

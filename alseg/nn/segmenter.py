@@ -80,16 +80,29 @@ class Segmenter(nn.Module):
         encoder: Backbone of segmentation-models-pytorch.
         decoder: Decoder of the architecture.
         classifier: `CosineClassifier` or `LinearClassifier`.
+        min_train_images: Images a batch needs to train on: 2 where a batch norm follows a global
+            pooling, as in the DeepLabs.
         multiple: Input sides are padded (replicated border, bottom and right) to multiples of
             this many pixels, the encoder's output stride, and the outputs cropped again.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, classifier: nn.Module) -> None:
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, classifier: nn.Module, multiple: int
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.classifier = classifier
-        self.multiple = int(encoder.output_stride)
+        self.multiple = multiple
+        branches = (list(m) for m in decoder.modules() if isinstance(m, nn.Sequential))
+        pooled = any(
+            isinstance(layer, nn.AdaptiveAvgPool2d)
+            and layer.output_size in (1, (1, 1))
+            and any(isinstance(later, nn.BatchNorm2d) for later in branch)
+            for branch in branches
+            for layer in branch
+        )
+        self.min_train_images = 2 if pooled else 1
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """Outputs on the decoder's own grid.
@@ -123,6 +136,15 @@ class Segmenter(nn.Module):
         ]
 
 
+def _architectures() -> dict[str, Any]:
+    """The architectures by their names in lower case."""
+    import segmentation_models_pytorch as smp
+
+    from alseg.nn.fcn import FCN
+
+    return {**smp.MODEL_ARCHITECTURES_MAPPING, "fcn": FCN}
+
+
 def check_network(architecture: str, encoder: str, weights: str | None) -> None:
     """Check names and the weights file, before any work.
 
@@ -132,7 +154,7 @@ def check_network(architecture: str, encoder: str, weights: str | None) -> None:
     import segmentation_models_pytorch as smp
     import timm
 
-    known = list(smp.MODEL_ARCHITECTURES_MAPPING)
+    known = list(_architectures())
     if architecture.lower() not in known:
         raise unknown_name("architecture", architecture, known)
     if encoder.startswith("tu-"):
@@ -161,7 +183,8 @@ def build_segmenter(
     """Build a network by name.
 
     Args:
-        architecture: Any architecture of segmentation-models-pytorch, e.g. ``DeepLabV3Plus``.
+        architecture: Any architecture of segmentation-models-pytorch, e.g. ``DeepLabV3Plus``, or
+            ``FCN``.
         encoder: Any of its encoders, or a timm model with the prefix ``tu-``.
         weights: ``imagenet`` (downloaded once), a path to a state dict of the encoder or of the
             whole network, or None for random weights.
@@ -173,18 +196,15 @@ def build_segmenter(
         UserError: For unknown names, options the architecture does not take, or weights that
             cannot be had or do not fit.
     """
-    import segmentation_models_pytorch as smp
-
     check_network(architecture, encoder, weights)
-    cls = smp.MODEL_ARCHITECTURES_MAPPING[architecture.lower()]
+    cls = _architectures()[architecture.lower()]
     known = set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"}
     for name in options or {}:
         # what the architecture does not know goes to the encoder: only timm's take more
         if name not in known and not encoder.startswith("tu-"):
             raise unknown_name(f"network.options of {architecture}", name, known)
     try:
-        model = smp.create_model(
-            architecture,
+        model = cls(
             encoder_name=encoder,
             encoder_weights="imagenet" if weights == "imagenet" else None,
             classes=num_outputs,
@@ -209,7 +229,8 @@ def build_segmenter(
         if cosine
         else LinearClassifier(conv.in_channels, num_outputs, conv.kernel_size[0])
     )
-    network = Segmenter(model.encoder, model.decoder, classifier)
+    multiple = int(model.encoder.output_stride)
+    network = Segmenter(model.encoder, model.decoder, classifier, multiple)
     if weights not in (None, "imagenet"):
         _load_weights(network, Path(weights))
     return network

@@ -35,7 +35,8 @@ def test_images_of_any_size(size, cosine):
         scores = network(images)
         coarse, features, canvas = network.features(images)
     assert scores.shape == (2, 4, *size)
-    assert all(side % 32 == 0 and side >= own for side, own in zip(canvas, size, strict=True))
+    assert network.multiple == 8  # three stages that halve
+    assert canvas == tuple(-(-side // 8) * 8 for side in size)
     assert torch.allclose(upsample(coarse, canvas)[..., : size[0], : size[1]], scores)
     assert features.shape[-2:] == coarse.shape[-2:]
     if cosine:
@@ -56,7 +57,7 @@ def test_padding_does_not_move_the_image():
     network = small().eval()
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        padded = network(F.pad(images[..., :50, :50], (0, 14, 0, 14), mode="replicate"))
+        padded = network(F.pad(images[..., :50, :50], (0, 6, 0, 6), mode="replicate"))
         assert torch.allclose(network(images[..., :50, :50]), padded[..., :50, :50], atol=1e-5)
 
 
@@ -128,3 +129,41 @@ def test_options_an_architecture_does_not_take():
         UserError, match=r"unknown network.options of Unet .*did you mean .decoder_channels."
     ):
         network.build(3)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "multiple", "least"),
+    [("FCN", 8, 1), ("DeepLabV3", 8, 2), ("DeepLabV3Plus", 16, 2), ("FPN", 32, 1)],
+)
+@pytest.mark.parametrize("encoder", ["resnet18", "mobilenet_v2", "tu-mobilenetv3_small_100"])
+def test_sides_are_padded_no_more_than_the_encoder_needs(architecture, multiple, least, encoder):
+    network = build_segmenter(architecture, encoder, None, 3)
+    assert network.multiple == multiple
+    assert network.min_train_images == least
+    size = (multiple * 3 + 1, multiple * 5)
+    images = torch.randn(least, 3, *size)
+    assert network(images).shape == (least, 3, *size)  # in train mode, with this many images
+    if least == 2:
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            network(images[:1])
+
+
+def test_fcn_and_deeplab_have_the_sizes_of_torchvisions():
+    """EquAL (arXiv 2008.01860) trains torchvision's networks with 12 and 20 outputs."""
+    for architecture, outputs, count in [
+        ("FCN", 12, 32_952_396),
+        ("FCN", 20, 32_956_500),
+        ("DeepLabV3", 12, 39_636_556),
+        ("DeepLabV3", 20, 39_638_612),
+    ]:
+        with torch.device("meta"):
+            network = build_segmenter(architecture, "resnet50", None, outputs)
+        assert sum(p.numel() for p in network.parameters()) == count
+
+
+def test_the_dropout_of_an_fcn_is_an_option():
+    network = build_segmenter("fcn", "resnet18", None, 3, options={"decoder_dropout": 0.3})
+    rates = [m.p for m in network.modules() if isinstance(m, torch.nn.Dropout)]
+    assert rates == [0.3]
+    with pytest.raises(UserError, match="decoder_dropout"):
+        build_segmenter("FCN", "resnet18", None, 3, options={"dropout_rate": 0.3})
