@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from alseg.errors import UserError
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from alseg.data.transforms import TrainTransform
+    from alseg.data.transforms import EvalTransform, TrainTransform
     from alseg.images import ImageSet
 
 
@@ -91,26 +91,53 @@ class TrainerOptions:
 
 @dataclass(frozen=True)
 class Augment:
-    """Training augmentation: random scale, crop and mirror image.
+    """Training augmentation, and how colours are normalised, in training and elsewhere.
 
     Attributes:
         crop: Height and width of training crops; null = the size of the images, where they have
             one size.
         scale: Smallest and largest factor of the random scale.
         flip: Probability of the mirror image.
+        jitter: Largest change of brightness, contrast, saturation and hue, 0..1 (hue: 0..0.5),
+            applied with probability 0.8; all 0 = none.
+        grayscale: Probability of a picture without colours.
+        blur: Probability of a Gaussian blur of 0.1 to 2 pixels.
+        mean: Subtracted from each channel of images in [0, 1], RGB; by default ImageNet's.
+        std: Each channel is divided by it.
     """
 
     crop: tuple[int, int] | None = None
     scale: tuple[float, float] = (0.5, 2.0)
     flip: float = 0.5
+    jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    grayscale: float = 0.0
+    blur: float = 0.0
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
         if self.crop is not None and (len(self.crop) != 2 or min(self.crop) < 1):
             raise UserError(f"augment.crop is {self.crop}; give [height,width] in pixels.")
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
             raise UserError(f"augment.scale is {self.scale}; give [low,high] with 0 < low <= high.")
-        if not 0 <= self.flip <= 1:
-            raise UserError(f"augment.flip is {self.flip}; it is a probability.")
+        for option in ("flip", "grayscale", "blur"):
+            if not 0 <= getattr(self, option) <= 1:
+                raise UserError(
+                    f"augment.{option} is {getattr(self, option)}; it is a probability."
+                )
+        most = (1, 1, 1, 0.5)
+        if len(self.jitter) != 4 or not all(
+            0 <= v <= m for v, m in zip(self.jitter, most, strict=True)
+        ):
+            raise UserError(
+                f"augment.jitter is {list(self.jitter)}; give [brightness,contrast,saturation,hue] "
+                f"of 0..1, hue of 0..0.5."
+            )
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(v > 0 for v in self.std):
+            raise UserError(
+                f"augment.mean is {list(self.mean)} and augment.std {list(self.std)}; give three "
+                f"numbers each, the latter > 0."
+            )
 
     def build(self, images: "ImageSet") -> "TrainTransform":
         """The transform for training images.
@@ -130,9 +157,23 @@ class Augment:
                     f", the size of the crops that make up a batch."
                 )
             crop = sizes.pop()
+        red, green, blue = self.mean
         return TrainTransform(
             crop=crop,
             scale=(float(self.scale[0]), float(self.scale[1])),
             flip=self.flip,
+            jitter=(self.jitter[0], self.jitter[1], self.jitter[2], self.jitter[3]),
+            grayscale=self.grayscale,
+            blur=self.blur,
+            mean=(red, green, blue),
+            std=(self.std[0], self.std[1], self.std[2]),
+            pad_value=(round(255 * red), round(255 * green), round(255 * blue)),
             pad_maps={"regions": -1, "target": VOID},
         )
+
+    def plain(self) -> "EvalTransform":
+        """The transform for images that are scored or evaluated."""
+        from alseg.data.transforms import EvalTransform
+
+        mean, std = self.mean, self.std
+        return EvalTransform((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))

@@ -83,7 +83,6 @@ def build(options: Options) -> "Run":
     from alseg.active.run import Run
     from alseg.active.tables import PIXELS
     from alseg.data.datamodule import ActiveDataModule
-    from alseg.data.transforms import EvalTransform
     from alseg.regions.maps import extract_regions
     from alseg.report.observer import Reporter
 
@@ -110,7 +109,7 @@ def build(options: Options) -> "Run":
             splits,
             pool,
             part["augment"].build(images),
-            EvalTransform(),
+            part["augment"].plain(),
             workers=values["workers"],
             eval_batch_size=values["eval_batch_size"],
         ),

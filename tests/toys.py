@@ -102,9 +102,11 @@ def toy_run(
     root: Path, rounds=3, seed=0, method=None, network=None, kind=None, amount=10.0, **trainer
 ) -> Run:
     """A run that trains in seconds: 6 images of 32x48, a small FPN on ResNet-18."""
-    images, pool = toy_pool(count=6, amount=amount)
+    planned = {"axis": "units", "rule": "within"} if method and method.plans_rounds else {}
+    images, pool = toy_pool(count=6, amount=amount, **planned)
     if kind is None:
-        kind = "pixel" if method and method.defaults.get("regions") == "pixels" else "region"
+        regions = method.defaults.get("regions") if method else None
+        kind = {"pixels": "pixel", "grid": "patch"}.get(regions, "region")
     side = {"region": 8, "patch": 16, "image": 48}.get(kind, 8)
     if kind == "image":
         pool.add_maps(WholeMaps(pool.sizes))

@@ -226,13 +226,11 @@ class Method(ABC):
             the papers' schedules would train for days on a few hundred thumbnails.
         plans_rounds: What it does in a round depends on the number of rounds, which then cannot
             be changed once a run is begun.
-        keeps_scores: Leave the tables `pick` chose from in the round's folder, see `Ledger.scores`.
     """
 
     defaults: ClassVar[Mapping[str, str]] = {}
     small: ClassVar[Mapping[str, str]] = {}
     plans_rounds: ClassVar[bool] = False
-    keeps_scores: ClassVar[bool] = False
 
     @property
     def reads_truth(self) -> bool:
@@ -241,6 +239,11 @@ class Method(ABC):
         Such a choice is not to be had in the world; it serves as a bound, or for parity with a
         paper. The pool's images then have their truth, and scoring batches have ``target``.
         """
+        return False
+
+    @property
+    def keeps_scores(self) -> bool:
+        """Whether the tables `pick` chose from stay in the run folder, see `Ledger.scores`."""
         return False
 
     @abstractmethod

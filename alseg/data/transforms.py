@@ -22,7 +22,10 @@ Sample = tuple[Tensor, dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Random scale, crop and flip, then normalisation (mulquery, arXiv 2309.09319, section 4).
+    """Random scale, crop, flip and colours, then normalisation.
+
+    Scale, crop and flip are those of mulquery (arXiv 2309.09319, section 4), the colours those of
+    PixelPick (arXiv 2104.06394).
 
     The image is scaled by one factor for both axes, padded where it is smaller than the crop,
     cropped at a uniform position, mirrored along its width, and normalised. Growing is bilinear;
@@ -36,6 +39,9 @@ class TrainTransform:
         crop: Height and width of the result; None for the whole scaled image.
         scale: Smallest and largest factor, drawn uniformly.
         flip: Probability of the mirror image.
+        jitter: Largest change of brightness, contrast, saturation and hue, with probability 0.8.
+        grayscale: Probability of a picture without colours.
+        blur: Probability of a Gaussian blur with a sigma of 0.1 to 2 pixels.
         mean: Mean per channel of images in [0, 1], RGB.
         std: Standard deviation per channel, RGB.
         pad_value: Colour around images smaller than the crop, 0..255, RGB; None for the mean
@@ -47,6 +53,9 @@ class TrainTransform:
     crop: tuple[int, int] | None
     scale: tuple[float, float] = (0.5, 2.0)
     flip: float = 0.5
+    jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    grayscale: float = 0.0
+    blur: float = 0.0
     mean: Triple = IMAGENET_MEAN
     std: Triple = IMAGENET_STD
     pad_value: tuple[int, int, int] | None = (124, 116, 104)
@@ -122,10 +131,14 @@ class TrainTransform:
                 fill_mask=-1,
             )
             steps += [pad, albumentations.RandomCrop(*self.crop)]
-        steps += [
-            albumentations.HorizontalFlip(p=self.flip),
-            albumentations.Normalize(self.mean, self.std),
-        ]
+        steps.append(albumentations.HorizontalFlip(p=self.flip))
+        if any(self.jitter):
+            steps.append(albumentations.ColorJitter(*self.jitter, p=0.8))
+        if self.grayscale:
+            steps.append(albumentations.ToGray(p=self.grayscale))
+        if self.blur:
+            steps.append(albumentations.GaussianBlur(sigma_limit=(0.1, 2.0), p=self.blur))
+        steps.append(albumentations.Normalize(self.mean, self.std))
         return albumentations.Compose(steps)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ METHODS = Registry(
         "bvsb": "alseg.methods.baselines.uncertainty:BvSB",
         "coreset": "alseg.methods.baselines.diversity:CoreSet",
         "entropy": "alseg.methods.baselines.uncertainty:Entropy",
+        "equal": "alseg.methods.equal.method:Equal",
         "least_confidence": "alseg.methods.baselines.uncertainty:LeastConfidence",
         "margin": "alseg.methods.baselines.uncertainty:Margin",
         "mulquery": "alseg.methods.mulquery.method:MulQuery",

@@ -18,8 +18,8 @@ class FCNDecoder(nn.Module):
 
     def __init__(self, in_channels: int, dropout: float) -> None:
         super().__init__()
-        self.layers = FCNHead(in_channels, 1)[:-1]
-        self.layers[-1].p = dropout
+        convolution, norm, relu, _, _ = FCNHead(in_channels, 1)
+        self.layers = nn.Sequential(convolution, norm, relu, nn.Dropout(dropout))
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Map the encoder's features to (B, D, h, w), D a quarter of its last channels."""

@@ -218,3 +218,20 @@ def test_a_map_without_pad_value_or_of_another_size_is_refused():
         TrainTransform((8, 8), pad_maps={"regions": -1})(image, maps, 0)
     with pytest.raises(ValueError, match="'labels' is"):
         EvalTransform()(image, {"labels": maps["labels"][1:]})
+
+
+def test_colours_change_and_places_do_not():
+    image = np.random.default_rng(0).integers(0, 256, (24, 32, 3)).astype(np.uint8)
+    regions = np.arange(24 * 32).reshape(24, 32)
+    plain = {"crop": None, "scale": (1.0, 1.0), "flip": 0.0}
+    untouched, _ = TrainTransform(**plain)(image, {"regions": regions}, 3)
+    for option in ({"jitter": (0.8, 0.8, 0.8, 0.2)}, {"grayscale": 1.0}, {"blur": 1.0}):
+        transform = TrainTransform(**plain, **option)
+        made = [transform(image, {"regions": regions}, seed) for seed in range(8)]
+        assert sum(not torch.equal(tensor, untouched) for tensor, _ in made) >= 4
+        assert all(np.array_equal(maps["regions"], regions) for _, maps in made)
+        assert torch.equal(made[5][0], transform(image, {"regions": regions}, 5)[0])
+    gray = undo(TrainTransform(**plain, grayscale=1.0)(image, {}, 0)[0])
+    assert (gray == gray[..., :1]).all()
+    blurred, _ = TrainTransform(**plain, blur=1.0)(image, {}, 1)
+    assert blurred.std() < untouched.std()

@@ -131,3 +131,23 @@ def select_patches(
     """
     rows = np.flatnonzero(may_ask)
     return rows[top(score[rows], image[rows], patch[rows], max(n, 0), ties="last")]
+
+
+def at_most_per_image(image: NDArray[np.integer[Any]], most: int) -> NDArray[np.bool_]:
+    """Which of the rows, in order of preference, stay when an image may have so many.
+
+    Args:
+        image: Image index of each row, the best row first, (m,).
+        most: Rows of one image, >= 1.
+
+    Returns:
+        (m,), bool.
+
+    >>> at_most_per_image(np.array([7, 7, 3, 7]), 2).tolist()
+    [True, True, True, False]
+    """
+    order = np.argsort(image, kind="stable")
+    first = np.searchsorted(image[order], image[order], side="left")
+    rank = np.empty(len(image), dtype=np.int64)
+    rank[order] = np.arange(len(image)) - first
+    return rank < most

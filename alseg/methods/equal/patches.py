@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alseg.errors import UserError
+
 
 def patch_of_region(region: NDArray[np.integer[Any]], rows: int, cols: int) -> NDArray[np.int64]:
     """The reference's number of a region of a grid (F1).
@@ -65,3 +67,34 @@ def patch_corners(height: int, width: int, rows: int, cols: int) -> NDArray[np.i
     y = np.arange(rows, dtype=np.int64) * height // rows
     x = np.arange(cols, dtype=np.int64) * width // cols
     return np.stack([np.repeat(y, cols), np.tile(x, rows)], axis=1)
+
+
+def grid_of(regions: NDArray[np.integer[Any]]) -> tuple[int, int]:
+    """Rows and columns of a map of equal patches, numbered row by row.
+
+    Args:
+        regions: Region ids, (H, W).
+
+    Raises:
+        UserError: If the regions are no equal rectangles in rows and columns.
+
+    >>> grid_of(np.array([[0, 0, 1, 1], [2, 2, 3, 3]]))
+    (2, 2)
+    """
+    height, width = regions.shape
+    rows, cols = len(np.unique(regions[:, 0])), len(np.unique(regions[0]))
+    if height % rows or width % cols:
+        raise UserError(
+            f"images of {height} x {width} pixels cannot be cut into {rows} x {cols} equal "
+            f"patches; give regions.rows and regions.cols that divide them, such as "
+            f"{_nearest_divisor(height, rows)} and {_nearest_divisor(width, cols)}."
+        )
+    y, x = np.mgrid[:rows, :cols].repeat(height // rows, 1).repeat(width // cols, 2)
+    if not np.array_equal(regions, y * cols + x):
+        raise UserError("the regions are no grid of equal patches; give regions=grid.")
+    return rows, cols
+
+
+def _nearest_divisor(length: int, parts: int) -> int:
+    divisors = [d for d in range(1, length + 1) if length % d == 0]
+    return min(divisors, key=lambda d: abs(d - parts))

@@ -1,0 +1,293 @@
+"""EquAL as a method of the loop."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from alseg.active.budget import Budget
+from alseg.active.choose import most_units
+from alseg.active.method import (
+    Method,
+    RoundContext,
+    Scoring,
+    Stage,
+    Start,
+    Supervision,
+    Table,
+)
+from alseg.active.supervision import LabelMaps
+from alseg.active.tables import Query
+from alseg.errors import UserError, unknown_name
+from alseg.images import ImageSet
+from alseg.methods.equal import schedule
+from alseg.methods.equal.patches import grid_of, patch_of_region
+from alseg.nn.recipe import Recipe
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    import lightning as L
+
+
+@dataclass(frozen=True)
+class Equal(Method):
+    """Patches of high entropy under mirroring (Golestaneh & Kitani, BMVC 2020, arXiv 2008.01860).
+
+    An untrained network picks the first patches. One network and one optimiser go through all
+    rounds: each trains one pass over the images with labels, some train longer. After the last
+    round a fresh network is trained on all labels, as stage ``final``. `README.md` has the rest.
+
+    Attributes:
+        batch_size: Images per batch once more patches than that are labelled; 1 or 2 before.
+        lr: Learning rate of Adam, constant through the rounds.
+        weight_decay: Of Adam, added to the gradient.
+        consistency: Train on the mirror image as well and on its agreement with the image, and
+            score both; false is plain entropy.
+        milestone_epochs: Passes of the rounds that reach 30, 60 and 90 % of all purchases.
+        evaluate_rounds: Evaluate after every round; false: at those milestones and at the end.
+        final_epochs: Passes of the final training; 0 leaves it out.
+        final_batch_size: Images per batch in the final training.
+        final_consistency: Use both views in the final training, the "+" of the paper's tables.
+        final_drop: Passes after which the final training lowers its learning rate tenfold.
+        final_keep: ``last``, or ``best`` checkpoint on the validation images, as in the paper.
+        skip_void: Never ask for patches whose true majority is void. Reads the ground truth of
+            patches nobody was asked about, as the reference does.
+        void_wins: With `skip_void`, whether void wins a tie with a class.
+        per_image: Approximation: most patches of one image a round; null = no limit.
+        one_pass: Approximation: both views in one call, which saves time in training.
+        rescore_every: Approximation: score the whole pool every so many rounds, and in between
+            only what `rescore_patches` and `rescore_share` say.
+        rescore_patches: Between two whole passes, score the images of this many best patches of
+            the last whole pass.
+        rescore_share: And this share of all other images, drawn at random.
+    """
+
+    defaults: ClassVar[Mapping[str, str]] = {
+        "regions": "grid",
+        "regions.rows": "4",
+        "regions.cols": "8",
+        "budget.axis": "units",
+        "budget.amount": "50",
+        "budget.rule": "within",
+        "augment.scale": "[1,1]",
+        "augment.flip": "0",
+    }
+    small: ClassVar[Mapping[str, str]] = {
+        "budget.amount": "12",
+        "method.lr": "2e-3",
+        "method.final_epochs": "30",
+        "method.final_drop": "20",
+    }
+    plans_rounds: ClassVar[bool] = True
+
+    batch_size: int = 5
+    lr: float = 5e-4
+    weight_decay: float = 2e-4
+    consistency: bool = True
+    milestone_epochs: int = 5
+    evaluate_rounds: bool = True
+    final_epochs: int = 60
+    final_batch_size: int = 5
+    final_consistency: bool = True
+    final_drop: int = 20
+    final_keep: str = "last"
+    skip_void: bool = False
+    void_wins: bool = False
+    per_image: int | None = None
+    one_pass: bool = False
+    rescore_every: int = 1
+    rescore_patches: int = 1000
+    rescore_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        least = {
+            "batch_size": 1,
+            "milestone_epochs": 1,
+            "final_epochs": 0,
+            "final_batch_size": 1,
+            "final_drop": 1,
+            "rescore_every": 1,
+            "rescore_patches": 1,
+            **({} if self.per_image is None else {"per_image": 1}),
+        }
+        for option, value in least.items():
+            if getattr(self, option) < value:
+                raise UserError(
+                    f"method.{option} is {getattr(self, option)}; it must be at least {value}."
+                )
+        if not 0 <= self.rescore_share <= 1:
+            raise UserError(f"method.rescore_share is {self.rescore_share}; it is a share, 0..1.")
+        if self.final_keep not in ("last", "best"):
+            raise unknown_name("method.final_keep", self.final_keep, ("last", "best"))
+        self._recipe("train", 1)
+
+    @property
+    def reads_truth(self) -> bool:
+        """With `skip_void`."""
+        return self.skip_void
+
+    @property
+    def keeps_scores(self) -> bool:
+        """Where later rounds go by the scores of earlier ones."""
+        return self.rescore_every > 1
+
+    def check(self, images: ImageSet, budget: Budget) -> None:
+        """Nothing depends on the images or the budget alone, see `_per_round`."""
+
+    def _per_round(self, context: RoundContext) -> int:
+        """Patches a round buys.
+
+        Raises:
+            UserError: If it is none, or all rounds together would buy more than there is.
+        """
+        self._grid(context)
+        units = context.pool.units(context.regions)[2]
+        price = context.budget.least_cost("mask", units)
+        each = context.budget.bought(np.full(most_units(context, "mask"), price.max()))
+        if not 0 < each * context.rounds <= len(units):
+            raise UserError(
+                f"budget.amount is {context.budget.amount:g} {context.budget.axis}, which buys "
+                f"{each} patches in each of {context.rounds} rounds of the {len(units)} patches of "
+                f"{len(context.pool)} images; method=equal plans its rounds ahead: give an amount "
+                f"that buys at least 1 a round and no more than there are in all rounds."
+            )
+        return each
+
+    def _grid(self, context: RoundContext) -> tuple[int, int]:
+        """Rows and columns of patches.
+
+        Raises:
+            UserError: If the regions are no grid that divides the images.
+        """
+        if context.kind != "patch":
+            raise UserError(
+                "method=equal asks about patches of a grid; leave out regions=..., or give "
+                "regions=grid."
+            )
+        maps = context.pool.maps[context.regions]
+        grids = {
+            size: grid_of(maps[int(np.flatnonzero((context.pool.sizes == size).all(axis=1))[0])])
+            for size in {(int(h), int(w)) for h, w in context.pool.sizes}
+        }
+        if len(set(grids.values())) > 1:
+            raise UserError(
+                "images of different sizes have different grids; give regions.rows and "
+                "regions.cols instead of regions.size."
+            )
+        return next(iter(grids.values()))
+
+    def stages(self, context: RoundContext) -> Sequence[Stage]:
+        """One pass, or some, with the weights of the round before; in the end the final training.
+
+        Batch sizes and lengths are F7 and F8.
+        """
+        images = len(context.pool.images())
+        labelled = sum(len(answers) for answers in context.pool.history)
+        each = len(context.pool.history[0]) if context.pool.history else 1
+        every = schedule.milestone(each * context.rounds, each)
+        milestone = schedule.at_milestone(labelled, every)
+        train = Stage.passes(
+            "train",
+            passes=schedule.round_epochs(labelled, every, self.milestone_epochs),
+            images=images,
+            batch_size=schedule.batch_size(labelled, images, self.batch_size),
+            start=Start("train", previous_round=True, optimizer=True),
+            evaluate=self.evaluate_rounds or milestone,
+        )
+        if context.round < context.rounds - 1 or not self.final_epochs:
+            return [train]
+        final = Stage.passes(
+            "final",
+            passes=self.final_epochs,
+            images=images,
+            batch_size=self.final_batch_size,
+            keep=self.final_keep,
+        )
+        return [train, final]
+
+    def _recipe(self, stage: str, batches: int) -> Recipe:
+        final = stage == "final"
+        return Recipe(
+            lr=self.lr,
+            head_factor=1.0,
+            optimizer="adam",
+            weight_decay=self.weight_decay,
+            schedule="step" if final else "constant",
+            drop_every=self.final_drop * batches if final else None,
+        )
+
+    def module(self, stage: Stage, context: RoundContext) -> "L.LightningModule":
+        """A fresh network with one output more than there are classes."""
+        from alseg.methods.equal.module import TwoViews
+
+        num_classes = context.pool.num_classes
+        return TwoViews(
+            consistency=self.final_consistency if stage.name == "final" else self.consistency,
+            one_pass=self.one_pass,
+            grid=self._grid(context),
+            void_wins=self.void_wins,
+            network=context.network.build(num_classes + 1),
+            num_classes=num_classes,
+            steps=stage.steps,
+            recipe=self._recipe(stage.name, stage.epoch_batches),
+        )
+
+    def supervision(self, stage: Stage, context: RoundContext) -> Supervision:
+        """The patches labelled so far, on the images that own one (F12)."""
+        return LabelMaps(context.pool)
+
+    def first_scorer(self, context: RoundContext) -> Stage:
+        """The network before its first step."""
+        self._per_round(context)
+        return self.stages(context)[0]
+
+    def scorer(self, context: RoundContext) -> Scoring:
+        """The whole pool, or a part of it where that was asked for."""
+        asking = context.round + 1
+        since = asking % self.rescore_every
+        stale = context.ledger.scores(asking - since) if since else None
+        if stale is None:
+            return Scoring("train")
+        table = stale["patches"]
+        still = np.flatnonzero(
+            context.pool.is_open(
+                context.regions, table["image"].astype(np.int64), table["unit"].astype(np.int64)
+            )
+        )
+        best = still[np.argsort(-table["score"][still], kind="stable")[: self.rescore_patches]]
+        chosen = np.unique(table["image"][best]).astype(np.int64)
+        others = np.setdiff1d(np.arange(len(context.pool)), chosen)
+        drawn = context.rng("rescore").permutation(others)[: int(self.rescore_share * len(others))]
+        return Scoring("train", np.union1d(chosen, drawn))
+
+    def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
+        """The open patches of highest score in the whole pool (F11)."""
+        from alseg.methods.equal.acquisition import at_most_per_image, select_patches
+
+        table: dict[str, Any] = {name: np.asarray(c) for name, c in tables["patches"].items()}
+        rows, cols = self._grid(context)
+        image, unit = table["image"].astype(np.int64), table["unit"].astype(np.int64)
+        may_ask = context.pool.is_open(context.regions, image, unit)
+        if self.skip_void:
+            may_ask &= ~table["void"]
+        each = self._per_round(context)
+        limited = self.per_image is not None
+        chosen = select_patches(
+            table["score"],
+            image,
+            patch_of_region(unit, rows, cols),
+            may_ask,
+            len(unit) if limited else each,
+        )
+        if self.per_image is not None:
+            chosen = chosen[at_most_per_image(image[chosen], self.per_image)]
+        chosen = chosen[:each]
+        return Query(
+            round=context.round,
+            kind="patch",
+            answer="mask",
+            regions=context.regions,
+            image=image[chosen],
+            unit=unit[chosen],
+            score=table["score"][chosen].astype(np.float32),
+        )
