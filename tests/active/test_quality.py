@@ -44,6 +44,13 @@ def test_best_labels():
     best = best_labels(regions, truth, 2, 4)
     assert best.tolist() == [[1, 1, 1, VOID, VOID, VOID]]
     assert label_quality(best, truth).agreement == pytest.approx(2 / 3)
+    mostly_void = np.array([[VOID, VOID, 1]], np.uint8)
+    best = best_labels(np.zeros((1, 3), int), mostly_void, 2, 1)
+    assert best.tolist() == [[1, 1, 1]], "void does not vote"
+    quality = label_quality(best, mostly_void)
+    assert quality == (3, 3, 1, 2)
+    assert quality.agreement == 1, "labels on void are neither right nor wrong"
+    assert quality.noise == 0
 
 
 @pytest.mark.parametrize("tolerance", [0, 1, 2])

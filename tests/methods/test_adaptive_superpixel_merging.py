@@ -71,6 +71,9 @@ def test_almost_equal_distributions_merge():
     edges = np.stack([np.arange(200), np.arange(200, 400)], axis=1)
     roots = merge(features, np.r_[np.ones(200), np.zeros(200)], edges, 0.01)
     assert roots.tolist() == [*range(200)] * 2
+    distances = js_distance(p, p * (1 + rng.normal(0, 1e-12, p.shape)))
+    assert (distances >= 0).all(), "no root of a rounding error"
+    assert distances.max() < 1e-7
 
 
 def test_distance():

@@ -124,7 +124,7 @@ def knee(curve: NDArray[np.floating]) -> int:
     highs = (gain >= before) & (gain >= after)
     lows = (gain <= before) & (gain <= after)
     drop, found = -np.inf, 0
-    for i in range(int(np.argmax(highs)), last):
+    for i in range(last):
         if highs[i]:
             drop, found = gain[i] - 1 / last, i
         if lows[i]:
