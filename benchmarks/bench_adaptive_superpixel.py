@@ -111,21 +111,18 @@ def scene(height, width, seed=0):
 
 
 def merging(quick: bool) -> list[Comparison]:
-    rows = []
-    small, large = ((64, 128), (64, 128)) if quick else ((512, 1024), (1024, 2048))
-    for (height, width), name, way, repeats in (
-        (small, "the text: one mask per region, loops over contacts", direct_map, 1),
-        (large, "sums per class over doubled maps, the text's loops", summed_map, 3),
-    ):
-        probabilities, uncertainty, regions = scene(height, width)
-        inputs = probabilities.numpy(), uncertainty.numpy(), regions, EPS
-        counts = f"{len(np.unique(regions))} into {len(np.unique(fast_map(*inputs)))} superpixels"
-        task = f"means, graph and merging, {height}x{width}, {counts}"
-        if way is direct_map and not quick:
-            task += " (at 1024x2048 the text takes minutes)"
-        rows.append(
-            compare(task, name, partial(way, *inputs), partial(fast_map, *inputs), equal, repeats)
+    height, width = (64, 128) if quick else (1024, 2048)
+    probabilities, uncertainty, regions = scene(height, width)
+    inputs = probabilities.numpy(), uncertainty.numpy(), regions, EPS
+    counts = f"{len(np.unique(regions))} into {len(np.unique(fast_map(*inputs)))} superpixels"
+    task = f"means, graph and merging, {height}x{width}, {counts}"
+    rows = [
+        compare(task, name, partial(way, *inputs), partial(fast_map, *inputs), equal, repeats)
+        for name, way, repeats in (
+            ("the text: one mask per region, loops over contacts", direct_map, 1),
+            ("sums per class over doubled maps, the text's loops", summed_map, 3),
         )
+    ]
     means = region_vectors(probabilities, torch.from_numpy(regions), int(regions.max()) + 1).numpy()
     uncertain = region_vectors(uncertainty[None], torch.from_numpy(regions), len(means))[
         :, 0
