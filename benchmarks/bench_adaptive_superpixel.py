@@ -9,7 +9,7 @@ from alseg.acquisition.scores import pixel_scores
 from alseg.acquisition.statistics import region_vectors
 from alseg.images import VOID
 from alseg.methods.adaptive_superpixel.labels import paint
-from alseg.methods.adaptive_superpixel.merging import merge
+from alseg.methods.adaptive_superpixel.merging import merge, merged_map
 from alseg.methods.adaptive_superpixel.sieving import answer_confidence, sieve
 from alseg.regions.geometry import adjacency, pixels_in
 from benchmarks.bench_mulquery import wavy_regions
@@ -94,7 +94,8 @@ def fast_map(probabilities, uncertainty, regions, eps):
     maps = torch.from_numpy(np.concatenate([probabilities, uncertainty[None]]))
     num_regions = int(regions.max()) + 1
     means = region_vectors(maps, torch.from_numpy(regions), num_regions).numpy()
-    return merge(means[:, :-1], means[:, -1], adjacency(regions, num_regions), eps)[regions]
+    roots = merge(means[:, :-1], means[:, -1], adjacency(regions, num_regions), eps)
+    return merged_map(regions, roots)
 
 
 def scene(height, width, seed=0):

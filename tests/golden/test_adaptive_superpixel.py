@@ -16,7 +16,12 @@ from alseg.active.quality import class_iou, confusion
 from alseg.active.truth import dominant_labels
 from alseg.images import VOID
 from alseg.methods.adaptive_superpixel.labels import paint
-from alseg.methods.adaptive_superpixel.merging import js_distance, merge, merge_limited
+from alseg.methods.adaptive_superpixel.merging import (
+    js_distance,
+    merge,
+    merge_limited,
+    merged_map,
+)
 from alseg.methods.adaptive_superpixel.sieving import (
     answer_confidence,
     confidence_curve,
@@ -253,7 +258,7 @@ def test_merging_the_recorded_graph(golden, number):
         uncertainty[ids] = golden.given("graph_unc")[image]
         edges = golden.given("graph_edges")[image]
         roots = merge(features, uncertainty, edges[edges[:, 0] >= 0], eps)
-        merged.append(roots[regions])
+        merged.append(merged_map(regions, roots))
     golden.check(f"merged_eps{number}", np.stack(merged))
 
 
@@ -263,7 +268,8 @@ def test_limited_merging(golden):
     for image, regions in enumerate(golden.given("sp_base")):
         features, uncertainty, _ = graph(golden, image)
         contacts = adjacency(regions, slots(golden), by_contact=True)
-        merged.append(merge_limited(features, uncertainty, contacts, eps, limits[image])[regions])
+        roots = merge_limited(features, uncertainty, contacts, eps, limits[image])
+        merged.append(merged_map(regions, roots))
     golden.check("merged_limited", np.stack(merged))
 
 
@@ -275,7 +281,7 @@ def test_adaptive_maps_from_logits(golden, model):
         maps = torch.cat([probabilities[image], ratio[image, None]])
         means = region_vectors(maps, torch.from_numpy(regions), slots(golden)).numpy()
         edges = adjacency(regions, slots(golden))
-        merged.append(merge(means[:, :-1], means[:, -1], edges, 0.1)[regions])
+        merged.append(merged_map(regions, merge(means[:, :-1], means[:, -1], edges, 0.1)))
     golden.check(f"sp_adapt_m{model}", np.stack(merged))
 
 
