@@ -202,7 +202,7 @@ def ask(run: Run, context: RoundContext, modules: Mapping[str, L.LightningModule
     folder = run.ledger.round(context.round)
     scoring = run.method.scorer(context)
     if scoring is not None:
-        images = left if scoring.images is None else np.intersect1d(left, scoring.images)
+        images = left if scoring.images is None else scoring.images
         return _scored(run, following, modules[scoring.stage], images, folder / "scoring")
 
     def choose() -> Query:

@@ -61,9 +61,7 @@ class Ledger:
                 tables.setdefault(table, {})[column] = file[name]
         return tables
 
-    def write_scores(
-        self, round: int, tables: Mapping[str, Mapping[str, NDArray[Any]]]
-    ) -> None:
+    def write_scores(self, round: int, tables: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
         """Record the tables a query is chosen from."""
         if not self.writes:
             return

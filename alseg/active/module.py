@@ -28,9 +28,7 @@ class LoopDataModule(L.LightningDataModule):
         """The next fit trains a stage; the key decides order and augmentation."""
 
     @abstractmethod
-    def begin_pass(
-        self, images: NDArray[np.int64], regions: str, truth: bool = False
-    ) -> None:
+    def begin_pass(self, images: NDArray[np.int64], regions: str, truth: bool = False) -> None:
         """The next predict run goes over some pool images with a version of their regions.
 
         Args:

@@ -65,8 +65,8 @@ def batches(
 ) -> Iterator[list[tuple[int, int]]]:
     """Some batches of a `TrainStream` as one process sees them.
 
-    Position p of the stream is item ``permutation(lap)[p % n]`` of lap ``p // n``. Where a batch has
-    fewer items than the processes need to share it evenly, they repeat its first ones.
+    Position p of the stream is item ``permutation(lap)[p % n]`` of lap ``p // n``. Where a batch
+    has fewer items than the processes need to share it evenly, they repeat its first ones.
 
     Args:
         n: Number of items.

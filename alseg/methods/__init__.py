@@ -14,6 +14,7 @@ METHODS = Registry(
         "least_confidence": "alseg.methods.baselines.uncertainty:LeastConfidence",
         "margin": "alseg.methods.baselines.uncertainty:Margin",
         "mulquery": "alseg.methods.mulquery.method:MulQuery",
+        "oracle_error": "alseg.methods.baselines.uncertainty:OracleError",
         "pixelpick": "alseg.methods.baselines.pixelpick:PixelPick",
         "random": "alseg.methods.baselines.base:Random",
         "spread": "alseg.methods.baselines.diversity:Spread",

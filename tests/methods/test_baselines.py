@@ -1,18 +1,21 @@
 """Every baseline on every unit and answer that makes sense, and what sets each apart."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from alseg.active.driver import drive
+from alseg.active.driver import buy, drive
 from alseg.active.seeds import derive
 from alseg.active.tables import Answers, Query
 from alseg.errors import UserError
+from alseg.images import DataSplits
 from alseg.methods import METHODS
 from alseg.methods.baselines.base import Random
 from alseg.methods.baselines.diversity import CoreSet, Spread, Stratified
 from alseg.methods.baselines.pixelpick import PixelPick
-from alseg.methods.baselines.uncertainty import Bald, Entropy
+from alseg.methods.baselines.uncertainty import Bald, Entropy, OracleError
 from alseg.nn.network import Network
 from tests.toys import toy_run
 
@@ -274,3 +277,71 @@ def test_spread_units_keep_their_distance(tmp_path):
 def test_nonsense_is_refused(made, sentence):
     with pytest.raises(UserError, match=sentence):
         made()
+
+
+@pytest.mark.parametrize("kind", ["region", "pixel"])
+def test_the_oracles_error_is_the_share_of_wrong_pixels(tmp_path, kind):
+    method = OracleError(**SHORT)
+    run = toy_run(tmp_path, method=method, kind=kind)
+    torch.manual_seed(0)
+    module = method.module(method.stages(run.context(1))[0], run.context(1)).eval()
+    images = torch.randn(2, 3, 32, 48)
+    truth = torch.from_numpy(np.stack([run.splits.train.truth(i) for i in (1, 4)])).long()
+    batch = {"image": images, "target": truth, "index": torch.tensor([1, 4])}
+    if kind == "region":
+        maps = np.stack([run.pool.maps[run.regions][i] for i in (1, 4)])
+        batch["regions"] = torch.from_numpy(maps).long()
+    with torch.no_grad():
+        units = module.predict_step(batch, 0)["units"]
+        guess = module.network(images).argmax(1)
+    wrong = (guess != truth) & (truth != 255)
+    assert wrong.any()
+    assert not wrong.all()
+    for row in range(0, len(units["unit"]), 7):
+        item, unit = int(units["image"][row] == 4), int(units["unit"][row])
+        if kind == "region":
+            expected = float(wrong[item][batch["regions"][item] == unit].float().mean())
+        else:
+            expected = float(wrong[item].flatten()[unit])
+        assert float(units["score"][row]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_oracles_error_needs_truth_and_gets_it(tmp_path, caplog):
+    run = toy_run(tmp_path / "a", rounds=2, method=OracleError(**SHORT))
+    assert "it is a bound" in caplog.text
+    assert len(drive(run)) == 2
+    plain = toy_run(tmp_path / "b", rounds=2, method=Entropy(**SHORT))
+    assert not plain.context(0).images.has_truth
+    images = replace(run.splits.train, has_truth=False)
+    with pytest.raises(UserError, match="reads the ground truth"):
+        replace(run, splits=DataSplits(images, run.splits.val))
+
+
+def test_a_share_of_the_pool_is_scored_and_asked(tmp_path):
+    run = toy_run(tmp_path, rounds=3, method=Entropy(**SHORT, pool_fraction=0.5))
+    drive(run)
+    for round in (1, 2):
+        assert len(np.unique(run.pool.history[round].image)) <= 3
+    images = [run.method.scorer(run.context(round)).images for round in range(3)]
+    assert all(len(i) == 3 for i in images)
+    assert len({tuple(i) for i in images}) > 1  # another share every round
+    with pytest.raises(UserError, match="every image"):
+        PixelPick(**SHORT, pool_fraction=0.5)
+
+
+def test_core_set_keeps_away_from_images_that_are_wholly_labelled(tmp_path):
+    method = CoreSet(**SHORT)
+    run = toy_run(tmp_path, rounds=2, method=method, kind="image", amount=1.3)
+    buy(run, 0)
+    context = run.context(1)
+    labelled = run.pool.images()
+    assert method.scorer(run.context(0)).images.tolist() == list(range(6))
+    # one open image lies where the labelled ones are, the others far away
+    features = np.full((6, 2), 10.0, dtype=np.float32)
+    near = int(np.setdiff1d(np.arange(6), labelled)[0])
+    features[[*labelled, near]] = 0.0
+    features[5 if near != 5 else 4] += 1.0
+    ids = np.arange(6)
+    table = {"image": ids, "unit": 0 * ids, "pixels": 0 * ids + 1536, "features": features}
+    asked = method.pick(context, {"units": table})
+    assert near not in asked.image

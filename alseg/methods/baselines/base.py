@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 
+import numpy as np
+
 from alseg.active.budget import Budget
 from alseg.active.choose import check_budget, most_units, query_from_scores, random_query
 from alseg.active.method import Method, RoundContext, Scoring, Stage, Supervision, Table
@@ -152,12 +154,15 @@ class Scored(Random):
         reduce: ``mean``, ``sum`` or ``max`` of the pixel scores over a unit.
         power: Exponent of power-law noise on the scores (Kirsch et al., arXiv 2106.12059): 1 is
             their default, larger is closer to the plain ranking; null = no noise.
+        pool_fraction: Score this share of the images only, drawn anew in every round: saves time
+            and keeps near duplicates apart (Xie et al., DEAL, ACCV 2020, take 0.4 or 0.5).
     """
 
     score: ClassVar[str]
 
     reduce: str = "mean"
     power: float | None = None
+    pool_fraction: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -165,6 +170,8 @@ class Scored(Random):
             raise unknown_name("method.reduce", self.reduce, REDUCTIONS)
         if self.power is not None and self.power < 0:
             raise UserError(f"method.power is {self.power}; it must be >= 0, or null for no noise.")
+        if not 0 < self.pool_fraction <= 1:
+            raise UserError(f"method.pool_fraction is {self.pool_fraction}; it is a share, 0..1.")
 
     def module(self, stage: Stage, context: RoundContext) -> "L.LightningModule":
         """A fresh network that also scores."""
@@ -188,8 +195,12 @@ class Scored(Random):
         }
 
     def scorer(self, context: RoundContext) -> Scoring | None:
-        """The network of the round."""
-        return Scoring("train")
+        """The network of the round, on the share of the pool that is to be scored."""
+        if self.pool_fraction == 1:
+            return Scoring("train")
+        left = context.pool.open_images(context.regions)
+        count = max(1, round(self.pool_fraction * len(left)))
+        return Scoring("train", np.sort(context.rng("pool").choice(left, count, replace=False)))
 
     def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
         """The open units of highest score."""

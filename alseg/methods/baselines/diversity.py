@@ -8,7 +8,7 @@ import numpy as np
 
 from alseg.acquisition.selection import top
 from alseg.active.choose import check_budget, most_units, query_from_scores, unit_centers
-from alseg.active.method import RoundContext, Table
+from alseg.active.method import RoundContext, Scoring, Table
 from alseg.active.tables import AnswerKind, Query
 from alseg.errors import UserError, unknown_name
 from alseg.methods.baselines.base import Random, Scored
@@ -90,6 +90,15 @@ class CoreSet(Scored):
             )
         return super().asked(context)
 
+    def scorer(self, context: RoundContext) -> Scoring | None:
+        """Images that are wholly labelled as well: what is picked has to differ from them."""
+        scoring = super().scorer(context)
+        assert scoring is not None
+        images = scoring.images
+        if images is None:
+            images = context.pool.open_images(context.regions)
+        return Scoring(scoring.stage, np.union1d(images, context.pool.images()))
+
     def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
         """Unit after unit the one farthest from everything asked or picked."""
         from alseg.acquisition.clustering import k_center
@@ -124,6 +133,10 @@ class Badge(CoreSet):
     score: ClassVar[str] = "gradients"
 
     share: float = 1.0
+
+    def scorer(self, context: RoundContext) -> Scoring | None:
+        """What is labelled takes no part."""
+        return Scored.scorer(self, context)
 
     def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
         """Draw units with a probability that grows with their distance from those drawn."""

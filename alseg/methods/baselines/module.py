@@ -16,6 +16,7 @@ from alseg.acquisition.units import UnitScores, region_scores, top_pixels
 from alseg.active.module import CrossEntropyModule
 from alseg.active.seeds import derive
 from alseg.errors import UserError
+from alseg.images import VOID
 
 #: Scores of one pass, (B, C, H, W) logits to (B, H, W).
 SINGLE: dict[str, Callable[[Tensor], Tensor]] = {
@@ -39,7 +40,8 @@ class ScoringModule(CrossEntropyModule):
     """Learns label maps; ``predict_step`` returns the table ``units``.
 
     Args:
-        score: What is measured: a name of `SINGLE` or `SEVERAL`, ``features`` or ``gradients``.
+        score: What is measured: a name of `SINGLE` or `SEVERAL`, ``features``, ``gradients``, or
+            ``error`` where batches have ``target``.
         reduce: How pixel scores become a unit's: ``mean``, ``sum`` or ``max``.
         most: Pixels returned per image, where pixels are the units.
         power: Exponent of power-law noise, None for none.
@@ -100,7 +102,10 @@ class ScoringModule(CrossEntropyModule):
         if self.score in ("features", "gradients"):
             assert regions is not None  # the method refuses pixels
             return self._vectors(image, index, regions)
-        scored = self._maps(image, index)[0]
+        if self.score == "error":
+            scored = _wrong(self.network(image)[0, : self.num_classes], batch["target"][item])
+        else:
+            scored = self._maps(image, index)[0]
         if regions is None:
             units = self._pixels(scored, index)
         elif self.score == "class":
@@ -166,6 +171,11 @@ class ScoringModule(CrossEntropyModule):
         if self.score == "gradients":
             vectors["error"] = error[every.unit]
         return _rows(index, every.unit, every.pixels, **vectors)
+
+
+def _wrong(logits: Tensor, truth: Tensor) -> Tensor:
+    """1 where the best class is not the true one, 0 where it is or the truth is void, (H, W)."""
+    return ((logits.argmax(dim=0) != truth) & (truth != VOID)).float()
 
 
 def _rows(index: int, unit: Tensor, pixels: Tensor, **columns: Tensor) -> dict[str, Tensor]:

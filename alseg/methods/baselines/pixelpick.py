@@ -54,6 +54,8 @@ class PixelPick(Scored):
                 "method.reverse_order=true ranks the pixels of a random share of the image, and "
                 "method.top_share is 0; give a share above 0."
             )
+        if self.pool_fraction != 1:
+            raise UserError("method=pixelpick asks in every image; leave out method.pool_fraction.")
         if not 1 <= self.passes <= 255:
             raise UserError(f"method.passes is {self.passes}; give 1..255, where 1 is one network.")
 

@@ -1,4 +1,4 @@
-"""Ask what the network, or a committee of its dropout masks, is unsure of."""
+"""Ask what the network, or a committee of its dropout masks, is unsure of, or truly wrong about."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -63,3 +63,18 @@ class VoteEntropy(Bald):
     """Entropy of the votes of a committee of dropout masks (Dagan & Engelson, ICML 1995)."""
 
     score: ClassVar[str] = "vote_entropy"
+
+
+@dataclass(frozen=True)
+class OracleError(Scored):
+    """Most pixels predicted wrongly: an upper bound that no choice without the truth can know.
+
+    Reads the ground truth of the whole pool. Void pixels are never wrong.
+    """
+
+    score: ClassVar[str] = "error"
+
+    @property
+    def reads_truth(self) -> bool:
+        """Always."""
+        return True
