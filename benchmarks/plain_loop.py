@@ -44,7 +44,7 @@ class Scenes(Dataset[tuple[Tensor, Tensor]]):
         label = Image.open(self.labels[index]).resize(size, Image.Resampling.NEAREST)
         target = torch.from_numpy(np.array(label)).long()
         image = (image - MEAN) / STD
-        if self.mirror and random.random() < 0.5:  # noqa: S311 - augmentation
+        if self.mirror and random.random() < 0.5:
             image, target = image.flip(-1), target.flip(-1)
         return image, target
 

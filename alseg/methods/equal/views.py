@@ -22,9 +22,7 @@ def two_views(network: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tens
     return network(images), network(images.flip(-1)).flip(-1)
 
 
-def paired_views(
-    network: Callable[[Tensor], Tensor], images: Tensor
-) -> tuple[Tensor, Tensor]:
+def paired_views(network: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
     """The same as `two_views`, from one call on the images and their mirror images together.
 
     In eval mode the result is the same. In train mode it is an approximation that saves one call:
