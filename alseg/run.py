@@ -127,9 +127,13 @@ def build(options: Options) -> "Run":
         replay=replay,
         keep_rounds=values["keep_rounds"],
     )
-    for stage in work.method.stages(work.context(0)):
-        if stage.keep == "best" and not len(splits.val):
-            raise UserError("method.keep=best needs validation images; give some, or keep=last.")
+    for round in {0, work.rounds - 1}:  # some stages come in the end only
+        for stage in work.method.stages(work.context(round)):
+            if stage.keep == "best" and not len(splits.val):
+                raise UserError(
+                    f"stage {stage.name} keeps the weights that are best on the validation images, "
+                    f"and there are none; give some, or let it keep the last weights."
+                )
     part["network"].build(len(images.classes))  # weights that cannot be had are found out now
     contents = {name: _content(split) for name, split in (("train", images), ("val", splits.val))}
     owner = {**identity(options), **contents}

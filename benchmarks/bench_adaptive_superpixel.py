@@ -9,9 +9,10 @@ from alseg.acquisition.scores import pixel_scores
 from alseg.acquisition.statistics import region_vectors
 from alseg.images import VOID
 from alseg.methods.adaptive_superpixel.labels import paint
-from alseg.methods.adaptive_superpixel.merging import merge, merged_map
+from alseg.methods.adaptive_superpixel.merging import merge
 from alseg.methods.adaptive_superpixel.sieving import answer_confidence, sieve
 from alseg.regions.geometry import adjacency, pixels_in
+from alseg.regions.merged import merged_map
 from benchmarks.bench_mulquery import wavy_regions
 from benchmarks.harness import Comparison, compare, equal, table
 

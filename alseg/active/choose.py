@@ -21,6 +21,7 @@ def query_from_scores(
     score: NDArray[np.floating[Any]],
     pixels: NDArray[np.integer[Any]] | None = None,
     ties: Ties = "first",
+    regions: str | None = None,
 ) -> Query:
     """The open units of highest score, as many as the budget may pay for.
 
@@ -36,12 +37,16 @@ def query_from_scores(
         score: Higher is asked first, (n,).
         pixels: Pixels of each unit, (n,); needed only where pixels have a price.
         ties: See `alseg.acquisition.selection.order`.
+        regions: Version of the maps the units are of, where they were made for this round and
+            nobody has been asked about them; None = the maps of the run.
 
     Returns:
         The query, possibly empty when nothing is open.
     """
     images, units = image.astype(np.int64), unit.astype(np.int64)
-    open_rows = np.flatnonzero(context.pool.is_open(context.regions, images, units))
+    open_rows = np.arange(len(images))
+    if regions is None:
+        open_rows = np.flatnonzero(context.pool.is_open(context.regions, images, units))
     images, units, score = images[open_rows], units[open_rows], score[open_rows]
     size = np.zeros(len(images), dtype=np.int64) if pixels is None else pixels[open_rows]
     least = context.budget.least_cost(answer, size.astype(np.int64))
@@ -53,7 +58,7 @@ def query_from_scores(
         round=context.round,
         kind="pixel" if context.regions == PIXELS else context.kind,
         answer=answer,
-        regions=context.regions,
+        regions=context.regions if regions is None else regions,
         image=images[rows],
         unit=units[rows],
         score=score[rows].astype(np.float32),

@@ -22,7 +22,7 @@ from alseg.active.method import RoundContext, Table
 from alseg.active.oracle import AwaitingAnswersError
 from alseg.active.run import Run
 from alseg.active.seeds import derive
-from alseg.active.tables import PIXELS, Answers, Query
+from alseg.active.tables import PIXELS, Answers, Query, plural
 from alseg.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -93,13 +93,17 @@ def buy(run: Run, round: int) -> bool:
 
     def decide() -> Answers | None:
         query, answers = run.ledger.query(round), run.ledger.answers(round)
-        if query is None and run.replay is not None:
-            query, answers = _replayed(run, round)
-        elif query is None and round == 0:
+        if query is None and round == 0:
             query = run.method.first_query(run.context(0))
             run.ledger.write_query(query)
         if query is None or not len(query):
             return None
+        if query.regions != PIXELS and query.regions not in run.pool.maps:
+            raise UserError(
+                f"{run.ledger.round(round)} asks about the regions {query.regions!r}, which this "
+                f"run does not have; give the data, regions and, where it makes its own, method "
+                f"they were chosen with."
+            )
         if answers is None:
             answers = _answered(run, query)
             run.ledger.write_answers(answers)
@@ -114,17 +118,23 @@ def buy(run: Run, round: int) -> bool:
 
     if any(bought.round == round for bought in run.pool.history):
         return True  # this run was driven before, in this process
-    if round == 0:
+    if run.replay is not None:
+        on_rank_zero(lambda: _repeat(run, round))
+    elif round == 0:
         _ask_first(run)
+    if on_rank_zero(lambda: run.ledger.query(round)) is not None:
+        maps = run.method.regions(run.context(round))
+        if maps is not None and maps.version not in run.pool.maps:
+            run.pool.add_maps(maps)
     answers = on_rank_zero(decide)
     if answers is None:
         return False
     cost = run.pool.commit(answers)
     log.info(
-        "round %d: %d %ss answered for %g clicks (%.1f h); %g clicks in all",
+        "round %d: %d %s answered for %g clicks (%.1f h); %g clicks in all",
         round,
         len(answers),
-        answers.kind,
+        plural(answers.kind),
         cost.clicks,
         cost.seconds / 3600,
         run.pool.spent().clicks,
@@ -143,22 +153,23 @@ def _answered(run: Run, query: Query) -> Answers:
         raise
 
 
-def _replayed(run: Run, round: int) -> tuple[Query | None, Answers | None]:
-    """The purchases of another run in this round, copied here."""
-    source = Ledger(run.replay, writes=False) if run.replay else None
-    query = source.query(round) if source else None
-    answers = source.answers(round) if source else None
+def _repeat(run: Run, round: int) -> None:
+    """Copy the purchases of another run in this round, unless they are here."""
+    if run.replay is None or run.ledger.query(round) is not None:
+        return
+    source = Ledger(run.replay, writes=False)
+    query, answers, scores = source.query(round), source.answers(round), source.scores(round)
     if query is None or answers is None:
-        return None, None
-    known = query.regions == PIXELS or query.regions in run.pool.maps
-    if not known or answers.num_classes != run.pool.num_classes:
+        return
+    if answers.num_classes != run.pool.num_classes:
         raise UserError(
-            f"{run.replay} asked about other regions or classes ({query.regions}, "
-            f"{answers.num_classes} classes); give the same data and regions as there."
+            f"{run.replay} has answers for {answers.num_classes} classes and not for "
+            f"{run.pool.num_classes}; give the same data as there."
         )
-    run.ledger.write_query(query)
+    if scores is not None:
+        run.ledger.write_scores(round, scores)
     run.ledger.write_answers(answers)
-    return query, answers
+    run.ledger.write_query(query)
 
 
 def evaluate(
@@ -187,6 +198,10 @@ def evaluate(
         state = torch.load(folder / "last.ckpt", map_location="cpu", mmap=True, weights_only=True)
         seconds += float(state["callbacks"]["Stopwatch"]["seconds"])
     metrics["train_s"] = _hundredths(seconds)
+    if run.splits.train.has_truth:
+        metrics["measures"] = on_rank_zero(
+            lambda: dict(run.method.measures(context, run.splits.train))
+        )
     run.ledger.write_json(run.ledger.round(context.round) / "metrics.json", metrics)
     return metrics
 
@@ -237,8 +252,9 @@ def _scored(
         _record(run, query, folder.with_suffix(".json"), score_s, select_s)
 
     def pick(tables: Mapping[str, Table]) -> Query:
-        if run.method.keeps_scores:
-            run.ledger.write_scores(asking.round, tables)
+        kept = {name: tables[name] for name in run.method.keeps_scores}
+        if kept:
+            run.ledger.write_scores(asking.round, kept)
         return run.method.pick(asking, tables)
 
     loop = ActiveLoop(folder, images, pick=pick, write=write)
@@ -284,6 +300,7 @@ def _row(run: Run, round: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
         "seconds": spent.seconds,
         "miou": metrics["miou"],
         **{f"miou_{stage}": miou for stage, miou in others},
+        **metrics.get("measures", {}),
         "train_s": metrics["train_s"],
         "score_s": times.get("score_s"),
         "select_s": times.get("select_s"),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from alseg.active.budget import Budget
 from alseg.active.ledger import Ledger
-from alseg.active.pool import LabelPool
+from alseg.active.pool import LabelPool, Maps
 from alseg.active.seeds import derive
 from alseg.active.tables import Query, UnitKind
 from alseg.errors import UserError, unknown_name
@@ -242,9 +242,9 @@ class Method(ABC):
         return False
 
     @property
-    def keeps_scores(self) -> bool:
-        """Whether the tables `pick` chose from stay in the run folder, see `Ledger.scores`."""
-        return False
+    def keeps_scores(self) -> Sequence[str]:
+        """Names of the tables given to `pick` that stay in the run folder, see `Ledger.scores`."""
+        return ()
 
     @abstractmethod
     def check(self, images: ImageSet, budget: Budget) -> None:
@@ -277,6 +277,13 @@ class Method(ABC):
         """What to ask before anything is trained; not called if there is a `first_scorer`."""
         raise NotImplementedError(f"{type(self).__name__} has neither first_query nor first_scorer")
 
+    def regions(self, context: RoundContext) -> Maps | None:
+        """Region maps of its own that the query of this round asks about, made from kept scores.
+
+        None: the maps of the run. Must be the same whenever it is called again.
+        """
+        return None
+
     @abstractmethod
     def scorer(self, context: RoundContext) -> Scoring | None:
         """The pass over the pool with what this round has trained; None to pick without scores."""
@@ -290,3 +297,24 @@ class Method(ABC):
             tables: Rows sorted by image. Must be a pure function of its arguments: rank 0 calls
                 it once, a resumed run may call it again.
         """
+
+    def measures(self, context: RoundContext, truth: ImageSet) -> Mapping[str, float]:
+        """Numbers worth a column of ``rounds.csv``, such as the noise of what was learnt.
+
+        Args:
+            context: Of a round that is trained.
+            truth: The pool's images with their ground truth; only where there is one.
+        """
+        return {}
+
+    def show(self, context: RoundContext, image: int) -> Mapping[str, NDArray[Any]]:
+        """Maps worth a picture in the report, by what they show.
+
+        Args:
+            context: Of a round that is trained.
+            image: A pool image.
+
+        Returns:
+            Maps (H, W): signed integers are regions, drawn as outlines; uint8 are labels.
+        """
+        return {}

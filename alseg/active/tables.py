@@ -18,6 +18,16 @@ from alseg.files import write_atomic
 UnitKind = Literal["pixel", "patch", "region", "image"]
 AnswerKind = Literal["class", "class_set", "dominant", "mask"]
 
+
+def plural(kind: str) -> str:
+    """Several of a kind of unit.
+
+    >>> plural("patch"), plural("pixel")
+    ('patches', 'pixels')
+    """
+    return kind + ("es" if kind.endswith(("s", "ch")) else "s")
+
+
 #: Name of the map in which every pixel is its own unit (unit id = ``y * W + x``).
 PIXELS = "pixels"
 

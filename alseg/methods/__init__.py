@@ -5,9 +5,11 @@ from alseg.registry import Registry
 METHODS = Registry(
     "method",
     {
+        "adaptive_superpixel": "alseg.methods.adaptive_superpixel.method:AdaptiveSuperpixel",
         "badge": "alseg.methods.baselines.diversity:Badge",
         "bald": "alseg.methods.baselines.uncertainty:Bald",
         "bvsb": "alseg.methods.baselines.uncertainty:BvSB",
+        "classbal": "alseg.methods.baselines.uncertainty:ClassBal",
         "coreset": "alseg.methods.baselines.diversity:CoreSet",
         "entropy": "alseg.methods.baselines.uncertainty:Entropy",
         "equal": "alseg.methods.equal.method:Equal",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alseg.active.tables import plural
 from alseg.errors import UserError
 from alseg.files import write_atomic
 from alseg.report.pictures import save_picture
@@ -70,8 +71,7 @@ class About:
     @property
     def units(self) -> str:
         """Plural of the unit."""
-        unit = self.unit or "unit"
-        return unit + ("es" if unit.endswith(("s", "ch")) else "s")
+        return plural(self.unit or "unit")
 
     def color_of(self) -> dict[str, str]:
         """CSS colour by class name."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from alseg.active.oracle import SimulatedOracle
 from alseg.active.pool import LabelPool, rows_by_image
-from alseg.active.tables import PIXELS, Answers, Query
+from alseg.active.tables import PIXELS, Answers, Query, plural
 from alseg.files import write_atomic
 from alseg.images import DataSplits, ImageSet
 from alseg.report.folder import PictureEntry, save_pictures
@@ -142,7 +142,7 @@ def pictures_of(
         }
         if images.has_truth:
             pictures["truth"] = label_overlay(pixels, images.truth(image), colors)
-        noun = answers.kind if len(rows) == 1 else f"{answers.kind}s"
+        noun = answers.kind if len(rows) == 1 else plural(answers.kind)
         entries.append(PictureEntry(images.names[image], f"{len(rows)} {noun} asked", pictures))
     return entries
 

@@ -20,7 +20,6 @@ from alseg.methods.adaptive_superpixel.merging import (
     js_distance,
     merge,
     merge_limited,
-    merged_map,
 )
 from alseg.methods.adaptive_superpixel.sieving import (
     answer_confidence,
@@ -41,6 +40,7 @@ from alseg.regions.geometry import (
     region_sizes,
     resample_corners,
 )
+from alseg.regions.merged import merged_map
 from alseg.regions.seeds import equalized_hsv
 from alseg.regions.simple import Grid
 from alseg.regions.superpixels import PublishedSeeds

@@ -15,7 +15,7 @@ from alseg.methods import METHODS
 from alseg.methods.baselines.base import Random
 from alseg.methods.baselines.diversity import CoreSet, Spread, Stratified
 from alseg.methods.baselines.pixelpick import PixelPick
-from alseg.methods.baselines.uncertainty import Bald, Entropy, OracleError
+from alseg.methods.baselines.uncertainty import Bald, ClassBal, Entropy, OracleError
 from alseg.nn.network import Network
 from tests.toys import toy_run
 
@@ -31,7 +31,7 @@ CASES = [
     ("image", "mask", 2.6),
     ("pixel", "class", 10.0),
 ]
-WITHOUT_PIXELS = {"coreset", "badge", "spread"}
+WITHOUT_PIXELS = {"coreset", "badge", "spread", "classbal"}
 
 
 def check_run(root, name, kind, answer, amount):
@@ -345,3 +345,36 @@ def test_core_set_keeps_away_from_images_that_are_wholly_labelled(tmp_path):
     table = {"image": ids, "unit": 0 * ids, "pixels": 0 * ids + 1536, "features": features}
     asked = method.pick(context, {"units": table})
     assert near not in asked.image
+
+
+def test_classbal_against_a_loop(tmp_path):
+    """Section 5.2 of arXiv 2303.16817: shares in regions, all of them, asked or not."""
+    method = ClassBal(**SHORT)
+    run, module, batch, units = scored(tmp_path, method, amount=30.0)
+    with torch.no_grad():
+        p = torch.softmax(module.network(batch["image"]), dim=1)
+    best = p.topk(2, dim=1).values
+    doubt, guess = best[:, 1] / best[:, 0], p.argmax(1)
+    u, c = [], []
+    for row in range(len(units["unit"])):
+        item = {0: 0, 2: 1, 5: 2}[int(units["image"][row])]
+        inside = batch["regions"][item] == int(units["unit"][row])
+        u.append(float(doubt[item][inside].mean()))
+        c.append(int(np.bincount(guess[item][inside].numpy(), minlength=3).argmax()))
+    assert units["label"].tolist() == c
+    assert units["score"].tolist() == pytest.approx(u, abs=1e-5)
+    buy(run, 0)
+    shares = [c.count(k) / len(c) for k in range(3)]
+    wanted = [a / max(u) * np.exp(-shares[b]) for a, b in zip(u, c, strict=True)]
+    table = {name: column.numpy() for name, column in units.items()}
+    asked = {(int(i), int(r)) for i in (0, 2, 5) for r in run.pool.asked(run.regions, i)}
+    order = sorted(range(len(u)), key=lambda r: (-wanted[r], table["image"][r], table["unit"][r]))
+    rest = [(int(table["image"][r]), int(table["unit"][r])) for r in order]
+    rest = [pair for pair in rest if pair not in asked]
+    query = method.pick(run.context(1), {"units": table})
+    got = list(zip(query.image.tolist(), query.unit.tolist(), strict=True))
+    assert got == rest[: len(got)]
+    assert len(got) == 30
+    assert asked
+    with pytest.raises(UserError, match="superpixels"):
+        drive(toy_run(tmp_path / "x", method=method, kind="pixel"))

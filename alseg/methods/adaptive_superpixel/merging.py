@@ -140,22 +140,6 @@ def merge_limited(
     return roots
 
 
-def merged_map(regions: NDArray[np.integer], roots: NDArray[np.integer]) -> NDArray[np.int32]:
-    """The merged superpixel of each pixel.
-
-    Args:
-        regions: Base superpixel of each pixel, -1 = none, (H, W).
-        roots: From `merge`, (R,).
-
-    Returns:
-        (H, W), int32; ids are those of the roots, so the number of ids stays R.
-
-    >>> merged_map(np.array([[0, 1, 2, -1]]), np.array([1, 1, 2]))
-    array([[ 1,  1,  2, -1]], dtype=int32)
-    """
-    return np.append(roots, -1).astype(np.int32)[regions]  # -1 reads the last
-
-
 def _normalized(p: NDArray[np.floating]) -> NDArray[np.float64]:
     p = np.asarray(p, dtype=np.float64)
     return p / np.maximum(p.sum(axis=-1, keepdims=True), _TINY)

@@ -40,8 +40,8 @@ class ScoringModule(CrossEntropyModule):
     """Learns label maps; ``predict_step`` returns the table ``units``.
 
     Args:
-        score: What is measured: a name of `SINGLE` or `SEVERAL`, ``features``, ``gradients``, or
-            ``error`` where batches have ``target``.
+        score: What is measured: a name of `SINGLE` or `SEVERAL`, ``classbal``, ``features``,
+            ``gradients``, or ``error`` where batches have ``target``.
         reduce: How pixel scores become a unit's: ``mean``, ``sum`` or ``max``.
         most: Pixels returned per image, where pixels are the units.
         power: Exponent of power-law noise, None for none.
@@ -102,6 +102,9 @@ class ScoringModule(CrossEntropyModule):
         if self.score in ("features", "gradients"):
             assert regions is not None  # the method refuses pixels
             return self._vectors(image, index, regions)
+        if self.score == "classbal":
+            assert regions is not None  # the method refuses pixels
+            return self._doubt_and_class(image, index, regions)
         if self.score == "error":
             scored = _wrong(self.network(image)[0, : self.num_classes], batch["target"][item])
         else:
@@ -153,6 +156,14 @@ class ScoringModule(CrossEntropyModule):
         rng = np.random.default_rng(derive(self.seed, "noise", index))
         noisy = power_noise(score.cpu().numpy(), float(self.power or 0.0), rng)
         return torch.as_tensor(noisy, dtype=torch.float32, device=score.device)
+
+    def _doubt_and_class(self, image: Tensor, index: int, regions: Tensor) -> dict[str, Tensor]:
+        """Uncertainty and dominant class of the regions of an image."""
+        scored = scores.pixel_scores(self.network(image).float())
+        units = region_scores(scored.bvsb[0], regions, self.reduce)  # type: ignore[arg-type]
+        label = _majority(scored.top1[0].float(), regions, self.num_classes).score.int()
+        score = units.score if self.power is None else self._noisy(units.score, index)
+        return _rows(index, units.unit, units.pixels, score=score.float(), label=label)
 
     def _vectors(self, image: Tensor, index: int, regions: Tensor) -> dict[str, Tensor]:
         """Mean features, and mean prediction error, of the regions of an image."""

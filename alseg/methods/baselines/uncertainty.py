@@ -1,9 +1,14 @@
 """Ask what the network, or a committee of its dropout masks, is unsure of, or truly wrong about."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from alseg.active.method import RoundContext
+import numpy as np
+
+from alseg.active.choose import query_from_scores
+from alseg.active.method import RoundContext, Scoring, Table
+from alseg.active.tables import AnswerKind, Query
 from alseg.errors import UserError
 from alseg.methods.baselines.base import Scored
 
@@ -63,6 +68,44 @@ class VoteEntropy(Bald):
     """Entropy of the votes of a committee of dropout masks (Dagan & Engelson, ICML 1995)."""
 
     score: ClassVar[str] = "vote_entropy"
+
+
+@dataclass(frozen=True)
+class ClassBal(Scored):
+    """BvSB held back where the predicted class is common (Cai et al., CVPR 2021).
+
+    A unit counts as its dominant predicted class; its mean ratio of second best to best class is
+    multiplied by ``exp(-share)``, the share of the units of that class in the whole pool, asked or
+    not. With ``regions=seeds_published`` and dominant labels it is the paper's "Sp+Do+ClassBal".
+    """
+
+    score: ClassVar[str] = "classbal"
+
+    def asked(self, context: RoundContext) -> AnswerKind:
+        """A pixel has no share worth counting."""
+        if context.kind == "pixel":
+            raise UserError("regions=pixels is not for method=classbal; take superpixels.")
+        return super().asked(context)
+
+    def scorer(self, context: RoundContext) -> Scoring:
+        """The whole pool, since shares are those of all units, or a part of it."""
+        images = np.arange(len(context.pool))
+        if self.pool_fraction < 1:
+            count = max(1, round(self.pool_fraction * len(images)))
+            images = np.sort(context.rng("pool").choice(images, count, replace=False))
+        return Scoring("train", images)
+
+    def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
+        """The open units of highest balanced score."""
+        from alseg.acquisition.balance import class_balanced, class_shares, relative_to_largest
+
+        units = tables["units"]
+        label = np.asarray(units["label"])
+        shares = class_shares(label, context.pool.num_classes)
+        score = class_balanced(relative_to_largest(np.asarray(units["score"])), label, shares)
+        return query_from_scores(
+            context, self.asked(context), units["image"], units["unit"], score, units["pixels"]
+        )
 
 
 @dataclass(frozen=True)

@@ -127,9 +127,9 @@ class Equal(Method):
         return self.skip_void
 
     @property
-    def keeps_scores(self) -> bool:
+    def keeps_scores(self) -> Sequence[str]:
         """Where later rounds go by the scores of earlier ones."""
-        return self.rescore_every > 1
+        return ("patches",) if self.rescore_every > 1 else ()
 
     def check(self, images: ImageSet, budget: Budget) -> None:
         """Nothing depends on the images or the budget alone, see `_per_round`."""
@@ -150,6 +150,17 @@ class Equal(Method):
                 f"{each} patches in each of {context.rounds} rounds of the {len(units)} patches of "
                 f"{len(context.pool)} images; method=equal plans its rounds ahead: give an amount "
                 f"that buys at least 1 a round and no more than there are in all rounds."
+            )
+        if self.per_image is not None and each > self.per_image * len(context.pool):
+            raise UserError(
+                f"a round buys {each} patches, but method.per_image={self.per_image} lets it ask "
+                f"for no more than {self.per_image * len(context.pool)} of {len(context.pool)} "
+                f"images; give a larger number, or a smaller budget.amount."
+            )
+        if self.rescore_every > 1 and each > self.rescore_patches:
+            raise UserError(
+                f"a round buys {each} patches, but method.rescore_patches={self.rescore_patches} "
+                f"may leave it fewer to choose from; give at least {each}."
             )
         return each
 
@@ -186,15 +197,16 @@ class Equal(Method):
         each = len(context.pool.history[0]) if context.pool.history else 1
         every = schedule.milestone(each * context.rounds, each)
         milestone = schedule.at_milestone(labelled, every)
+        last = context.round == context.rounds - 1
         train = Stage.passes(
             "train",
             passes=schedule.round_epochs(labelled, every, self.milestone_epochs),
             images=images,
             batch_size=schedule.batch_size(labelled, images, self.batch_size),
             start=Start("train", previous_round=True, optimizer=True),
-            evaluate=self.evaluate_rounds or milestone,
+            evaluate=self.evaluate_rounds or milestone or (last and not self.final_epochs),
         )
-        if context.round < context.rounds - 1 or not self.final_epochs:
+        if not last or not self.final_epochs:
             return [train]
         final = Stage.passes(
             "final",
@@ -249,11 +261,12 @@ class Equal(Method):
         if stale is None:
             return Scoring("train")
         table = stale["patches"]
-        still = np.flatnonzero(
-            context.pool.is_open(
-                context.regions, table["image"].astype(np.int64), table["unit"].astype(np.int64)
-            )
+        may_ask = context.pool.is_open(
+            context.regions, table["image"].astype(np.int64), table["unit"].astype(np.int64)
         )
+        if self.skip_void:
+            may_ask &= ~table["void"]
+        still = np.flatnonzero(may_ask)
         best = still[np.argsort(-table["score"][still], kind="stable")[: self.rescore_patches]]
         chosen = np.unique(table["image"][best]).astype(np.int64)
         others = np.setdiff1d(np.arange(len(context.pool)), chosen)

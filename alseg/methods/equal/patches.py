@@ -91,7 +91,10 @@ def grid_of(regions: NDArray[np.integer[Any]]) -> tuple[int, int]:
         )
     y, x = np.mgrid[:rows, :cols].repeat(height // rows, 1).repeat(width // cols, 2)
     if not np.array_equal(regions, y * cols + x):
-        raise UserError("the regions are no grid of equal patches; give regions=grid.")
+        raise UserError(
+            f"the regions of an image of {height} x {width} pixels are no grid of equal patches; "
+            f"give regions=grid with regions.rows and regions.cols that divide the image."
+        )
     return rows, cols
 
 

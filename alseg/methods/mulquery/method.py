@@ -175,12 +175,12 @@ class MulQuery(Method):
 
     def supervision(self, stage: Stage, context: RoundContext) -> Supervision:
         """Class sets, or the pseudo labels the preparation wrote."""
-        from alseg.methods.mulquery.supervision import PseudoLabels
+        from alseg.active.supervision import LabelFiles
 
         sets = self._sets(context)
         if stage.name == "stage_one":
             return sets
-        return PseudoLabels(context.stage_folder(stage.name) / "labels", sets.images)
+        return LabelFiles(context.stage_folder(stage.name) / "labels", sets.images)
 
     def prepare(self, stage: Stage, context: RoundContext) -> Preparation | None:
         """Before stage 2: pseudo labels from the model of stage 1."""
@@ -188,11 +188,11 @@ class MulQuery(Method):
             return None
         import torch
 
+        from alseg.active.supervision import LabelFiles
         from alseg.methods.mulquery.module import PseudoLabeller
-        from alseg.methods.mulquery.supervision import PseudoLabels
 
         sets = self._sets(context)
-        labels = PseudoLabels(context.stage_folder(stage.name) / "labels", sets.images)
+        labels = LabelFiles(context.stage_folder(stage.name) / "labels", sets.images)
         missing = labels.missing()
         if not len(missing):
             return None

@@ -1,21 +1,19 @@
 """The trained modules of the two stages, and the pass that writes pseudo labels between them."""
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
 import torch
-from PIL import Image
 from torch import Tensor
 
 from alseg.active.module import SegmentationModule
-from alseg.files import write_atomic
+from alseg.active.supervision import LabelFiles
 from alseg.images import VOID
 from alseg.methods.mulquery.acquisition import region_table
 from alseg.methods.mulquery.losses import pseudo_label_loss, stage_one_loss
 from alseg.methods.mulquery.pseudo_labels import naive_labels, pseudo_label_map
-from alseg.methods.mulquery.supervision import ClassSets, PseudoLabels
+from alseg.methods.mulquery.supervision import ClassSets
 from alseg.nn.segmenter import Segmenter, upsample
 
 
@@ -103,7 +101,7 @@ class PseudoLabeller(L.LightningModule):
         self,
         network: Segmenter,
         sets: ClassSets,
-        labels: PseudoLabels,
+        labels: LabelFiles,
         variant: str,
         proto_temperature: float,
         threshold: str,
@@ -129,9 +127,7 @@ class PseudoLabeller(L.LightningModule):
             labels = self.label(
                 features[item], cosines[item], batch["regions"][item], index, canvas
             )
-            buffer = io.BytesIO()
-            Image.fromarray(labels.cpu().numpy()).save(buffer, "PNG")
-            write_atomic(self.labels.path(index), buffer.getvalue())
+            self.labels.write(index, labels.cpu().numpy())
 
     def label(
         self,

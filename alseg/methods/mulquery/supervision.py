@@ -1,11 +1,9 @@
 """What the two stages learn from."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from alseg.active.method import Target
 from alseg.active.pool import LabelPool
@@ -61,29 +59,3 @@ class ClassSets:
         number = np.full(int(maps.num_regions[image]) + 1, -1, dtype=np.int32)  # last: region -1
         number[ids] = np.arange(len(ids))
         return Target({"regions": number[maps[image]]}, {"sets": members})
-
-
-@dataclass(frozen=True)
-class PseudoLabels:
-    """Stage 2: label maps written by the preparation of the stage.
-
-    Attributes:
-        folder: Holds one ``<image index>.png`` per image, uint8, VOID = no label.
-        images: The images.
-    """
-
-    folder: Path
-    images: NDArray[np.int64]
-
-    def path(self, image: int) -> Path:
-        """File of an image."""
-        return self.folder / f"{image}.png"
-
-    def missing(self) -> NDArray[np.int64]:
-        """Images whose file is not there yet."""
-        return np.array([i for i in self.images if not self.path(i).exists()], dtype=np.int64)
-
-    def __call__(self, image: int) -> Target:
-        """``target`` is the label map, (H, W), uint8."""
-        with Image.open(self.path(image)) as file:
-            return Target({"target": np.asarray(file)}, {})

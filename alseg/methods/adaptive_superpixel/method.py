@@ -1,0 +1,304 @@
+"""Adaptive superpixels as a method of the loop."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alseg.active.budget import Budget
+from alseg.active.choose import check_budget, query_from_scores, random_query
+from alseg.active.method import (
+    Method,
+    Preparation,
+    RoundContext,
+    Scoring,
+    Stage,
+    Supervision,
+    Table,
+)
+from alseg.active.pool import LabelPool, Maps
+from alseg.active.supervision import LabelFiles, LabelMaps
+from alseg.active.tables import Query
+from alseg.errors import UserError, unknown_name
+from alseg.images import ImageSet
+from alseg.nn.recipe import Recipe
+from alseg.regions.merged import MergedMaps
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    import lightning as L
+
+    from alseg.methods.adaptive_superpixel.module import Predictions
+
+PRIORS = ("published", "normalized")
+#: Images on which the quality of labels is measured at most.
+_MEASURED = 500
+
+
+@dataclass(frozen=True)
+class AdaptiveSuperpixel(Method):
+    """Superpixels merged by what the model has learnt, answers sieved (Kim et al., ICCV 2023).
+
+    arXiv 2303.16817. Round 0 asks for the dominant class of random superpixels. After every round
+    neighbours with like predictions are merged, from the base superpixels anew, and the merged ones
+    with the highest class-balanced uncertainty are asked. Before every further round all answers
+    are sieved: pixels the newest model does not think are of the answered class are ignored.
+    `README.md` has the rest.
+
+    Attributes:
+        eps: Superpixels are merged while their distance to the root is smaller; null = not merged.
+        limit: Share of the base superpixels after which merging stops; null = no limit.
+        prior: ``published`` divides the pixels of each class by those of the full images, even
+            where predictions are smaller, as the paper's code does; ``normalized`` makes the shares
+            sum to 1, which balances more strongly. With predictions of full size both are the same.
+        sieve: Leave out pixels below the knee of their region's confidences.
+        sieve_above: Sieve regions of at least so many mean base superpixels.
+        sieve_steps: Points of the confidence curve the knee is looked for among.
+        exclude_labelled: Do not ask about regions of which at least half was answered before. The
+            paper's code asks again, and pays again.
+        prediction_scale: Factor on the size of images for the pass that merges, scores and sieves;
+            the paper halves Cityscapes.
+        steps: Training batches of a round, from scratch.
+        batch_size: Images per batch.
+        lr: Learning rate of SGD with momentum 0.9; falls polynomially to 0.
+        head_factor: Learning rate of decoder and classifier, as a multiple of the encoder's.
+        weight_decay: Added to the gradient.
+        keep: ``last`` or ``best`` checkpoint on the validation images.
+        epoch_steps: Batches between two checkpoints.
+    """
+
+    defaults: ClassVar[Mapping[str, str]] = {"budget.rule": "within"}
+    small: ClassVar[Mapping[str, str]] = {
+        "method.steps": "120",
+        "method.lr": "0.05",
+        "method.epoch_steps": "40",
+        "budget.amount": "200",
+    }
+
+    eps: float | None = 0.1
+    limit: float | None = None
+    prior: str = "published"
+    sieve: bool = True
+    sieve_above: float = 2.0
+    sieve_steps: int = 20
+    exclude_labelled: bool = False
+    prediction_scale: float = 1.0
+    steps: int = 60_000
+    batch_size: int = 4
+    lr: float = 0.007
+    head_factor: float = 1.0
+    weight_decay: float = 4e-5
+    keep: str = "last"
+    epoch_steps: int = 500
+
+    def __post_init__(self) -> None:
+        if self.prior not in PRIORS:
+            raise unknown_name("method.prior", self.prior, PRIORS)
+        if self.keep not in ("last", "best"):
+            raise unknown_name("method.keep", self.keep, ("last", "best"))
+        if self.eps is not None and not self.eps > 0:
+            raise UserError(f"method.eps is {self.eps}; give a distance > 0, or null not to merge.")
+        if self.limit is not None and not 0 < self.limit <= 1:
+            raise UserError(f"method.limit is {self.limit}; it is a share, 0..1, or null.")
+        for option in ("prediction_scale", "sieve_above", "sieve_steps", "steps", "batch_size"):
+            if not getattr(self, option) > 0:
+                raise UserError(f"method.{option} is {getattr(self, option)}; it must be > 0.")
+        self._recipe()
+
+    def check(self, images: ImageSet, budget: Budget) -> None:
+        """Nothing depends on the images or the budget."""
+
+    def _recipe(self) -> Recipe:
+        return Recipe(
+            lr=self.lr,
+            head_factor=self.head_factor,
+            optimizer="sgd",
+            weight_decay=self.weight_decay,
+            floor=0.0,
+        )
+
+    def stages(self, context: RoundContext) -> Sequence[Stage]:
+        """One fit from scratch."""
+        shared: dict[str, Any] = {"epoch_steps": self.epoch_steps, "keep": self.keep}
+        return [Stage("train", steps=self.steps, batch_size=self.batch_size, **shared)]
+
+    def _predictions(self, context: RoundContext, round: int) -> "Predictions":
+        from alseg.methods.adaptive_superpixel.module import Predictions
+
+        return Predictions(context.ledger.round(round) / "predictions")
+
+    def module(self, stage: Stage, context: RoundContext) -> "L.LightningModule":
+        """A fresh network that also merges and scores."""
+        from alseg.methods.adaptive_superpixel.module import Merger
+
+        pool = context.pool
+        maps = pool.maps[context.regions]
+        return Merger(
+            num_regions=np.asarray(maps.num_regions),
+            eps=self.eps,
+            limit=self.limit,
+            scale=self.prediction_scale,
+            predictions=self._predictions(context, context.round + 1),
+            asked={int(image): asked_base(pool, int(image)) for image in pool.images()},
+            network=context.network.build(pool.num_classes),
+            num_classes=pool.num_classes,
+            steps=stage.steps,
+            recipe=self._recipe(),
+        )
+
+    def _labels(self, stage: str, context: RoundContext) -> LabelFiles:
+        return LabelFiles(context.stage_folder(stage) / "labels", context.pool.images())
+
+    def supervision(self, stage: Stage, context: RoundContext) -> Supervision:
+        """The answers as they are in round 0, later the sieved ones."""
+        if context.round and self.sieve:
+            return self._labels(stage.name, context)
+        return LabelMaps(context.pool)
+
+    def prepare(self, stage: Stage, context: RoundContext) -> Preparation | None:
+        """Sieve all answers by the model of the round before."""
+        if not context.round or not self.sieve:
+            return None
+        labels = self._labels(stage.name, context)
+        missing = labels.missing()
+        if not len(missing):
+            return None
+        import torch
+
+        from alseg.methods.adaptive_superpixel.module import Sieve
+
+        network = context.network.build(context.pool.num_classes)
+        before = context.ledger.stage(context.round - 1, stage.name) / f"{stage.keep}.ckpt"
+        state = torch.load(before, map_location="cpu", weights_only=True)["state_dict"]
+        prefix = "network."
+        network.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        )
+        sieve = Sieve(
+            network=network,
+            predictions=self._predictions(context, context.round),
+            scale=self.prediction_scale,
+            pool=context.pool,
+            labels=labels,
+            min_pixels=self._min_pixels(context),
+            steps=self.sieve_steps,
+        )
+        return Preparation(sieve, missing)
+
+    def _min_pixels(self, context: RoundContext) -> int:
+        sizes = context.pool.units(context.regions)[2]
+        return round(self.sieve_above * float(sizes.mean()))
+
+    def first_query(self, context: RoundContext) -> Query:
+        """Random base superpixels."""
+        if context.kind != "region":
+            raise UserError(
+                f"method=adaptive_superpixel merges superpixels, not {context.kind}s; give "
+                f"regions=seeds, slic or files."
+            )
+        check_budget(context, "dominant")
+        return random_query(context, "dominant")
+
+    @property
+    def keeps_scores(self) -> Sequence[str]:
+        """The merges, from which the maps of every round are made again."""
+        return ("merges",)
+
+    def regions(self, context: RoundContext) -> Maps | None:
+        """The merged superpixels that this round asks about."""
+        kept = context.ledger.scores(context.round) if context.round else None
+        if kept is None:
+            return None
+        base = context.pool.maps[context.regions]
+        image, root = kept["merges"]["image"], kept["merges"]["root"]
+        cuts = np.searchsorted(image, np.arange(1, len(context.pool)))
+        return MergedMaps(base, merged_version(context), np.split(root, cuts))
+
+    def scorer(self, context: RoundContext) -> Scoring:
+        """One pass over the whole pool: the class shares are those of all regions."""
+        return Scoring("train", np.arange(len(context.pool)))
+
+    def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
+        """Merged superpixels of highest uncertainty, held back where a class is common (F5, F6)."""
+        from alseg.acquisition.balance import class_balanced, class_shares, relative_to_largest
+        from alseg.acquisition.region_table import RegionTable, summarize
+
+        rows = RegionTable(**{n: np.asarray(tables["regions"][n]) for n in RegionTable._fields})
+        regions = summarize(rows)
+        sizes = {name: np.asarray(column) for name, column in tables["sizes"].items()}
+        total = float(sizes["pixels"].sum()) if self.prior == "published" else None
+        shares = class_shares(regions.label, context.pool.num_classes, regions.pixels, total)
+        score = class_balanced(relative_to_largest(regions.uncertainty), regions.label, shares)
+        # regions too thin for the grid of the prediction have no score, and are not asked
+        width = int(sizes["unit"].max(initial=0)) + 1
+        known = sizes["image"].astype(np.int64) * width + sizes["unit"]
+        place = np.searchsorted(known, regions.image.astype(np.int64) * width + regions.unit)
+        allowed = np.ones(len(score), dtype=bool)
+        if self.exclude_labelled:
+            allowed = 2 * sizes["asked"][place] < sizes["pixels"][place]
+        return query_from_scores(
+            context,
+            "dominant",
+            regions.image[allowed],
+            regions.unit[allowed],
+            score[allowed],
+            sizes["pixels"][place][allowed],
+            regions=merged_version(context),
+        )
+
+    def measures(self, context: RoundContext, truth: ImageSet) -> Mapping[str, float]:
+        """Pixels of an asked region, and the share of wrong labels before and after sieving."""
+        from alseg.active.quality import label_quality
+
+        pool = context.pool
+        pixels = pool.unit_pixels(pool.history[context.round])
+        learnt = self.supervision(self.stages(context)[0], context)
+        images = pool.images()
+        some = images[np.linspace(0, len(images) - 1, min(len(images), _MEASURED)).astype(int)]
+        counts = np.zeros((2, 4), dtype=np.int64)
+        for image in some.tolist():
+            known = truth.truth(image)
+            counts[0] += label_quality(pool.render(image), known)
+            counts[1] += label_quality(learnt(image).maps["target"], known)
+        raw, sieved = counts
+        return {
+            "region_pixels": float(pixels.mean()),
+            "noise_answered": _noise(raw),
+            "noise_learnt": _noise(sieved),
+            "sieved_share": float(1 - sieved[1] / max(raw[1], 1)),
+        }
+
+    def show(self, context: RoundContext, image: int) -> Mapping[str, NDArray[Any]]:
+        """Base superpixels, those this round asked about, and what was learnt."""
+        pool = context.pool
+        asked = pool.history[context.round].regions
+        maps: dict[str, NDArray[Any]] = {"base superpixels": pool.maps[context.regions][image]}
+        if asked != context.regions:
+            maps["merged superpixels"] = pool.maps[asked][image]
+        if image in pool.images():
+            learnt = self.supervision(self.stages(context)[0], context)(image)
+            maps["learnt"] = learnt.maps["target"]
+        return maps
+
+
+def merged_version(context: RoundContext) -> str:
+    """Name of the maps the query of a round is about."""
+    return f"{context.regions}-merged-{context.round:03d}"
+
+
+def asked_base(pool: LabelPool, image: int) -> NDArray[np.int64]:
+    """Base superpixels of an image that some answer is about, whatever the map it was about."""
+    found = []
+    for answers, rows in pool.answers(image):
+        maps, units = pool.maps[answers.regions], answers.unit[rows]
+        if isinstance(maps, MergedMaps):
+            units = np.flatnonzero(np.isin(maps.roots[image], units))
+        found.append(units)
+    return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
+
+
+def _noise(quality: NDArray[np.int64]) -> float:
+    from alseg.active.quality import LabelQuality
+
+    return LabelQuality(*quality.tolist()).noise

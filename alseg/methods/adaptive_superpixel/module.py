@@ -1,0 +1,300 @@
+"""The modules: one learns and makes one pass over the pool, one sieves what was answered."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_all_start_methods, get_context
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from alseg.acquisition.region_table import region_rows
+from alseg.acquisition.scores import pixel_scores
+from alseg.acquisition.statistics import region_vectors
+from alseg.active.module import CrossEntropyModule
+from alseg.active.pool import LabelPool
+from alseg.active.supervision import LabelFiles
+from alseg.files import write_atomic
+from alseg.images import VOID
+from alseg.methods.adaptive_superpixel.labels import paint
+from alseg.methods.adaptive_superpixel.merging import merge, merge_limited
+from alseg.methods.adaptive_superpixel.sieving import answer_confidence, sieve
+from alseg.nn.segmenter import Segmenter, upsample
+from alseg.regions.geometry import adjacency, pixels_in, resample_corners
+from alseg.regions.merged import merged_map
+
+#: Base superpixels of a batch above which other processes help to merge.
+_MANY = 4000
+
+
+class Predictions:
+    """Logits of the last pass over the pool on the decoder's own grid, one file per image.
+
+    A twentieth of the size of probabilities per pixel, from which these are made again.
+
+    Args:
+        folder: Where they are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, image: int) -> Path:
+        """File of an image."""
+        return self.folder / f"{image}.npz"
+
+    def write(
+        self, image: int, logits: Tensor, canvas: tuple[int, int], size: tuple[int, int]
+    ) -> None:
+        """Write the logits of an image, (C, h, w), that cover a canvas of which a part is image."""
+        buffer = io.BytesIO()
+        array = logits.to("cpu", torch.float16).numpy()
+        np.savez(buffer, logits=array, canvas=np.array(canvas), size=np.array(size))
+        write_atomic(self.path(image), buffer.getvalue())
+
+    def probabilities(self, image: int) -> Tensor | None:
+        """Class probabilities of an image, (C, H, W) at the size predicted; None without a file."""
+        if not self.path(image).exists():
+            return None
+        with np.load(self.path(image), allow_pickle=False) as file:
+            logits = torch.from_numpy(file["logits"]).float()[None]
+            canvas, size = file["canvas"].tolist(), file["size"].tolist()
+        return _probabilities(logits, (canvas[0], canvas[1]), (size[0], size[1]))[0]
+
+
+def _probabilities(logits: Tensor, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    return upsample(logits.float(), canvas)[..., : size[0], : size[1]].softmax(dim=1)
+
+
+def shrunken(images: Tensor, scale: float) -> Tensor:
+    """Images (B, 3, H, W) at the size they are predicted at."""
+    if scale == 1:
+        return images
+    size = [max(1, round(scale * side)) for side in images.shape[-2:]]
+    return F.interpolate(images, size=size, mode="bicubic", antialias=True)
+
+
+class Merger(CrossEntropyModule):
+    """Learns label maps; ``predict_step`` merges the superpixels of an image and scores them.
+
+    Args:
+        num_regions: Base superpixels of every image, (N,).
+        eps: Largest distance of superpixels that are merged; None merges nothing.
+        limit: Share of the base superpixels after which merging stops; None for no limit.
+        scale: Factor on the size of images for this pass.
+        predictions: Where the logits go that the answers are sieved by.
+        asked: Base superpixels that have been answered about, by image.
+        **shared: See `alseg.active.module.CrossEntropyModule`.
+    """
+
+    def __init__(
+        self,
+        num_regions: NDArray[np.int64],
+        eps: float | None,
+        limit: float | None,
+        scale: float,
+        predictions: Predictions,
+        asked: Mapping[int, NDArray[np.int64]],
+        **shared: Any,
+    ) -> None:
+        super().__init__(**shared)
+        self.num_regions = num_regions
+        self.eps = eps
+        self.limit = limit
+        self.scale = scale
+        self.predictions = predictions
+        self.asked = asked
+        self._helpers: ProcessPoolExecutor | None = None
+
+    def on_predict_end(self) -> None:
+        """Send the helpers home."""
+        if self._helpers is not None:
+            self._helpers.shutdown()
+            self._helpers = None
+
+    def predict_step(
+        self, batch: dict[str, Tensor], batch_idx: int
+    ) -> dict[str, dict[str, Tensor]]:
+        """Tables ``regions`` and ``sizes`` of merged superpixels, ``merges`` of base superpixels.
+
+        ``regions`` (image, unit, label, uncertainty, pixels) is a
+        `alseg.acquisition.region_table.RegionTable` on the grid of the prediction; ``sizes``
+        (image, unit, pixels, asked) counts pixels of the image, and those answered about before;
+        ``merges`` (image, root) has one row per base superpixel.
+        """
+        small = shrunken(batch["image"], self.scale)
+        size = (small.shape[-2], small.shape[-1])
+        coarse, _, canvas = self.network.features(small)
+        scores = pixel_scores(upsample(coarse.float(), canvas)[..., : size[0], : size[1]])
+        jobs = []
+        for item, index in enumerate(batch["index"].tolist()):
+            self.predictions.write(index, coarse[item], canvas, size)
+            probabilities = _probabilities(coarse[item : item + 1], canvas, size)[0]
+            maps = torch.cat([probabilities, scores.bvsb[item][None]])
+            count = int(self.num_regions[index])
+            means = region_vectors(maps, batch["regions"][item], count).cpu().numpy()
+            base = batch["regions"][item].cpu().numpy().astype(np.int32)
+            jobs.append((base, count, means, self.eps, self.limit))
+        parts = []
+        for item, (base, count, *_), roots in zip(
+            range(len(jobs)), jobs, self._merged(jobs), strict=True
+        ):
+            index = int(batch["index"][item])
+            merged = merged_map(base, roots)
+            grid = torch.from_numpy(resample_corners(merged, *size)).long()
+            rows = region_rows(
+                scores.bvsb[item][None],
+                scores.top1[item][None].long(),
+                grid[None].to(scores.top1.device),
+                self.num_classes,
+            )
+            parts.append(
+                {
+                    "regions": {name: _narrow(column) for name, column in rows.items()},
+                    "sizes": self._sizes(index, base, merged, count),
+                    "merges": {"root": torch.from_numpy(roots.astype(np.int32))},
+                }
+            )
+        return _joined(parts, batch["index"].tolist())
+
+    def _sizes(
+        self, index: int, base: NDArray[np.int32], merged: NDArray[np.int32], count: int
+    ) -> dict[str, Tensor]:
+        before = np.zeros(count + 1, dtype=bool)
+        before[self.asked.get(index, np.zeros(0, dtype=np.int64))] = True
+        pixels = np.bincount(merged[merged >= 0], minlength=count)
+        again = np.bincount(merged[(merged >= 0) & before[base]], minlength=count)
+        unit = np.flatnonzero(pixels)
+        columns = {"unit": unit, "pixels": pixels[unit], "asked": again[unit]}
+        return {name: torch.from_numpy(c.astype(np.int32)) for name, c in columns.items()}
+
+    def _merged(self, jobs: Sequence[tuple[Any, ...]]) -> list[NDArray[np.int64]]:
+        """Roots of every image of a batch, side by side where that pays."""
+        forks = "fork" in get_all_start_methods()  # a fresh interpreter would run user scripts
+        many = len(jobs) > 1 and sum(job[1] for job in jobs) > _MANY
+        if not (forks and many) or self.eps is None:
+            return [roots_of(*job) for job in jobs]
+        if self._helpers is None:
+            self._helpers = ProcessPoolExecutor(len(jobs), get_context("fork"))
+        return list(self._helpers.map(_roots_of, jobs))
+
+
+def roots_of(
+    base: NDArray[np.int32],
+    count: int,
+    means: NDArray[np.float64],
+    eps: float | None,
+    limit: float | None,
+) -> NDArray[np.int64]:
+    """Which base superpixel each base superpixel is merged into.
+
+    Args:
+        base: Base superpixels, (H, W), -1 = none.
+        count: Their number, R.
+        means: Mean class probabilities and, last, uncertainty of each, (R, C + 1).
+        eps: See `Merger`.
+        limit: See `Merger`.
+
+    Returns:
+        (R,), int64.
+    """
+    if eps is None:
+        return np.arange(count)
+    features, uncertainty = means[:, :-1].copy(), means[:, -1]
+    features[features.sum(axis=1) == 0] = 1.0  # ids without a pixel have no neighbours either
+    edges = adjacency(base, count, by_contact=limit is not None)
+    if limit is None:
+        return merge(features, uncertainty, edges, eps)
+    present = len(np.unique(base[base >= 0]))
+    return merge_limited(features, uncertainty, edges, eps, limit * present)
+
+
+def _roots_of(job: tuple[Any, ...]) -> NDArray[np.int64]:
+    return roots_of(*job)
+
+
+def _narrow(column: Tensor) -> Tensor:
+    return column.cpu() if column.is_floating_point() else column.int().cpu()
+
+
+def _joined(
+    parts: Sequence[Mapping[str, Mapping[str, Tensor]]], index: Sequence[int]
+) -> dict[str, dict[str, Tensor]]:
+    """Tables of a batch from those of its images."""
+    tables: dict[str, dict[str, Tensor]] = {}
+    for name in parts[0]:
+        own = [part[name] for part in parts]
+        lengths = [len(next(iter(columns.values()))) for columns in own]
+        image = torch.tensor(index, dtype=torch.int32).repeat_interleave(torch.tensor(lengths))
+        columns = {key: torch.cat([c[key] for c in own]) for key in own[0] if key != "image"}
+        tables[name] = {"image": image, **columns}
+    return tables
+
+
+class Sieve(L.LightningModule):
+    """Writes the label map of every image it is shown: all answers, sieved by the newest model.
+
+    Args:
+        network: Of the round before; predicts where there are no stored predictions.
+        predictions: Of the pass that chose what was asked last.
+        scale: Factor on the size of images.
+        pool: The answers.
+        labels: Where the maps go.
+        min_pixels: Regions with fewer pixels keep all of them.
+        steps: See `alseg.methods.adaptive_superpixel.sieving.sieve`.
+    """
+
+    def __init__(
+        self,
+        network: Segmenter,
+        predictions: Predictions,
+        scale: float,
+        pool: LabelPool,
+        labels: LabelFiles,
+        min_pixels: int,
+        steps: int,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.predictions = predictions
+        self.scale = scale
+        self.pool = pool
+        self.labels = labels
+        self.min_pixels = min_pixels
+        self.steps = steps
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Sieve the answers about the images of a batch."""
+        for item, index in enumerate(batch["index"].tolist()):
+
+            def predict(item: int = item) -> Tensor:
+                small = shrunken(batch["image"][item : item + 1], self.scale)
+                coarse, _, canvas = self.network.features(small)
+                size = (small.shape[-2], small.shape[-1])
+                # the same rounding as on disk
+                return _probabilities(coarse.half(), canvas, size)[0]
+
+            stored = self.predictions.probabilities(index)
+            self.labels.write(index, self.label(index, stored, predict))
+
+    def label(
+        self, index: int, stored: Tensor | None, predict: Callable[[], Tensor]
+    ) -> NDArray[np.uint8]:
+        """Label map of one image, (H, W), uint8 (F13, F14)."""
+        probabilities = predict() if stored is None else stored
+        height, width = (int(side) for side in self.pool.sizes[index])
+        labels = np.full((height, width), VOID, dtype=np.uint8)
+        for answers, rows in self.pool.answers(index):
+            said = answers.label[rows]  # type: ignore[index]
+            pixels = pixels_in(self.pool.maps[answers.regions][index], answers.unit[rows])
+            wanted = np.where(said == VOID, 0, said)  # void is not painted, whatever is kept
+            confidence = answer_confidence(probabilities, (height, width), pixels, wanted)
+            kept = sieve(confidence, pixels.offsets, self.min_pixels, self.steps)
+            labels = paint(labels, pixels, said, kept)
+        return labels
