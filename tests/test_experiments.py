@@ -1,5 +1,6 @@
 """Every preset composes, builds, is listed, and holds differences only."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,24 @@ import pytest
 from omegaconf import OmegaConf
 
 from alseg.compose import GROUPS, Options, composed, expand, options_of
+from alseg.methods.equal import schedule
+from tests.toys import ToyImages, toy_run
 
 ROOT = Path(__file__).parents[1]
 PRESETS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("experiments/**/*.yaml"))
 #: Worth stating though it may equal the default.
 STATED = {"rounds"}
+#: Options that say how long the stages of the last round are. Of equal, whose options count passes,
+#: on an empty pool: a pass is one batch there, and 0 patches are a milestone.
+LENGTHS = {
+    "equal": ("milestone_epochs", "final_epochs"),
+    "mulquery": ("steps", "stage_two_steps"),
+    "pixelpick": ("steps",),
+    "supervised": ("steps",),
+}
+#: Training images and, where all have one size, height and width of the files.
+IMAGES = {"camvid": 367, "cityscapes": 2975, "voc": 1464}
+SIZES = {"camvid": (360, 480), "cityscapes": (1024, 2048)}
 
 
 def content(preset: str) -> dict[str, Any]:
@@ -37,8 +51,14 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+def of(folder: str) -> list[str]:
+    found = [preset for preset in PRESETS if preset.startswith(f"experiments/{folder}/")]
+    assert found, folder
+    return found
+
+
 def test_there_are_presets():
-    assert len(PRESETS) >= 6
+    assert len(PRESETS) >= 16
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -55,11 +75,27 @@ class TestPreset:
         made = options(f"preset={ROOT / preset}", "data.root=somewhere")
         for group, registry in GROUPS.items():
             assert type(made.components[group]) is registry.resolve(made.choices[group])
-        method = made.components["method"]
-        assert [stage.steps for stage in method.stages(None)] == [
-            method.steps,
-            method.stage_two_steps,
-        ]
+        made.components["network"].check()
+        assert made.components["regions"].unit == "pixel" or made.components["regions"].parameters()
+        images = ToyImages(2)
+        augment = content(preset)
+        built = made.components["augment"].build(images)
+        assert list(built.crop) == augment.get("augment.crop", [32, 48])
+        assert list(built.jitter) == augment.get("augment.jitter", [0, 0, 0, 0])
+        plain = made.components["augment"].plain()
+        assert list(plain.std) == augment.get("augment.std", [0.229, 0.224, 0.225])
+
+    def test_stages_are_as_long_as_it_says_and_learn_at_its_rate(self, preset, tmp_path):
+        made = options(f"preset={ROOT / preset}", "data.root=somewhere")
+        method, rounds = made.components["method"], made.values["rounds"]
+        run = toy_run(tmp_path, rounds=rounds, method=method)
+        context = run.context(rounds - 1)
+        stages = method.stages(context)
+        lengths = [getattr(method, option) for option in LENGTHS[made.choices["method"]]]
+        assert [stage.steps for stage in stages] == lengths
+        optimizer = method.module(stages[0], context).configure_optimizers()["optimizer"]
+        head = method.lr * getattr(method, "head_factor", 1.0)
+        assert [group["lr"] for group in optimizer.param_groups] == [method.lr, pytest.approx(head)]
 
     def test_holds_differences_only(self, preset):
         given = content(preset)
@@ -77,17 +113,64 @@ class TestPreset:
         assert f"| [`{name}`]({name}) |" in (ROOT / "experiments" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("preset", of("equal"))
+def test_equal_buys_12_percent_of_patches_of_one_size(preset):
+    made = options(f"preset={ROOT / preset}", "data.root=somewhere")
+    regions, data, amount = (made.components[n] for n in ("regions", "data", "budget"))
+    name = made.choices["data"]
+    budget = schedule.patch_budget(IMAGES[name] * regions.rows * regions.cols, 0.12)
+    assert 0 <= budget - amount.amount * made.values["rounds"] < amount.amount
+    assert amount.axis == "units"
+    height, width = (round(side * data.scale) for side in SIZES[name])
+    assert height % regions.rows == width % regions.cols == 0
+    augment = made.components["augment"]
+    assert (list(augment.scale), augment.flip) == ([1, 1], 0)
+    assert (list(augment.mean), list(augment.std)) == ([0, 0, 0], [1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("preset", "outputs", "count"),
+    [
+        ("camvid_fcn", 12, 32_952_396),
+        ("cityscapes_fcn", 20, 32_956_500),
+        ("camvid_deeplabv3", 12, 39_636_556),
+        ("cityscapes_deeplabv3", 20, 39_638_612),
+    ],
+)
+def test_equal_has_the_networks_of_the_paper(preset, outputs, count):
+    made = options(f"preset={ROOT}/experiments/equal/{preset}.yaml", "data.root=somewhere")
+    network = replace(made.components["network"], weights=None).build(outputs)
+    assert sum(p.numel() for p in network.parameters()) == count
+
+
+@pytest.mark.parametrize("preset", of("pixelpick"))
+def test_pixelpick_counts_epochs_and_pixels_by_the_images(preset):
+    made = options(f"preset={ROOT / preset}", "data.root=somewhere")
+    method, images = made.components["method"], IMAGES[made.choices["data"]]
+    epoch = math.ceil(images / method.batch_size)
+    assert method.epoch_steps == epoch
+    assert method.steps == 50 * epoch
+    assert made.components["budget"].amount == 10 * images
+    recipe = method.recipe()
+    rates = [recipe.rate(n * epoch - back, method.steps, 1.0) for n in (20, 40) for back in (1, 0)]
+    if made.choices["data"] == "camvid":
+        assert rates == pytest.approx([1, 0.1, 0.1, 0.01])
+    else:
+        assert rates[-1] == pytest.approx(0.2**0.9)
+
+
 def test_networks_take_their_options():
     networks = {}
     for preset in PRESETS:
         network = options(f"preset={ROOT / preset}", "data.root=x").components["network"]
-        networks[network.encoder, str(network.options)] = replace(network, weights=None)
-    assert len(networks) >= 3
+        key = network.architecture, network.encoder, str(network.options)
+        networks[key] = replace(network, weights=None)
+    assert len(networks) >= 6
     for network in networks.values():
-        dropouts = [
-            module.p
-            for module in network.build(3, cosine=True).modules()
-            if type(module).__name__ == "Dropout"
-        ]
+        built = network.build(3, cosine=True)
+        dropouts = [m.p for m in built.modules() if type(m).__name__ == "Dropout"]
         asked = network.options.get("decoder_aspp_dropout")
         assert asked is None or asked in dropouts
+        rates = network.options.get("decoder_atrous_rates")
+        dilations = {m.dilation[0] for m in built.decoder.modules() if hasattr(m, "dilation")}
+        assert rates is None or dilations >= set(rates)
