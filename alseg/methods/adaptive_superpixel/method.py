@@ -61,9 +61,10 @@ class AdaptiveSuperpixel(Method):
             the paper halves Cityscapes.
         steps: Training batches of a round, from scratch.
         batch_size: Images per batch.
-        lr: Learning rate of SGD with momentum 0.9; falls polynomially to 0.
+        lr: Learning rate; falls polynomially to 0.
         head_factor: Learning rate of decoder and classifier, as a multiple of the encoder's.
-        weight_decay: Added to the gradient.
+        optimizer: ``sgd`` with momentum 0.9, ``adam`` or ``adamw``, see `alseg.nn.recipe.Recipe`.
+        weight_decay: Of the optimiser.
         keep: ``last`` or ``best`` checkpoint on the validation images.
         epoch_steps: Batches between two checkpoints.
     """
@@ -88,6 +89,7 @@ class AdaptiveSuperpixel(Method):
     batch_size: int = 4
     lr: float = 0.007
     head_factor: float = 1.0
+    optimizer: str = "sgd"
     weight_decay: float = 4e-5
     keep: str = "last"
     epoch_steps: int = 500
@@ -113,7 +115,7 @@ class AdaptiveSuperpixel(Method):
         return Recipe(
             lr=self.lr,
             head_factor=self.head_factor,
-            optimizer="sgd",
+            optimizer=self.optimizer,
             weight_decay=self.weight_decay,
             floor=0.0,
         )
