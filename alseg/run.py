@@ -102,6 +102,15 @@ def build(options: Options) -> "Run":
     sizes = np.array([images.size(index) for index in range(len(images))])
     pool = LabelPool(sizes, len(images.classes), part["budget"], [])
     loggers = part["logger"].build(root, values)
+    reporter = Reporter(
+        root,
+        splits,
+        options.choices,
+        values,
+        part["oracle"],
+        loggers,
+        show=lambda round, image: work.method.show(work.context(round), image),
+    )
     work = Run(
         method=part["method"],
         splits=splits,
@@ -123,7 +132,7 @@ def build(options: Options) -> "Run":
         seed=values["seed"],
         trainer=part["trainer"].keywords,
         loggers=loggers,
-        observers=[Reporter(root, splits, options.choices, values, part["oracle"], loggers)],
+        observers=[reporter],
         replay=replay,
         keep_rounds=values["keep_rounds"],
     )

@@ -1,8 +1,9 @@
 """Keeps the report of a run up to date while the loop turns."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from alseg.report.pictures import (
     asked_picture,
     label_overlay,
     numbered_picture,
+    regions_picture,
     save_picture,
 )
 
@@ -38,6 +40,8 @@ class Reporter:
         values: All options.
         oracle: Who answers.
         loggers: Get one line of numbers per round.
+        show: Maps of a round and an image that the method wants pictured, see
+            `alseg.active.method.Method.show`.
     """
 
     root: Path
@@ -46,6 +50,7 @@ class Reporter:
     values: Mapping[str, Any]
     oracle: Any
     loggers: Sequence[Logger] = field(default_factory=list)
+    show: Callable[[int, int], Mapping[str, NDArray[Any]]] = lambda round, image: {}
 
     def waiting(self, query: Query, pool: LabelPool, folder: Path) -> None:
         """Draw the questions, numbered as in ``questions.csv``."""
@@ -67,7 +72,9 @@ class Reporter:
         for number in range(round + 1):  # a kill may have come before an earlier round's
             folder = self.root / f"round_{number:03d}" / "pictures"
             if not (folder / "index.json").exists():
-                entries = pictures_of(pool.history[number], pool, self.splits.train, self._most)
+                show = partial(self.show, number)
+                bought = pool.history[number]
+                entries = pictures_of(bought, pool, self.splits.train, self._most, show)
                 save_pictures(folder, entries)
         self._describe(pool)
         write_report(self.root)
@@ -117,7 +124,11 @@ class Reporter:
 
 
 def pictures_of(
-    answers: Answers, pool: LabelPool, images: ImageSet, most: int
+    answers: Answers,
+    pool: LabelPool,
+    images: ImageSet,
+    most: int,
+    show: Callable[[int], Mapping[str, NDArray[Any]]] = lambda image: {},
 ) -> list[PictureEntry]:
     """What was asked and answered in a round, on the images asked about most.
 
@@ -126,6 +137,8 @@ def pictures_of(
         pool: Knows the region maps.
         images: The pool's images.
         most: Images pictured.
+        show: More maps of an image worth a picture, by title: region ids are outlined, uint8 are
+            labels.
     """
     colors: NDArray[np.uint8] = np.asarray(images.classes.colors)
     entries = []
@@ -140,6 +153,12 @@ def pictures_of(
             "asked": asked_picture(pixels, regions, units),
             "answered": answered_picture(pixels, regions, units, said, colors),
         }
+        for title, values in show(image).items():
+            pictures[title] = (
+                label_overlay(pixels, values, colors)
+                if values.dtype == np.uint8
+                else regions_picture(pixels, values)
+            )
         if images.has_truth:
             pictures["truth"] = label_overlay(pixels, images.truth(image), colors)
         noun = answers.kind if len(rows) == 1 else plural(answers.kind)

@@ -8,6 +8,7 @@ pixels ``y * W + x``.
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +98,31 @@ def asked_picture(
         inside = np.isin(ids, asked)
         canvas[inside] = bright[inside]
         canvas[draw.outlines(ids, inside, draw.line_width(size))] = color
+    return draw.close_canvas(canvas)
+
+
+def regions_picture(
+    image: NDArray[np.uint8],
+    regions: NDArray[np.integer[Any]],
+    *,
+    color: Color = ASKED_COLOR,
+    size: tuple[int, int] | None = None,
+) -> NDArray[np.uint8]:
+    """Outline every region of a map.
+
+    Args:
+        image: The image, (H, W, 3), uint8, RGB.
+        regions: Region id per pixel, (H, W), -1 = in none.
+        color: Colour of the outlines.
+        size: Height and width of the picture; None means `display_size`.
+
+    Returns:
+        The picture, (*size, 3), uint8.
+    """
+    size = size or display_size(*image.shape[:2])
+    canvas = draw.open_canvas(image, size)
+    ids = draw.fit_map(np.asarray(regions, dtype=np.int32), size)
+    canvas[draw.outlines(ids, ids >= 0, 1)] = color
     return draw.close_canvas(canvas)
 
 

@@ -275,12 +275,12 @@ class AdaptiveSuperpixel(Method):
         """Base superpixels, those this round asked about, and what was learnt."""
         pool = context.pool
         asked = pool.history[context.round].regions
-        maps: dict[str, NDArray[Any]] = {"base superpixels": pool.maps[context.regions][image]}
+        maps: dict[str, NDArray[Any]] = {"superpixels": pool.maps[context.regions][image]}
         if asked != context.regions:
-            maps["merged superpixels"] = pool.maps[asked][image]
-        if image in pool.images():
-            learnt = self.supervision(self.stages(context)[0], context)(image)
-            maps["learnt"] = learnt.maps["target"]
+            maps["merged"] = pool.maps[asked][image]
+        learnt = self.supervision(self.stages(context)[0], context)
+        if not isinstance(learnt, LabelFiles) or learnt.path(image).exists():
+            maps["learnt"] = learnt(image).maps["target"]
         return maps
 
 

@@ -74,6 +74,7 @@ class Equal(Method):
     }
     small: ClassVar[Mapping[str, str]] = {
         "budget.amount": "12",
+        "augment.scale": "[1,1]",
         "method.lr": "2e-3",
         "method.final_epochs": "30",
         "method.final_drop": "20",
@@ -281,9 +282,15 @@ class Equal(Method):
         rows, cols = self._grid(context)
         image, unit = table["image"].astype(np.int64), table["unit"].astype(np.int64)
         may_ask = context.pool.is_open(context.regions, image, unit)
+        each = self._per_round(context)
         if self.skip_void:
             may_ask &= ~table["void"]
-        each = self._per_round(context)
+            if context.round == 0 and each * context.rounds > may_ask.sum():
+                raise UserError(
+                    f"{context.rounds} rounds of {each} patches are more than the "
+                    f"{may_ask.sum()} patches that are not void by majority; give fewer rounds, "
+                    f"a smaller budget.amount, or method.skip_void=false."
+                )
         limited = self.per_image is not None
         chosen = select_patches(
             table["score"],
