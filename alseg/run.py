@@ -109,6 +109,7 @@ def build(options: Options) -> "Run":
         values,
         part["oracle"],
         loggers,
+        reads_truth=part["method"].reads_truth,
         show=lambda round, image: work.method.show(work.context(round), image),
     )
     work = Run(

@@ -40,6 +40,7 @@ class Reporter:
         values: All options.
         oracle: Who answers.
         loggers: Get one line of numbers per round.
+        reads_truth: Whether the choice saw the ground truth.
         show: Maps of a round and an image that the method wants pictured, see
             `alseg.active.method.Method.show`.
     """
@@ -50,6 +51,7 @@ class Reporter:
     values: Mapping[str, Any]
     oracle: Any
     loggers: Sequence[Logger] = field(default_factory=list)
+    reads_truth: bool = False
     show: Callable[[int, int], Mapping[str, NDArray[Any]]] = lambda round, image: {}
 
     def waiting(self, query: Query, pool: LabelPool, folder: Path) -> None:
@@ -111,9 +113,15 @@ class Reporter:
     def _notes(self) -> list[str]:
         notes = []
         if isinstance(self.oracle, SimulatedOracle):
+            choice = (
+                "and so was the choice of what to ask, which no one could make who has to pay for "
+                "labels: this run is a bound."
+                if self.reads_truth
+                else "the choice of what to ask never sees it."
+            )
             notes.append(
-                "The answers were read off the ground truth; the choice of what to ask never sees "
-                "it. Hours are estimates from the price table, not measured."
+                f"The answers were read off the ground truth; {choice} Hours are estimates from "
+                f"the price table, not measured."
             )
         if self.values["method"].get("keep") == "best":
             notes.append(
