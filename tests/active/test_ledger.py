@@ -1,5 +1,6 @@
 import csv
 
+import numpy as np
 import pytest
 
 from alseg.active.ledger import Ledger
@@ -61,3 +62,30 @@ def test_rounds_csv(tmp_path):
         "round": "0", "pixels": "63417600", "miou": "0.333333", "late": "", "iou_a": "",
     }  # fmt: skip
     assert rows[1]["iou_a"] == "0.25"
+
+
+def test_scores_come_back_as_they_were(tmp_path):
+    tables = {
+        "patches": {
+            "image": np.array([0, 0, 3], np.int32),
+            "score": np.array([0.25, 0.5, 1.0], np.float32),
+            "void": np.array([True, False, True]),
+        },
+        "features": {"image": np.array([0, 3]), "mean": np.ones((2, 4, 3), np.float16)},
+        "empty": {"image": np.zeros(0, np.int64)},
+    }
+    ledger = Ledger(tmp_path)
+    assert ledger.scores(2) is None
+    ledger.write_scores(2, tables)
+    assert ledger.scores(1) is None
+    found = Ledger(tmp_path, writes=False).scores(2)
+    assert found.keys() == tables.keys()
+    for name, table in tables.items():
+        assert found[name].keys() == table.keys()
+        for column, values in table.items():
+            assert found[name][column].dtype == values.dtype
+            assert np.array_equal(found[name][column], values)
+    ledger.write_scores(2, {"patches": {"image": np.zeros(1, np.int32)}})
+    assert ledger.scores(2).keys() == {"patches"}, "the whole file is written anew"
+    Ledger(tmp_path, writes=False).write_scores(5, tables)
+    assert ledger.scores(5) is None

@@ -1,11 +1,13 @@
 import numpy as np
+import pytest
 import torch
 
-from alseg.active.method import Target
+from alseg.active.method import Stage, Target
 from alseg.data.datamodule import TrainItems, WholeImages, collate
 from alseg.data.transforms import EvalTransform, TrainTransform
+from alseg.errors import UserError
 from alseg.images import VOID
-from tests.toys import BlockMaps, ToyImages
+from tests.toys import BlockMaps, ToyImages, toy_run
 
 
 class Truth:
@@ -58,3 +60,63 @@ def test_whole_images_come_with_regions_or_truth():
     assert set(item["maps"]) == {"regions"}
     item = WholeImages(images, np.array([2, 0]), EvalTransform(), truth=True)[1]
     assert np.array_equal(item["maps"]["target"].numpy(), images.truth(0))
+
+
+class OneOf:
+    """Stands for a trainer of several processes."""
+
+    def __init__(self, rank, world):
+        self.global_rank, self.world_size = rank, world
+
+
+def predicted(run, rank=0, world=1):
+    run.datamodule.trainer = OneOf(rank, world)
+    return list(run.datamodule.predict_dataloader())
+
+
+def test_a_pass_serves_the_truth_where_it_was_asked_for(tmp_path):
+    run = toy_run(tmp_path)
+    images = np.array([4, 1, 2])
+    run.datamodule.begin_pass(images, "blocks")
+    (batch,) = predicted(run)
+    assert batch.keys() == {"index", "image", "regions"}
+    run.datamodule.begin_pass(images, "blocks", truth=True)
+    (batch,) = predicted(run)
+    assert batch.keys() == {"index", "image", "regions", "target"}
+    assert batch["index"].tolist() == [4, 1, 2]
+    for index, target in zip(images, batch["target"].numpy(), strict=True):
+        assert np.array_equal(target, run.splits.train.truth(index))
+    run.datamodule.begin_pass(images, "blocks")
+    assert "target" not in predicted(run)[0], "the next pass is another"
+
+
+def test_a_process_without_an_image_repeats_one_without_its_truth(tmp_path):
+    run = toy_run(tmp_path)
+    run.datamodule.begin_pass(np.array([3]), "blocks", truth=True)
+    (own,), (repeated,) = (predicted(run, rank, 2) for rank in (0, 1))
+    assert own["index"].tolist() == repeated["index"].tolist() == [3]
+    assert (own["target"] != VOID).any()
+    assert (repeated["target"] == VOID).all()
+    assert torch.equal(own["image"], repeated["image"])
+
+
+class Everything:
+    """Supervision by the ground truth of all images."""
+
+    def __init__(self, images):
+        self.data = images
+        self.images = np.arange(len(images))
+
+    def __call__(self, image):
+        return Target({"target": self.data.truth(image)}, {})
+
+
+def test_whole_passes_are_shared_by_more_processes_than_images(tmp_path):
+    run = toy_run(tmp_path)
+    supervision = Everything(run.splits.train)
+    run.datamodule.begin_stage(Stage.passes("train", 1, 6, 1), supervision, (0,))
+    run.datamodule.trainer = OneOf(0, 2)
+    assert len(run.datamodule.train_dataloader()) == 6
+    run.datamodule.begin_stage(Stage("train", 6, batch_size=3), supervision, (0,))
+    with pytest.raises(UserError, match="3 images per batch, which 2 devices cannot share"):
+        run.datamodule.train_dataloader()

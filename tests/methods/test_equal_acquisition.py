@@ -9,13 +9,19 @@ from alseg.errors import UserError
 from alseg.images import VOID
 from alseg.methods.equal import schedule
 from alseg.methods.equal.acquisition import (
+    at_most_per_image,
     patch_majority,
     patch_means,
     select_patches,
     two_view_entropy,
 )
 from alseg.methods.equal.evaluation import reference_iou
-from alseg.methods.equal.patches import patch_corners, patch_of_region, region_of_patch
+from alseg.methods.equal.patches import (
+    grid_of,
+    patch_corners,
+    patch_of_region,
+    region_of_patch,
+)
 from alseg.methods.equal.targets import patch_target, rescaled_corners
 from alseg.regions.geometry import bounding_boxes
 from alseg.regions.simple import Grid
@@ -167,3 +173,36 @@ def test_iou_of_the_reference():
     np.testing.assert_allclose(result.per_class, [1 / 2, 1 / 2, np.nan, np.nan])
     assert result.mean == 0.5
     assert np.isnan(reference_iou(np.array([3]), np.array([3]), 4, 3).mean)
+
+
+@pytest.mark.parametrize(("rows", "cols"), [*SHAPES, (1, 1), (6, 6)])
+def test_the_grid_of_regions(rows, cols):
+    assert grid_of(grid(3 * rows, 2 * cols, rows, cols)) == (rows, cols)
+    assert grid_of(grid(rows, cols, rows, cols)) == (rows, cols)
+
+
+def test_regions_that_are_no_grid_of_equal_patches():
+    with pytest.raises(UserError, match=r"10 x 12 pixels .* 3 x 4 equal patches.* as 2 and 4"):
+        grid_of(grid(10, 12, 3, 4))
+    regions = grid(8, 12, 2, 3)
+    transposed = np.array([0, 2, 4, 1, 3, 5])[regions]  # column by column
+    for other in (transposed, regions + 1, np.where(regions == 5, -1, regions), regions[::-1]):
+        with pytest.raises(UserError, match="8 x 12 pixels are no grid of equal patches"):
+            grid_of(other)
+    moved = regions.copy()
+    moved[0, 4:6] = 0  # the first column and row still look like a grid
+    with pytest.raises(UserError, match="no grid"):
+        grid_of(np.roll(moved, 1, axis=0))
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_more_than_some_patches_of_an_image(seed, most):
+    image = np.random.default_rng(seed).integers(0, 6, 30)
+    seen, expected = [], []
+    for i in image.tolist():
+        expected.append(seen.count(i) < most)
+        seen.append(i)
+    assert at_most_per_image(image, most).tolist() == expected
+    assert not all(expected)
+    assert len(at_most_per_image(image[:0], most)) == 0

@@ -7,7 +7,8 @@ from torch import nn
 
 from alseg.images import VOID
 from alseg.methods.equal.losses import consistency, cross_entropy, two_view_loss
-from alseg.methods.equal.views import two_views
+from alseg.methods.equal.views import paired_views, two_views
+from alseg.nn.network import Network
 
 
 def batch(seed=0, images=3, classes=5, size=(4, 6), dtype=torch.float64):
@@ -105,3 +106,26 @@ def test_views():
     with torch.no_grad():
         conv.weight.copy_(conv.weight + conv.weight.flip(-1))  # a network that cannot tell
     torch.testing.assert_close(*two_views(network, images))
+
+
+def test_both_views_in_one_call():
+    """The same in eval mode; in train mode batch statistics are those of both views together."""
+    torch.manual_seed(0)
+    network = Network("FPN", "tu-test_resnet", None).build(4)
+    images = torch.randn(2, 3, 32, 48)
+    norm = next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+    network.eval()
+    with torch.no_grad():
+        for one, two in zip(two_views(network, images), paired_views(network, images), strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+        network.train()
+        two_views(network, images)
+        assert norm.num_batches_tracked == 2
+        paired_views(network, images)
+        assert norm.num_batches_tracked == 3
+        layer = nn.BatchNorm2d(3)
+        tilted = images + torch.arange(48.0)
+        tilted[1] *= 3  # the views of a batch have equal statistics, but not its images
+        whole = layer(torch.cat([tilted, tilted.flip(-1)]))
+        for one, two in zip(paired_views(layer, tilted), whole.chunk(2), strict=True):
+            assert torch.equal(one, two) or torch.equal(one, two.flip(-1))
