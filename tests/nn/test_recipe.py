@@ -1,0 +1,155 @@
+"""Optimisers and schedules against torch's own."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+from alseg.errors import UserError
+from alseg.nn.recipe import Recipe
+from alseg.nn.schedules import poly_lr, step_lr
+
+
+class Network(nn.Module):
+    """Groups as those of a segmenter."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.encoder(x).relu())
+
+    def parameter_groups(self, lr, head_factor):
+        return [
+            {"params": list(self.encoder.parameters()), "lr": lr},
+            {"params": list(self.head.parameters()), "lr": lr * head_factor},
+        ]
+
+
+def network():
+    torch.manual_seed(0)
+    return Network()
+
+
+def train(learner, optimizer, schedule, steps, every=1):
+    """Weights at the end, and the rates of every step."""
+    rates = []
+    for step in range(steps):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        generator = torch.Generator().manual_seed(step)
+        optimizer.zero_grad()
+        learner(torch.randn(6, 3, generator=generator)).square().mean().backward()
+        optimizer.step()
+        if (step + 1) % every == 0:
+            schedule.step()
+    return rates
+
+
+def check(recipe, optimizer_of, schedule_of, steps=12, every=1):
+    """The recipe does what torch's own optimiser and schedule do."""
+    one, two = network(), network()
+    built = recipe.build(one, steps)
+    assert built["lr_scheduler"]["interval"] == "step"
+    rates = train(one, built["optimizer"], built["lr_scheduler"]["scheduler"], steps)
+    optimizer = optimizer_of(two.parameter_groups(recipe.lr, recipe.head_factor))
+    expected = train(two, optimizer, schedule_of(optimizer), steps, every)
+    for got, wanted in zip(rates, expected, strict=True):
+        assert got == pytest.approx(wanted, rel=1e-9)
+    start = network()
+    for a, b, c in zip(one.parameters(), two.parameters(), start.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+        assert not torch.allclose(a, c, atol=1e-4)
+
+
+def constant(optimizer):
+    return lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [
+        ("adam", lambda groups: torch.optim.Adam(groups, weight_decay=0.3)),
+        ("adamw", lambda groups: torch.optim.AdamW(groups, weight_decay=0.3)),
+        ("sgd", lambda groups: torch.optim.SGD(groups, momentum=0.9, weight_decay=0.3)),
+    ],
+)
+def test_optimizers(name, optimizer):
+    recipe = Recipe(lr=0.01, head_factor=3.0, optimizer=name, weight_decay=0.3, schedule="constant")
+    check(recipe, optimizer, constant)
+
+
+def test_adam_puts_the_decay_into_the_gradient():
+    """A first step of Adam has the length of the rate, whatever the decay is; AdamW's has not."""
+    moved = {}
+    for name in ("adam", "adamw"):
+        learner = network()
+        recipe = Recipe(lr=0.01, head_factor=1.0, optimizer=name, weight_decay=50.0)
+        optimizer = recipe.build(learner, 10)["optimizer"]
+        before = learner.encoder.weight.detach().clone()
+        learner(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+        moved[name] = (learner.encoder.weight.detach() - before).abs()
+    assert moved["adam"].max() <= 0.01 + 1e-6
+    assert moved["adamw"].max() > 0.05
+
+
+def test_poly():
+    recipe = Recipe(lr=0.01, optimizer="adam", weight_decay=0.0, floor=1e-9)
+    check(
+        recipe,
+        lambda groups: torch.optim.Adam(groups),
+        lambda optimizer: lr_scheduler.PolynomialLR(optimizer, total_iters=12, power=0.9),
+    )
+
+
+@pytest.mark.parametrize("every", [1, 4, 5])
+def test_step(every):
+    recipe = Recipe(lr=0.01, optimizer="adam", weight_decay=0.0, schedule="step", drop_every=every)
+    check(
+        recipe,
+        lambda groups: torch.optim.Adam(groups),
+        lambda optimizer: lr_scheduler.StepLR(optimizer, step_size=every, gamma=0.1),
+    )
+
+
+def test_rates_by_hand():
+    poly = Recipe(lr=0.1, floor=0.02)
+    assert poly.rate(0, 10, 0.1) == 0.1
+    assert poly.rate(5, 10, 0.1) == pytest.approx(0.1 * 0.5**0.9)
+    assert poly.rate(10, 10, 0.1) == poly.rate(11, 10, 0.1) == 0.02
+    step = Recipe(lr=0.1, schedule="step", drop_every=20)
+    rates = [step.rate(n, 60, 0.5) for n in (0, 19, 20, 39, 40, 59)]
+    assert rates == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
+    fixed = Recipe(lr=0.1, schedule="constant")
+    assert {fixed.rate(n, 60, 0.5) for n in (0, 30, 60)} == {0.5}
+    assert step_lr(7, 8.0, every=3, factor=0.5) == 2.0
+    assert poly_lr(3, 4, 2.0, power=2.0) == 0.125
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"optimizer": "adma"}, "unknown optimizer 'adma'; did you mean 'adam'"),
+        ({"schedule": "steps"}, "unknown schedule 'steps'; did you mean 'step'"),
+        ({"lr": 0.0}, r"method\.lr is 0\.0; it must be > 0"),
+        ({"lr": float("nan")}, r"method\.lr is nan; it must be > 0"),
+        ({"head_factor": -1.0}, r"method\.head_factor is -1\.0; it must be > 0"),
+        ({"weight_decay": -0.1}, r"method\.weight_decay is -0\.1; it must be >= 0"),
+        ({"schedule": "step"}, r"method\.drop_every steps; give that number"),
+        ({"schedule": "step", "drop_every": 0}, r"method\.drop_every steps; give that number"),
+    ],
+)
+def test_nonsense_is_refused(options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Recipe(**{"lr": 0.1, **options})
+
+
+def test_two_builds_share_nothing():
+    recipe, one = Recipe(lr=0.1, schedule="constant"), network()
+    two = copy.deepcopy(one)
+    first, second = (recipe.build(n, 10)["optimizer"] for n in (one, two))
+    first.param_groups[0]["lr"] = 5.0
+    assert second.param_groups[0]["lr"] == 0.1
