@@ -133,10 +133,11 @@ class Augment:
                 f"augment.jitter is {list(self.jitter)}; give [brightness,contrast,saturation,hue] "
                 f"of 0..1, hue of 0..0.5."
             )
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(v > 0 for v in self.std):
+        inside = all(0 <= v <= 1 for v in self.mean) and all(v > 0 for v in self.std)
+        if len(self.mean) != 3 or len(self.std) != 3 or not inside:
             raise UserError(
                 f"augment.mean is {list(self.mean)} and augment.std {list(self.std)}; give three "
-                f"numbers each, the latter > 0."
+                f"numbers each, of images in 0..1: the mean in 0..1, the other above 0."
             )
 
     def build(self, images: "ImageSet") -> "TrainTransform":

@@ -65,8 +65,8 @@ def compare(
             allows, else says in a few words how they agree.
         repeats: Timed runs of each.
     """
-    expected, obvious_mib = _peak(obvious)
-    got, ours_mib = _peak(ours)
+    expected, obvious_mib = peak(obvious)
+    got, ours_mib = peak(ours)
     agreement = agree(expected, got)
     del expected, got
     times: dict[Callable[[], Any], list[float]] = {obvious: [], ours: []}
@@ -98,7 +98,7 @@ def alone(task: str, obvious_name: str, ours: Callable[[], Any], repeats: int = 
         ours: Our way. Its first run is not timed: it warms up and gives the memory.
         repeats: Timed runs.
     """
-    _, ours_mib = _peak(ours)
+    _, ours_mib = peak(ours)
     times = []
     for _ in range(repeats):
         gc.collect()
@@ -172,7 +172,7 @@ def _pairs(expected: Any, got: Any) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.asarray(a), np.asarray(b)) for a, b in zip(left, right, strict=True)]
 
 
-def _peak(way: Callable[[], Any]) -> tuple[Any, float | None]:
+def peak(way: Callable[[], Any]) -> tuple[Any, float | None]:
     """Run once and read from Linux how far resident memory rose above the start, in MiB."""
     gc.collect()
     try:

@@ -6,7 +6,6 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
@@ -14,6 +13,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from alseg.active.method import Stage, Supervision
 from alseg.errors import UserError
 from alseg.images import VOID
+from alseg.nn.losses import labelled_cross_entropy
 from alseg.nn.recipe import Recipe
 from alseg.nn.segmenter import Segmenter
 
@@ -146,8 +146,5 @@ class CrossEntropyModule(SegmentationModule):
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Loss on ``target`` (B, H, W); 0 when a batch has no labelled pixel."""
-        scores = self.network(batch["image"])
-        if not bool((batch["target"] != VOID).any()):
-            return {"loss": scores.sum() * 0.0}
-        scores = scores.float() / self.temperature
-        return {"loss": F.cross_entropy(scores, batch["target"], ignore_index=VOID)}
+        scores = self.network(batch["image"]) / self.temperature
+        return {"loss": labelled_cross_entropy(scores, batch["target"])}

@@ -86,9 +86,12 @@ class Run:
             if not self.splits.train.has_truth:
                 raise UserError(
                     "this choice reads the ground truth of the whole pool, and there is none; it "
-                    "is a bound for experiments on labelled data."
+                    "is for experiments on labelled data."
                 )
-            log.warning("The choice reads ground truth that nobody was asked for: it is a bound.")
+            log.warning(
+                "The choice reads ground truth that nobody was asked for, which no one could do "
+                "who has to pay for labels."
+            )
         self.ledger = Ledger(self.root, writes=is_rank_zero())
 
     def context(self, round: int) -> RoundContext:

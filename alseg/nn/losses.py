@@ -1,10 +1,10 @@
 """Losses that several methods share."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from alseg.images import VOID
+from alseg.nn.precision import at_least_float32
 
 
 def labelled_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
@@ -24,6 +24,7 @@ def labelled_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
     >>> float(labelled_cross_entropy(scores, torch.tensor([[[255, 255]]])))
     0.0
     """
-    scores = scores if scores.dtype == torch.float64 else scores.float()
-    total = F.cross_entropy(scores, labels.long(), ignore_index=VOID, reduction="sum")
+    total = F.cross_entropy(
+        at_least_float32(scores), labels.long(), ignore_index=VOID, reduction="sum"
+    )
     return total / (labels != VOID).sum().clamp(min=1)

@@ -114,8 +114,8 @@ class Reporter:
         notes = []
         if isinstance(self.oracle, SimulatedOracle):
             choice = (
-                "and so was the choice of what to ask, which no one could make who has to pay for "
-                "labels: this run is a bound."
+                "the choice of what to ask saw it too, which no one could make who has to pay for "
+                "labels."
                 if self.reads_truth
                 else "the choice of what to ask never sees it."
             )

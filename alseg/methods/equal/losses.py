@@ -8,11 +8,11 @@ Every function works in at least float32, whatever the network's precision.
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from alseg.images import VOID
+from alseg.nn.precision import at_least_float32
 
 
 class TwoViewLoss(NamedTuple):
@@ -43,7 +43,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     known = labels != VOID
     # Not by ignore_index: without a labelled pixel that gives NaN with a gradient of 0.
     pixels = F.cross_entropy(
-        _at_least_float32(logits), labels.where(known, 0).long(), reduction="none"
+        at_least_float32(logits), labels.where(known, 0).long(), reduction="none"
     )
     return (pixels * known).sum() / known.sum()
 
@@ -58,7 +58,7 @@ def consistency(logits: Tensor, target: Tensor) -> Tensor:
     Returns:
         Scalar: the mean over all pixels, labelled or not, and all channels, void's included.
     """
-    return F.mse_loss(_at_least_float32(logits), _at_least_float32(target.detach()))
+    return F.mse_loss(at_least_float32(logits), at_least_float32(target.detach()))
 
 
 def two_view_loss(plain: Tensor, mirrored: Tensor, labels: Tensor) -> TwoViewLoss:
@@ -83,7 +83,3 @@ def two_view_loss(plain: Tensor, mirrored: Tensor, labels: Tensor) -> TwoViewLos
         consistency(mirrored, plain),
     )
     return TwoViewLoss(terms[0] + terms[1] + terms[2] + terms[3], *terms)
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

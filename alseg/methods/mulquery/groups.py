@@ -25,8 +25,3 @@ def first_argmax(values: Tensor, groups: Tensor, num_groups: int) -> Tensor:
     ties = (values == largest[groups]).nonzero().squeeze(1)
     first = groups.new_full((num_groups,), len(values))
     return first.scatter_reduce(0, groups[ties], ties, "amin")
-
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """Half precision widened to float32; anything else as it is."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from alseg.images import VOID
-from alseg.methods.mulquery.groups import at_least_float32, first_argmax
+from alseg.methods.mulquery.groups import first_argmax
+from alseg.nn.precision import at_least_float32
 
 #: Added to probabilities before the logarithm.
 EPS = 1e-8

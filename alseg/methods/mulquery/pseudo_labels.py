@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from alseg.images import VOID
-from alseg.methods.mulquery.groups import at_least_float32, first_argmax
+from alseg.methods.mulquery.groups import first_argmax
+from alseg.nn.precision import at_least_float32
 
 
 class Asked(NamedTuple):
