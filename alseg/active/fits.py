@@ -29,7 +29,7 @@ def train(run: Run, context: RoundContext) -> dict[str, L.LightningModule]:
             _prepare(run, context, stage)
             origin = _origin(run, context, stage)
             if origin is not None:
-                _load(module, origin)
+                _load(module, origin, part=True)
             carried = origin if stage.start and stage.start.optimizer and not done else None
             _fit(run, context, stage, module, resume=done > 0, carried=carried)
         _load(module, folder / f"{stage.keep}.ckpt")
@@ -44,9 +44,12 @@ def _epochs_done(folder: Path) -> int:
     return int(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["epoch"]) + 1
 
 
-def _load(module: L.LightningModule, path: Path) -> None:
+def _load(module: L.LightningModule, path: Path, part: bool = False) -> None:
+    """Load weights; those of another stage may be a part of the module's."""
     state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    module.load_state_dict(state)
+    stray = module.load_state_dict(state, strict=not part).unexpected_keys
+    if stray:
+        raise RuntimeError(f"{path} holds {stray[0]!r}, which the stage that starts from it lacks")
 
 
 def _prepare(run: Run, context: RoundContext, stage: Stage) -> None:
@@ -65,7 +68,9 @@ def _origin(run: Run, context: RoundContext, stage: Stage) -> Path | None:
     round = context.round - 1 if start and start.previous_round else context.round
     if start is None or round < 0:
         return None
-    return run.ledger.stage(round, start.stage) / "last.ckpt"
+    kept = {s.name: s.keep for s in run.method.stages(context)}.get(start.stage, "last")
+    name = "last" if start.optimizer or start.previous_round else kept
+    return run.ledger.stage(round, start.stage) / f"{name}.ckpt"
 
 
 def _fit(

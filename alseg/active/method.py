@@ -30,8 +30,10 @@ class Start:
     """Where the weights of a stage come from, when not from scratch.
 
     Attributes:
-        stage: The stage whose checkpoint is loaded.
-        previous_round: Of the round before (round 0 then starts from scratch), else of this one.
+        stage: The stage whose weights are loaded, all of which this stage's module must have; what
+            it has besides them stays as it was made.
+        previous_round: The last weights of the round before (round 0 then starts from scratch),
+            else those this round's stage keeps.
         optimizer: Carry the optimiser's state as well, such as Adam's moments; the learning rates
             are those of the new stage.
     """
