@@ -17,6 +17,9 @@ from alseg.nn.losses import labelled_cross_entropy
 from alseg.nn.recipe import Recipe
 from alseg.nn.segmenter import Segmenter
 
+#: Key of a checkpoint under which its network and images are described.
+DESCRIPTION = "alseg"
+
 
 class LoopDataModule(L.LightningDataModule):
     """What the loop asks of the data, besides Lightning's own loaders."""
@@ -37,11 +40,22 @@ class LoopDataModule(L.LightningDataModule):
             truth: Serve the ground truth as well, as ``target``.
         """
 
+    def description(self) -> dict[str, Any]:
+        """What a checkpoint has to say of the images so that it can be used without its run.
+
+        Returns:
+            Plain values: ``classes`` (names) and ``colors`` (C x 3) in the order of the ids;
+            ``mean`` and ``std`` of the normalisation; ``size`` (or None) and ``scale``, at which
+            files are loaded. By default nothing.
+        """
+        return {}
+
 
 class SegmentationModule(L.LightningModule):
     """Trains a segmenter with a loss of the method's own.
 
-    Subclasses define `loss`, and `predict_step` if they score the pool.
+    Subclasses define `loss`, and `predict_step` if they score the pool. What divides the scores in
+    the loss, if anything does, is their attribute ``temperature``.
 
     Args:
         network: Its outputs may exceed the classes; only the first ``num_classes`` are evaluated.
@@ -70,6 +84,16 @@ class SegmentationModule(L.LightningModule):
             zero_division=float("nan"),
             validate_args=False,
         )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Describe the network and the images, for those who use the checkpoint elsewhere."""
+        images = getattr(self.trainer, "datamodule", None)
+        checkpoint[DESCRIPTION] = {
+            "network": getattr(self.network, "description", {}),  # a method may have its own
+            "num_classes": self.num_classes,
+            "temperature": float(getattr(self, "temperature", 1.0)),
+            "images": images.description() if isinstance(images, LoopDataModule) else {},
+        }
 
     @abstractmethod
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

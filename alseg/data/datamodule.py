@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from alseg.active.method import Stage, Supervision
 from alseg.active.module import LoopDataModule
 from alseg.active.pool import LabelPool
+from alseg.data.files import KEEP_SIZE, FileImages
 from alseg.data.samplers import PoolShard, TrainStream
 from alseg.data.transforms import EvalTransform, TrainTransform
 from alseg.errors import UserError
@@ -125,6 +126,19 @@ class ActiveDataModule(LoopDataModule):
     def begin_pass(self, images: NDArray[np.int64], regions: str, truth: bool = False) -> None:
         """See `LoopDataModule.begin_pass`."""
         self._pass = (images, regions, truth)
+
+    def description(self) -> dict[str, Any]:
+        """See `LoopDataModule.description`."""
+        images, transform = self.splits.train, self.eval_transform
+        resize = images.resize if isinstance(images, FileImages) else KEEP_SIZE
+        return {
+            "classes": list(images.classes.names),
+            "colors": np.asarray(images.classes.colors).tolist(),
+            "mean": [float(value) for value in transform.mean],
+            "std": [float(value) for value in transform.std],
+            "size": None if resize.size is None else list(resize.size),
+            "scale": resize.scale,
+        }
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Batches of the stage, in an order that depends on its key and the epoch alone."""

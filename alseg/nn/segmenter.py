@@ -1,7 +1,9 @@
 """Segmentation networks of segmentation-models-pytorch behind one small interface."""
 
 import inspect
+import json
 import logging
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,19 @@ class LinearClassifier(nn.Module):
         return self.conv(features), features
 
 
+def min_train_images(module: nn.Module) -> int:
+    """Images a batch needs to train on: 2 where a batch norm follows a global pooling, else 1."""
+    branches = (list(m) for m in module.modules() if isinstance(m, nn.Sequential))
+    pooled = any(
+        isinstance(layer, nn.AdaptiveAvgPool2d)
+        and layer.output_size in (1, (1, 1))
+        and any(isinstance(later, nn.BatchNorm2d) for later in branch)
+        for branch in branches
+        for layer in branch
+    )
+    return 2 if pooled else 1
+
+
 class Segmenter(nn.Module):
     """Encoder, decoder and classifier for images of any size.
 
@@ -80,10 +95,12 @@ class Segmenter(nn.Module):
         encoder: Backbone of segmentation-models-pytorch.
         decoder: Decoder of the architecture.
         classifier: `CosineClassifier` or `LinearClassifier`.
-        min_train_images: Images a batch needs to train on: 2 where a batch norm follows a global
-            pooling, as in the DeepLabs.
+        min_train_images: Images a batch needs to train on, see the function of that name: 2 for
+            the DeepLabs.
         multiple: Input sides are padded (replicated border, bottom and right) to multiples of
             this many pixels, the encoder's output stride, and the outputs cropped again.
+        description: How to build it again, see `rebuild_segmenter`: plain values that a checkpoint
+            can hold; empty if it was not built by name.
     """
 
     def __init__(
@@ -94,15 +111,8 @@ class Segmenter(nn.Module):
         self.decoder = decoder
         self.classifier = classifier
         self.multiple = multiple
-        branches = (list(m) for m in decoder.modules() if isinstance(m, nn.Sequential))
-        pooled = any(
-            isinstance(layer, nn.AdaptiveAvgPool2d)
-            and layer.output_size in (1, (1, 1))
-            and any(isinstance(later, nn.BatchNorm2d) for later in branch)
-            for branch in branches
-            for layer in branch
-        )
-        self.min_train_images = 2 if pooled else 1
+        self.description: dict[str, Any] = {}
+        self.min_train_images = min_train_images(decoder)
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """Outputs on the decoder's own grid.
@@ -141,8 +151,9 @@ def _architectures() -> dict[str, Any]:
     import segmentation_models_pytorch as smp
 
     from alseg.nn.fcn import FCN
+    from alseg.nn.lraspp import LRASPP
 
-    return {**smp.MODEL_ARCHITECTURES_MAPPING, "fcn": FCN}
+    return {**smp.MODEL_ARCHITECTURES_MAPPING, "fcn": FCN, "lraspp": LRASPP}
 
 
 def check_network(architecture: str, encoder: str, weights: str | None) -> None:
@@ -184,7 +195,7 @@ def build_segmenter(
 
     Args:
         architecture: Any architecture of segmentation-models-pytorch, e.g. ``DeepLabV3Plus``, or
-            ``FCN``.
+            ``FCN`` or ``LRASPP``.
         encoder: Any of its encoders, or a timm model with the prefix ``tu-``.
         weights: ``imagenet`` (downloaded once), a path to a state dict of the encoder or of the
             whole network, or None for random weights.
@@ -193,10 +204,11 @@ def build_segmenter(
         options: More keyword arguments for the architecture, e.g. ``decoder_atrous_rates``.
 
     Raises:
-        UserError: For unknown names, options the architecture does not take, or weights that
-            cannot be had or do not fit.
+        UserError: For unknown names, options the architecture does not take or a checkpoint
+            cannot hold, or weights that cannot be had or do not fit.
     """
     check_network(architecture, encoder, weights)
+    plain = _plain_options(options or {})
     cls = _architectures()[architecture.lower()]
     known = set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"}
     for name in options or {}:
@@ -231,9 +243,43 @@ def build_segmenter(
     )
     multiple = int(model.encoder.output_stride)
     network = Segmenter(model.encoder, model.decoder, classifier, multiple)
+    network.description = {
+        "architecture": architecture,
+        "encoder": encoder,
+        "outputs": num_outputs,
+        "cosine": cosine,
+        "options": plain,
+    }
     if weights not in (None, "imagenet"):
         _load_weights(network, Path(weights))
     return network
+
+
+def rebuild_segmenter(description: Mapping[str, Any]) -> Segmenter:
+    """Build the network of a `Segmenter.description` again, with random weights.
+
+    Raises:
+        UserError: See `build_segmenter`.
+    """
+    return build_segmenter(
+        description["architecture"],
+        description["encoder"],
+        None,
+        description["outputs"],
+        description["cosine"],
+        description["options"],
+    )
+
+
+def _plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers, words, lists and dicts of these: what a checkpoint may hold and a file can say."""
+    try:
+        return json.loads(json.dumps(dict(options)))
+    except TypeError as error:
+        raise UserError(
+            f"network.options {dict(options)} hold something that cannot be written into a "
+            f"checkpoint ({error}); give numbers, words, and lists of them."
+        ) from error
 
 
 def _load_weights(network: Segmenter, path: Path) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "label_overlay",
     "numbered_picture",
     "save_picture",
+    "with_legend",
 ]
 
 #: Magenta: rare in photographs, and far from any grey.
@@ -36,6 +37,7 @@ ASKED_COLOR: Color = (255, 0, 170)
 _WHITE: Color = (255, 255, 255)
 _BLACK: Color = (0, 0, 0)
 _SMALLEST_FONT = 20
+_LEGEND_FONT = 14
 _READABLE_SIDE = 96  # a number of three digits leaves most of a region this wide to be seen
 _LARGEST_NUMBERED_SIDE = 2048
 _JPEG_QUALITY = 88
@@ -221,6 +223,42 @@ def numbered_picture(
     picture = Image.fromarray(draw.close_canvas(canvas))
     _write(picture, anchors, [str(number) for number in numbers], marker, color)
     return np.asarray(picture)
+
+
+def with_legend(
+    picture: NDArray[np.uint8], names: Sequence[str], colors: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """Write below a picture which colour stands for which class.
+
+    Args:
+        picture: (H, W, 3), uint8, RGB.
+        names: Names of the classes, in the order they are listed.
+        colors: Their colours, (len(names), 3), uint8.
+
+    Returns:
+        (H', W', 3), uint8: the picture on top of as many lines as the names take, and wider only
+        where a name is.
+    """
+    font = ImageFont.load_default(size=_LEGEND_FONT)
+    line, gap = round(1.6 * _LEGEND_FONT), _LEGEND_FONT
+    widths = [line + round(font.getlength(name)) + gap for name in names]
+    places, x, y = [], gap, 0
+    for width in widths:
+        if x > gap and x + width > picture.shape[1]:
+            x, y = gap, y + line
+        places.append((x, y))
+        x += width
+    size = (max([picture.shape[1], *(gap + w for w in widths)]), picture.shape[0] + y + line + gap)
+    page = Image.new("RGB", size, _WHITE)
+    page.paste(Image.fromarray(picture))
+    pen = ImageDraw.Draw(page)
+    for (x, y), name, color in zip(places, names, colors.tolist(), strict=True):
+        top = picture.shape[0] + gap // 2 + y
+        box = (x, top + line - _LEGEND_FONT, x + _LEGEND_FONT, top + line)
+        pen.rectangle(box, fill=tuple(color), outline=(90, 90, 90))
+        middle = (x + line, top + line - _LEGEND_FONT // 2)
+        pen.text(middle, name, font=font, fill=(20, 20, 20), anchor="lm")
+    return np.asarray(page)
 
 
 def encode_picture(picture: NDArray[np.uint8], suffix: str = ".jpg") -> bytes:

@@ -19,6 +19,7 @@ from alseg.report.pictures import (
     label_overlay,
     numbered_picture,
     save_picture,
+    with_legend,
 )
 
 COLORS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
@@ -241,3 +242,16 @@ def test_saved_pictures_open_as_what_their_suffix_says(tmp_path):
     with Image.open(tmp_path / "a.jpg") as file:
         assert file.format == "JPEG"
         assert np.abs(np.asarray(file).astype(int) - picture).max() < 12  # no chroma bleeding
+
+
+def test_a_legend_stands_below_and_takes_the_lines_it_needs():
+    picture = np.full((50, 120, 3), 77, np.uint8)
+    one = with_legend(picture, ["a"], COLORS[:1])
+    three = with_legend(picture, ["first class", "second class", "third class"], COLORS)
+    for page, colors in ((one, COLORS[:1]), (three, COLORS)):
+        assert np.array_equal(page[:50, :120], picture)
+        assert all((page[50:] == color).all(axis=2).sum() > 100 for color in colors)
+    assert one.shape[1] == 120
+    assert three.shape[0] > one.shape[0] > 50
+    long = with_legend(picture, ["a name much wider than the picture is"], COLORS[:1])
+    assert long.shape[1] > 120

@@ -1,0 +1,196 @@
+"""Scores of images of any size: windows, scales and mirror images, averaged.
+
+Everything here takes the network as a function from images (B, 3, H, W) to scores (B, C, H, W) and
+averages what it returns. Give it probabilities (`class_probabilities`): they are comparable between
+views whatever the scale of the logits, and averaging them over scales and mirror images is the
+custom of the field (e.g. DeepLab, arXiv 1606.00915, section 4.3; PSPNet, arXiv 1612.01105).
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from alseg.nn.precision import at_least_float32
+from alseg.nn.segmenter import upsample
+
+Network = Callable[[Tensor], Tensor]
+Size = tuple[int, int]
+
+
+def class_probabilities(scores: Tensor, num_classes: int, temperature: float = 1.0) -> Tensor:
+    """Probabilities of the classes, in at least float32.
+
+    Args:
+        scores: Logits or cosines, (B, C', H, W), C' >= C: outputs that are no classes, such as
+            one for void, come last and take no part.
+        num_classes: C.
+        temperature: Divides the scores as it did in training. Cosines lie in [-1, 1]: without it
+            every class would have nearly the same probability.
+
+    Returns:
+        (B, C, H, W), summing to 1 over the classes.
+    """
+    return (at_least_float32(scores[:, :num_classes]) / temperature).softmax(dim=1)
+
+
+def window_starts(length: int, window: int, overlap: float) -> list[int]:
+    """Where windows begin along one axis so that they cover it.
+
+    Neighbours are ``window * (1 - overlap)`` apart; the last one ends at the border.
+
+    Args:
+        length: Pixels of the axis.
+        window: Pixels of a window; a window longer than the axis is as long as the axis.
+        overlap: Share of a window that its neighbour covers too, 0 to below 1.
+
+    >>> window_starts(10, 4, 0.25), window_starts(10, 4, 0.0), window_starts(3, 4, 0.5)
+    ([0, 3, 6], [0, 4, 6], [0])
+    """
+    stride = max(1, round(window * (1 - overlap)))
+    last = max(0, length - window)
+    return [min(number * stride, last) for number in range(math.ceil(last / stride) + 1)]
+
+
+def view_sizes(
+    size: Size, scales: Sequence[float], factor: tuple[float, float] = (1.0, 1.0)
+) -> list[Size]:
+    """Sizes an image is shown to the network at, at least 1 x 1.
+
+    Args:
+        size: Height and width of the image.
+        scales: One factor per view.
+        factor: Further factors on height and width of all views.
+
+    >>> view_sizes((30, 40), [0.5, 1.0], factor=(2.0, 1.0))
+    [(30, 20), (60, 40)]
+    """
+    height, width = (side * part for side, part in zip(size, factor, strict=True))
+    return [(max(1, round(height * s)), max(1, round(width * s))) for s in scales]
+
+
+def mean_of_views(
+    network: Network, images: Tensor, sizes: Sequence[Size], flip: bool = False
+) -> Tensor:
+    """Scores averaged over resized views and, if asked for, their mirror images.
+
+    Growing is bilinear; shrinking takes a triangle filter as wide as a target pixel, as when a
+    data set is loaded at another size. Scores are brought back bilinearly.
+
+    Args:
+        network: From images to scores, see above.
+        images: (B, 3, H, W).
+        sizes: Height and width of each view; the images' own is the images themselves.
+        flip: Add the mirror image of each view along its width.
+
+    Returns:
+        (B, C, H, W).
+    """
+    size = (images.shape[-2], images.shape[-1])
+    total: Tensor | None = None
+    for view_size in sizes:
+        view = _resized(images, view_size)
+        for mirrored in (False, True)[: 1 + flip]:
+            scores = network(view.flip(-1)).flip(-1) if mirrored else network(view)
+            scores = upsample(scores, size)
+            total = scores if total is None else total + scores
+    if total is None:
+        raise ValueError("no view: sizes is empty")
+    return total / (len(sizes) * (1 + flip))
+
+
+def score_bands(
+    network: Network,
+    crop: Callable[[int, int, int, int], Tensor],
+    size: Size,
+    window: Size | None = None,
+    overlap: float = 0.25,
+) -> Iterator[Tensor]:
+    """Scores of an image window by window, in bands of full width from top to bottom.
+
+    Where windows overlap, their scores are averaged. Only the rows that later windows still add to
+    are kept: memory grows with C x window height x W, never with C x H x W.
+
+    Args:
+        network: From images to scores, see above.
+        crop: Cuts ``(top, left, height, width)`` out of the images: (B, 3, height, width).
+        size: H and W of the images.
+        window: Height and width of the windows, clipped to the images; None = the whole image.
+        overlap: Share of a window that its neighbour covers too, 0 to below 1.
+
+    Yields:
+        (B, C, rows, W); the bands one below the other make up the image.
+    """
+    height, width = size
+    tall, wide = (min(pair) for pair in zip(window or size, size, strict=True))
+    tops, lefts = window_starts(height, tall, overlap), window_starts(width, wide, overlap)
+    if len(tops) == len(lefts) == 1:
+        yield network(crop(0, 0, height, width))
+        return
+    down, across = _windows_over(tops, tall, height), _windows_over(lefts, wide, width)
+    band: Tensor | None = None
+    for top, following in zip(tops, [*tops[1:], height], strict=True):
+        for left in lefts:
+            scores = network(crop(top, left, tall, wide))
+            if band is None:
+                band = scores.new_zeros((*scores.shape[:2], tall, width))
+            band[..., left : left + wide] += scores
+        assert band is not None  # there is at least one window
+        done = following - top
+        yield band[..., :done, :] / (down[top:following, None] * across).to(band)
+        kept = band[..., done:, :].clone()
+        band[..., : tall - done, :] = kept
+        band[..., tall - done :, :] = 0
+
+
+def predict_scores(
+    network: Network,
+    images: Tensor,
+    window: Size | None = None,
+    overlap: float = 0.25,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+) -> Tensor:
+    """Scores of images, averaged over windows, scales and mirror images, all in memory.
+
+    For images too large for that, see `score_bands`.
+
+    Args:
+        network: From images to scores, see above.
+        images: (B, 3, H, W).
+        window: Height and width of the windows; None = the whole image.
+        overlap: Share of a window that its neighbour covers too, 0 to below 1.
+        scales: Factors on the size of what the network is shown.
+        flip: Average over mirror images too.
+
+    Returns:
+        (B, C, H, W).
+
+    >>> predict_scores(lambda images: images[:, :2], torch.ones(1, 3, 5, 7), window=(2, 3)).unique()
+    tensor([1.])
+    """
+
+    def views(part: Tensor) -> Tensor:
+        sizes = view_sizes((part.shape[-2], part.shape[-1]), scales)
+        return mean_of_views(network, part, sizes, flip)
+
+    def crop(top: int, left: int, height: int, width: int) -> Tensor:
+        return images[..., top : top + height, left : left + width]
+
+    size = (images.shape[-2], images.shape[-1])
+    return torch.cat(list(score_bands(views, crop, size, window, overlap)), dim=-2)
+
+
+def _resized(images: Tensor, size: Size) -> Tensor:
+    if images.shape[-2:] == size:
+        return images
+    return torch.nn.functional.interpolate(images, size=size, mode="bilinear", antialias=True)
+
+
+def _windows_over(starts: Sequence[int], window: int, length: int) -> Tensor:
+    """Number of windows that cover each pixel of an axis, (length,), int64."""
+    count = torch.zeros(length, dtype=torch.int64)
+    for start in starts:
+        count[start : start + window] += 1
+    return count
