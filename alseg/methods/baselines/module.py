@@ -162,8 +162,7 @@ class ScoringModule(CrossEntropyModule):
         scored = scores.pixel_scores(self.network(image).float())
         units = region_scores(scored.bvsb[0], regions, self.reduce)  # type: ignore[arg-type]
         label = _majority(scored.top1[0].float(), regions, self.num_classes).score.int()
-        score = units.score if self.power is None else self._noisy(units.score, index)
-        return _rows(index, units.unit, units.pixels, score=score.float(), label=label)
+        return _rows(index, units.unit, units.pixels, score=units.score, label=label)
 
     def _vectors(self, image: Tensor, index: int, regions: Tensor) -> dict[str, Tensor]:
         """Mean features, and mean prediction error, of the regions of an image."""

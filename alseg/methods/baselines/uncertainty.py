@@ -98,11 +98,14 @@ class ClassBal(Scored):
     def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
         """The open units of highest balanced score."""
         from alseg.acquisition.balance import class_balanced, class_shares, relative_to_largest
+        from alseg.acquisition.randomized import power_noise
 
         units = tables["units"]
         label = np.asarray(units["label"])
         shares = class_shares(label, context.pool.num_classes)
         score = class_balanced(relative_to_largest(np.asarray(units["score"])), label, shares)
+        if self.power is not None:  # of the balanced score, which has to be >= 0 to be balanced
+            score = power_noise(score, self.power, context.rng("noise"))
         return query_from_scores(
             context, self.asked(context), units["image"], units["unit"], score, units["pixels"]
         )
