@@ -199,9 +199,8 @@ def evaluate(
         seconds += float(state["callbacks"]["Stopwatch"]["seconds"])
     metrics["train_s"] = _hundredths(seconds)
     if run.splits.train.has_truth:
-        metrics["measures"] = on_rank_zero(
-            lambda: dict(run.method.measures(context, run.splits.train))
-        )
+        measures = on_rank_zero(lambda: dict(run.method.measures(context, run.splits.train)))
+        metrics["measures"] = {k: None if np.isnan(v) else v for k, v in measures.items()}
     run.ledger.write_json(run.ledger.round(context.round) / "metrics.json", metrics)
     return metrics
 

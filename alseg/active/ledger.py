@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.active.tables import Answers, Query
+from alseg.active.tables import Answers, Query, load_arrays
 from alseg.errors import UserError
 from alseg.files import write_atomic
 
@@ -50,15 +50,18 @@ class Ledger:
         return self.read_json(self.round(round) / "metrics.json")
 
     def scores(self, round: int) -> dict[str, dict[str, NDArray[Any]]] | None:
-        """The tables the query of a round was chosen from, if its method keeps them."""
+        """The tables the query of a round was chosen from, if its method keeps them.
+
+        Raises:
+            UserError: If the file is damaged.
+        """
         path = self.round(round) / "scores.npz"
         if not path.exists():
             return None
         tables: dict[str, dict[str, NDArray[Any]]] = {}
-        with np.load(path, allow_pickle=False) as file:
-            for name in file.files:
-                table, _, column = name.partition("/")
-                tables.setdefault(table, {})[column] = file[name]
+        for name, values in load_arrays(path).items():
+            table, _, column = name.partition("/")
+            tables.setdefault(table, {})[column] = values
         return tables
 
     def write_scores(self, round: int, tables: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:

@@ -4,7 +4,8 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -276,10 +277,26 @@ def _pack(meta: dict[str, Any], **arrays: NDArray[Any]) -> bytes:
 
 
 def _unpack(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+    arrays = load_arrays(path)
+    with _reading(path):
         return json.loads(arrays.pop("meta").tobytes()), arrays
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an ``.npz`` file by their names.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
+    with _reading(path), np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Name the file, and what to do, when what it holds cannot be read."""
+    try:
+        yield
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"{path} is not a table written by alseg ({error}); restore it from a copy, or delete "

@@ -21,6 +21,7 @@ from alseg.active.method import Start
 from alseg.active.oracle import AwaitingAnswersError, HumanOracle
 from alseg.active.tables import Answers
 from alseg.errors import UserError
+from alseg.images import VOID
 from alseg.methods.baselines.base import Random
 from alseg.methods.mulquery.method import MulQuery
 from alseg.methods.mulquery.module import StageOne, StageTwo
@@ -336,3 +337,24 @@ def test_a_stage_can_start_from_the_round_before(tmp_path):
 
     assert moved(Warm(**options), tmp_path / "warm") < 1e-4
     assert moved(Random(**options), tmp_path / "cold") > 1e-2
+
+
+class Measured(Random):
+    """Measures one thing that is not always there, and sees the truth in doing so."""
+
+    def measures(self, context, truth):
+        assert not context.images.has_truth
+        void = float((truth.truth(0) == VOID).sum())
+        return {"void": void, "odd": float("nan") if context.round else 0.5}
+
+
+def test_measures_of_a_method_are_columns(tmp_path):
+    method = Measured(steps=1, batch_size=2, epoch_steps=1, lr=1e-3)
+    rows = drive(toy_run(tmp_path, rounds=2, method=method))
+    assert [(row["void"], row["odd"]) for row in rows] == [(96.0, 0.5), (96.0, None)]
+    with (tmp_path / "rounds.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert [(row["void"], row["odd"]) for row in written] == [("96", "0.5"), ("96", "")]
+    columns = list(written[0])
+    assert columns.index("miou") + 1 == columns.index("void") < columns.index("train_s")
+    assert drive(toy_run(tmp_path, rounds=2, method=method)) == rows

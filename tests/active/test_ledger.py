@@ -89,3 +89,30 @@ def test_scores_come_back_as_they_were(tmp_path):
     assert ledger.scores(2).keys() == {"patches"}, "the whole file is written anew"
     Ledger(tmp_path, writes=False).write_scores(5, tables)
     assert ledger.scores(5) is None
+
+
+def test_kept_tables(tmp_path):
+    tables = {
+        "merges": {"image": np.array([0, 0, 2], np.int32), "root": np.array([1, 1, 5], np.uint16)},
+        "other": {"image": np.zeros(0, np.int64), "value": np.zeros((0, 3), np.float32)},
+    }
+    assert Ledger(tmp_path).scores(3) is None
+    Ledger(tmp_path).write_scores(3, tables)
+    assert (tmp_path / "round_003" / "scores.npz").exists()
+    found = Ledger(tmp_path).scores(3)
+    assert found.keys() == tables.keys()
+    for name, table in tables.items():
+        assert list(found[name]) == list(table)
+        for key, column in table.items():
+            assert found[name][key].dtype == column.dtype
+            assert np.array_equal(found[name][key], column)
+    Ledger(tmp_path, writes=False).write_scores(4, tables)
+    assert Ledger(tmp_path).scores(4) is None
+
+
+def test_damaged_tables_are_named(tmp_path):
+    Ledger(tmp_path).write_scores(1, {"merges": {"image": np.arange(1000)}})
+    path = tmp_path / "round_001" / "scores.npz"
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(UserError, match=r"scores\.npz is not a table written by alseg"):
+        Ledger(tmp_path).scores(1)

@@ -1,7 +1,9 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 
-from alseg.active.tables import Answers, Query, pack_sets
+from alseg.active.tables import Answers, Query, UnitKind, pack_sets, plural
 from alseg.errors import UserError
 from alseg.images import VOID
 
@@ -94,3 +96,8 @@ def test_columns_must_fit():
         Query(0, "region", "class", "m", none, np.zeros(1, np.int64), np.zeros(0, np.float32))
     with pytest.raises(ValueError, match="unknown unit"):
         Query(0, "regoin", "class", "m", none, none, np.zeros(0, np.float32))
+
+
+def test_names_of_several_units():
+    words = [plural(kind) for kind in get_args(UnitKind)]
+    assert words == ["pixels", "patches", "regions", "images"]
