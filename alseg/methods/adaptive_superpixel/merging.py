@@ -8,6 +8,8 @@ Where distributions are almost equal, the reference computes a distance of NaN i
 not merge them; here float64 is used and rounding errors below 0 count as 0.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -170,6 +172,6 @@ def _lists(size: int, edges: NDArray[np.integer]) -> list[list[int]]:
     """Neighbours of every node, in the order of the edges."""
     both = edges.ravel()
     order = np.argsort(both, kind="stable")
-    others = edges[:, ::-1].ravel()[order]
-    ends = np.cumsum(np.bincount(both, minlength=size))[:-1]
-    return [part.tolist() for part in np.split(others, ends)]
+    others = edges[:, ::-1].ravel()[order].tolist()
+    ends = np.cumsum(np.bincount(both, minlength=size)).tolist()
+    return [others[start:end] for start, end in pairwise([0, *ends])]

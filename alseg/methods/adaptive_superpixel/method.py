@@ -20,7 +20,7 @@ from alseg.active.method import (
 )
 from alseg.active.pool import LabelPool, Maps
 from alseg.active.supervision import LabelFiles, LabelMaps
-from alseg.active.tables import Query
+from alseg.active.tables import PIXELS, Query, plural
 from alseg.errors import UserError, unknown_name
 from alseg.images import ImageSet
 from alseg.nn.recipe import Recipe
@@ -135,13 +135,21 @@ class AdaptiveSuperpixel(Method):
         from alseg.methods.adaptive_superpixel.module import Merger
 
         pool = context.pool
+        for answers in pool.history:  # of another run, if they are repeated
+            if answers.label is None or answers.regions == PIXELS:
+                raise UserError(
+                    f"round {answers.round} asked for the {answers.answer} of "
+                    f"{plural(answers.kind)}, and method=adaptive_superpixel learns dominant "
+                    f"classes of superpixels; repeat a run that asked for these."
+                )
         maps = pool.maps[context.regions]
+        keeps = self._predictions(context, context.round + 1) if self.sieve else None
         return Merger(
             num_regions=np.asarray(maps.num_regions),
             eps=self.eps,
             limit=self.limit,
             scale=self.prediction_scale,
-            predictions=self._predictions(context, context.round + 1),
+            predictions=keeps,
             asked={int(image): asked_base(pool, int(image)) for image in pool.images()},
             network=context.network.build(pool.num_classes),
             num_classes=pool.num_classes,
@@ -196,7 +204,7 @@ class AdaptiveSuperpixel(Method):
         """Random base superpixels."""
         if context.kind != "region":
             raise UserError(
-                f"method=adaptive_superpixel merges superpixels, not {context.kind}s; give "
+                f"method=adaptive_superpixel merges superpixels, not {plural(context.kind)}; give "
                 f"regions=seeds, slic or files."
             )
         check_budget(context, "dominant")
@@ -268,7 +276,7 @@ class AdaptiveSuperpixel(Method):
             "region_pixels": float(pixels.mean()),
             "noise_answered": _noise(raw),
             "noise_learnt": _noise(sieved),
-            "sieved_share": float(1 - sieved[1] / max(raw[1], 1)),
+            "sieved_share": float(1 - sieved[1] / raw[1]) if raw[1] else float("nan"),
         }
 
     def show(self, context: RoundContext, image: int) -> Mapping[str, NDArray[Any]]:

@@ -1,6 +1,7 @@
 """The modules: one learns and makes one pass over the pool, one sieves what was answered."""
 
 import io
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_all_start_methods, get_context
@@ -26,7 +27,7 @@ from alseg.methods.adaptive_superpixel.labels import paint
 from alseg.methods.adaptive_superpixel.merging import merge, merge_limited
 from alseg.methods.adaptive_superpixel.sieving import answer_confidence, sieve
 from alseg.nn.segmenter import Segmenter, upsample
-from alseg.regions.geometry import adjacency, pixels_in, resample_corners
+from alseg.regions.geometry import adjacency, pixels_in, region_sizes, resample_corners
 from alseg.regions.merged import merged_map
 
 #: Base superpixels of a batch above which other processes help to merge.
@@ -69,7 +70,11 @@ class Predictions:
 
 
 def _probabilities(logits: Tensor, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    return upsample(logits.float(), canvas)[..., : size[0], : size[1]].softmax(dim=1)
+    return _logits(logits, canvas, size).softmax(dim=1)
+
+
+def _logits(coarse: Tensor, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    return upsample(coarse.float(), canvas)[..., : size[0], : size[1]]
 
 
 def shrunken(images: Tensor, scale: float) -> Tensor:
@@ -88,7 +93,7 @@ class Merger(CrossEntropyModule):
         eps: Largest distance of superpixels that are merged; None merges nothing.
         limit: Share of the base superpixels after which merging stops; None for no limit.
         scale: Factor on the size of images for this pass.
-        predictions: Where the logits go that the answers are sieved by.
+        predictions: Where the logits go that the answers are sieved by; None to keep none.
         asked: Base superpixels that have been answered about, by image.
         **shared: See `alseg.active.module.CrossEntropyModule`.
     """
@@ -99,7 +104,7 @@ class Merger(CrossEntropyModule):
         eps: float | None,
         limit: float | None,
         scale: float,
-        predictions: Predictions,
+        predictions: Predictions | None,
         asked: Mapping[int, NDArray[np.int64]],
         **shared: Any,
     ) -> None:
@@ -131,29 +136,26 @@ class Merger(CrossEntropyModule):
         small = shrunken(batch["image"], self.scale)
         size = (small.shape[-2], small.shape[-1])
         coarse, _, canvas = self.network.features(small)
-        scores = pixel_scores(upsample(coarse.float(), canvas)[..., : size[0], : size[1]])
-        jobs = []
-        for item, index in enumerate(batch["index"].tolist()):
-            self.predictions.write(index, coarse[item], canvas, size)
-            probabilities = _probabilities(coarse[item : item + 1], canvas, size)[0]
-            maps = torch.cat([probabilities, scores.bvsb[item][None]])
+        indices = batch["index"].tolist()
+        jobs, scored = [], []
+        for index, logits, regions in zip(indices, coarse, batch["regions"], strict=True):
+            if self.predictions is not None:
+                self.predictions.write(index, logits, canvas, size)
+            full = _logits(logits[None], canvas, size)  # of one image at a time
+            scores = pixel_scores(full)
             count = int(self.num_regions[index])
-            means = region_vectors(maps, batch["regions"][item], count).cpu().numpy()
-            base = batch["regions"][item].cpu().numpy().astype(np.int32)
-            jobs.append((base, count, means, self.eps, self.limit))
+            features = region_vectors(full.softmax(dim=1)[0], regions, count).cpu().numpy()
+            uncertainty = region_vectors(scores.bvsb, regions, count)[:, 0].cpu().numpy()
+            base = regions.cpu().numpy().astype(np.int32)
+            jobs.append((base, count, features, uncertainty, self.eps, self.limit))
+            scored.append((scores.bvsb, scores.top1))
         parts = []
-        for item, (base, count, *_), roots in zip(
-            range(len(jobs)), jobs, self._merged(jobs), strict=True
+        for index, (base, count, *_), (bvsb, top1), roots in zip(
+            indices, jobs, scored, self._merged(jobs), strict=True
         ):
-            index = int(batch["index"][item])
             merged = merged_map(base, roots)
             grid = torch.from_numpy(resample_corners(merged, *size)).long()
-            rows = region_rows(
-                scores.bvsb[item][None],
-                scores.top1[item][None].long(),
-                grid[None].to(scores.top1.device),
-                self.num_classes,
-            )
+            rows = region_rows(bvsb, top1, grid[None].to(top1.device), self.num_classes)
             parts.append(
                 {
                     "regions": {name: _narrow(column) for name, column in rows.items()},
@@ -161,7 +163,7 @@ class Merger(CrossEntropyModule):
                     "merges": {"root": torch.from_numpy(roots.astype(np.int32))},
                 }
             )
-        return _joined(parts, batch["index"].tolist())
+        return _joined(parts, indices)
 
     def _sizes(
         self, index: int, base: NDArray[np.int32], merged: NDArray[np.int32], count: int
@@ -188,7 +190,8 @@ class Merger(CrossEntropyModule):
 def roots_of(
     base: NDArray[np.int32],
     count: int,
-    means: NDArray[np.float64],
+    features: NDArray[np.float64],
+    uncertainty: NDArray[np.float64],
     eps: float | None,
     limit: float | None,
 ) -> NDArray[np.int64]:
@@ -197,7 +200,8 @@ def roots_of(
     Args:
         base: Base superpixels, (H, W), -1 = none.
         count: Their number, R.
-        means: Mean class probabilities and, last, uncertainty of each, (R, C + 1).
+        features: Mean class probabilities of each, (R, C); zeros for ids without a pixel.
+        uncertainty: Mean uncertainty of each, (R,).
         eps: See `Merger`.
         limit: See `Merger`.
 
@@ -206,13 +210,12 @@ def roots_of(
     """
     if eps is None:
         return np.arange(count)
-    features, uncertainty = means[:, :-1].copy(), means[:, -1]
-    features[features.sum(axis=1) == 0] = 1.0  # ids without a pixel have no neighbours either
     edges = adjacency(base, count, by_contact=limit is not None)
     if limit is None:
         return merge(features, uncertainty, edges, eps)
-    present = len(np.unique(base[base >= 0]))
-    return merge_limited(features, uncertainty, edges, eps, limit * present)
+    present = region_sizes(base, count) > 0
+    uncertainty = np.where(present, uncertainty, -1.0)  # ids without a pixel do not count: last
+    return merge_limited(features, uncertainty, edges, eps, limit * int(present.sum()))
 
 
 def _roots_of(job: tuple[Any, ...]) -> NDArray[np.int64]:
@@ -282,6 +285,12 @@ class Sieve(L.LightningModule):
 
             stored = self.predictions.probabilities(index)
             self.labels.write(index, self.label(index, stored, predict))
+
+    def on_predict_end(self) -> None:
+        """Delete the predictions: gigabytes on a large pool, and all labels are written."""
+        self.trainer.strategy.barrier("sieved")
+        if self.trainer.is_global_zero:
+            shutil.rmtree(self.predictions.folder, ignore_errors=True)
 
     def label(
         self, index: int, stored: Tensor | None, predict: Callable[[], Tensor]
