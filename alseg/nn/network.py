@@ -9,10 +9,10 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 @dataclass(frozen=True)
 class Network:
-    """A segmentation network of segmentation-models-pytorch, or an FCN, by name.
+    """A segmentation network of segmentation-models-pytorch, or of torchvision, by name.
 
     Attributes:
-        architecture: E.g. ``DeepLabV3Plus``, ``DeepLabV3``, ``FCN``, ``Unet``, ``FPN``.
+        architecture: E.g. ``DeepLabV3Plus``, ``DeepLabV3``, ``FCN``, ``LRASPP``, ``Unet``.
         encoder: E.g. ``resnet50``, ``mobilenet_v2``, or a timm model with the prefix ``tu-``.
         weights: ``imagenet``, a path to a state dict, or null for random weights.
         options: More keyword arguments for the architecture.
