@@ -135,7 +135,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
     else:
         method, data = METHODS.resolve(chosen["method"]), DATASETS.resolve(chosen["data"])
         small = getattr(data, "small", None)
-        quiet = dict(method.defaults) | (dict(small) | dict(method.small) if small else {})
+        quiet = dict(small or {}) | dict(method.defaults) | dict(method.small if small else {})
     said = {argument.partition("=")[0].lstrip("+") for argument in given}
     every = [f"{key}={value}" for key, value in quiet.items() if key not in said] + given
     every.sort(key=lambda argument: not argument.startswith("-"))  # flags first, as Hydra wants

@@ -147,8 +147,7 @@ class ActiveDataModule(LoopDataModule):
         stage, supervision, key = self._stage
         items = TrainItems(self.splits.train, supervision, self.train_transform)
         world = self.trainer.world_size
-        shared = stage.whole_passes and stage.batch_size < world  # then images are repeated
-        if stage.batch_size % world and not shared:
+        if stage.batch_size % world and not stage.whole_passes:  # those repeat images
             raise UserError(
                 f"stage {stage.name} has {stage.batch_size} images per batch, which {world} "
                 f"devices cannot share; give a multiple of {world}."

@@ -123,7 +123,7 @@ class Reporter:
                 f"The answers were read off the ground truth; {choice} Hours are estimates from "
                 f"the price table, not measured."
             )
-        if self.values["method"].get("keep") == "best":
+        if any(k.endswith("keep") and v == "best" for k, v in self.values["method"].items()):
             notes.append(
                 "Of each stage the checkpoint with the best mIoU on the validation images was "
                 "kept: the mIoU shown is on images that were looked at."
