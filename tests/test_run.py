@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -186,7 +187,7 @@ def finished(tmp_path_factory):
 def test_the_command_leaves_a_whole_run_folder(finished):
     root, _, result = finished
     assert f"Report: {root / 'report.html'}" in result.stdout
-    assert "round 1: 1" in result.stderr  # "round 1: 12 regions answered ..."
+    assert re.search(r"round 1: \d+ regions answered", result.stderr)
     names = {path.name for path in root.iterdir()}
     expected = {"round_000", "round_001", "rounds.csv", "report.html", "config.yaml", "run.json"}
     assert expected <= names

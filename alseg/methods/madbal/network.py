@@ -124,14 +124,18 @@ class SupportModules(nn.Module):
         self.apply(initialise)
 
     def forward(
-        self, depths: Sequence[Tensor], last: Tensor, read: Tensor, size: tuple[int, int]
+        self,
+        depths: Sequence[Tensor],
+        last: Tensor | Sequence[Tensor],
+        read: Tensor | Sequence[Tensor],
+        size: tuple[int, int],
     ) -> SupportOutputs:
         """Judge the features of a batch.
 
         Args:
             depths: Features of the three depths, from the shallowest on, (B, D_k, h_k, w_k).
-            last: What `reduce` reads, on any grid.
-            read: What `depth_head` reads, on any grid.
+            last: What `reduce` reads: feature maps on any grid.
+            read: What `depth_head` reads: feature maps on any grid.
             size: Height and width of the outputs.
         """
         maps = [module(x) for module, x in zip(self.classifiers, depths, strict=True)]
