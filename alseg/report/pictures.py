@@ -124,7 +124,10 @@ def regions_picture(
     size = size or display_size(*image.shape[:2])
     canvas = draw.open_canvas(image, size)
     ids = draw.fit_map(np.asarray(regions, dtype=np.int32), size)
-    canvas[draw.outlines(ids, ids >= 0, 1)] = color
+    edge = np.zeros(ids.shape, dtype=bool)  # one pixel wide: superpixels may be small
+    edge[:, 1:] = ids[:, 1:] != ids[:, :-1]
+    edge[1:] |= ids[1:] != ids[:-1]
+    canvas[edge] = color
     return draw.close_canvas(canvas)
 
 

@@ -147,7 +147,7 @@ def rounds_table(run: Run) -> tuple[list[str], list[list[str]]]:
             name = run.about.units if column == "units" else column
             rows[name.capitalize()] = [wording.count(v) for v in values]
         else:
-            rows[column] = [_shown(float(v)) for v in values]
+            rows[column.replace("_", " ").capitalize()] = [_shown(float(v)) for v in values]
     return list(rows), [list(row) for row in zip(*rows.values(), strict=True)]
 
 
@@ -207,7 +207,7 @@ def _figures(entry: PictureFiles) -> list[Figure]:
         with Image.open(path) as picture:
             width, height = picture.size
         source = f"data:{_MEDIA_TYPES[path.suffix]};base64,{content}"
-        figures.append(Figure(_FIGURES.get(what, what), source, width, height))
+        figures.append(Figure(_FIGURES.get(what, what.capitalize()), source, width, height))
     return figures
 
 

@@ -242,7 +242,7 @@ def test_png_pictures_are_embedded_too(tmp_path):
     (pictures / "index.json").write_text('[{"image": "x", "files": {"edges": "a.png"}}]')
     page = Page(write_report(folder).read_text("utf-8"))
     assert page.find("img")[0]["src"].startswith("data:image/png;base64,")
-    assert page.find("figcaption")[0]["text"] == "edges"
+    assert page.find("figcaption")[0]["text"] == "Edges"
 
 
 def compared(tmp_path, *names, **options):

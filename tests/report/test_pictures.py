@@ -18,6 +18,7 @@ from alseg.report.pictures import (
     asked_picture,
     label_overlay,
     numbered_picture,
+    regions_picture,
     save_picture,
     with_legend,
 )
@@ -255,3 +256,14 @@ def test_a_legend_stands_below_and_takes_the_lines_it_needs():
     assert three.shape[0] > one.shape[0] > 50
     long = with_legend(picture, ["a name much wider than the picture is"], COLORS[:1])
     assert long.shape[1] > 120
+
+
+def test_regions_are_outlined_where_they_meet():
+    regions = np.array([[0, 0, 1], [0, 0, 1], [2, 2, 2]], dtype=np.int32).repeat(20, 0).repeat(20, 1)
+    image = np.full((60, 60, 3), 200, dtype=np.uint8)
+    picture = regions_picture(image, regions, size=(60, 60), color=(1, 2, 3))
+    marked = (picture == (1, 2, 3)).all(axis=2)
+    expected = np.zeros((60, 60), dtype=bool)
+    expected[:40, 40] = expected[40] = True
+    assert np.array_equal(marked, expected)
+    assert (picture[~marked] == 200).all()

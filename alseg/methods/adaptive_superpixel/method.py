@@ -22,7 +22,7 @@ from alseg.active.pool import LabelPool, Maps
 from alseg.active.supervision import LabelFiles, LabelMaps
 from alseg.active.tables import PIXELS, Query, plural
 from alseg.errors import UserError, unknown_name
-from alseg.images import ImageSet
+from alseg.images import VOID, ImageSet
 from alseg.nn.recipe import Recipe
 from alseg.regions.merged import MergedMaps
 
@@ -280,7 +280,7 @@ class AdaptiveSuperpixel(Method):
         }
 
     def show(self, context: RoundContext, image: int) -> Mapping[str, NDArray[Any]]:
-        """Base superpixels, those this round asked about, and what was learnt."""
+        """Base superpixels, those this round asked about, what was learnt and what sieved out."""
         pool = context.pool
         asked = pool.history[context.round].regions
         maps: dict[str, NDArray[Any]] = {"superpixels": pool.maps[context.regions][image]}
@@ -288,7 +288,9 @@ class AdaptiveSuperpixel(Method):
             maps["merged"] = pool.maps[asked][image]
         learnt = self.supervision(self.stages(context)[0], context)
         if not isinstance(learnt, LabelFiles) or learnt.path(image).exists():
-            maps["learnt"] = learnt(image).maps["target"]
+            maps["learnt"] = target = learnt(image).maps["target"]
+            if isinstance(learnt, LabelFiles):
+                maps["sieved out"] = np.where(target == VOID, pool.render(image), VOID)
         return maps
 
 
