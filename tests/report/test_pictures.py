@@ -259,7 +259,9 @@ def test_a_legend_stands_below_and_takes_the_lines_it_needs():
 
 
 def test_regions_are_outlined_where_they_meet():
-    regions = np.array([[0, 0, 1], [0, 0, 1], [2, 2, 2]], dtype=np.int32).repeat(20, 0).repeat(20, 1)
+    regions = (
+        np.array([[0, 0, 1], [0, 0, 1], [2, 2, 2]], dtype=np.int32).repeat(20, 0).repeat(20, 1)
+    )
     image = np.full((60, 60, 3), 200, dtype=np.uint8)
     picture = regions_picture(image, regions, size=(60, 60), color=(1, 2, 3))
     marked = (picture == (1, 2, 3)).all(axis=2)
