@@ -26,6 +26,8 @@ Triple = tuple[float, float, float]
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("32-true", "bf16")
+#: Weights of a classifier -> whether it is one by cosines.
+_HEADS = {"classifier.weight": True, "classifier.conv.weight": False}
 
 
 @dataclass(frozen=True)
@@ -103,13 +105,9 @@ def load_segmenter(
     target = _device(device)
     path = Path(checkpoint).expanduser()
     content = _read(path)
-    state = {
-        name.removeprefix("network."): values
-        for name, values in content["state_dict"].items()
-        if name.startswith("network.")
-    }
     about = content.get("alseg") or {}
     run = _run_folder(path)
+    state = _segmenter_state(path, content["state_dict"], about.get("network_at"))
     network, temperature = about.get("network"), about.get("temperature", 1.0)
     if not network:
         network, temperature = _network_of_run(path, run, state)
@@ -227,13 +225,26 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]}); give the "
             f"last.ckpt or best.ckpt of a stage."
         ) from error
-    state = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(state, Mapping) or not any(str(k).startswith("network.") for k in state):
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
         raise UserError(
-            f"{path} holds no segmentation network of alseg; give the last.ckpt or best.ckpt of a "
-            f"stage that trains one."
+            f"{path} is no checkpoint of a run; give the last.ckpt or best.ckpt of a stage."
         )
     return content
+
+
+def _segmenter_state(path: Path, state: Mapping[str, Any], at: str | None) -> dict[str, Any]:
+    """The weights of the segmenter in a module: the one at a name, or the outermost there is."""
+    prefixes = [f"{at}."] if at else []
+    for head in _HEADS:
+        ends = (name.removesuffix(head) for name in state if name.endswith(f".{head}"))
+        prefixes += sorted(ends, key=len)
+    for prefix in prefixes:
+        if any(name.startswith(f"{prefix}encoder.") for name in state):
+            return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    raise UserError(
+        f"{path} holds no segmentation network of alseg; give the last.ckpt or best.ckpt of a "
+        f"stage that trains one."
+    )
 
 
 def _run_folder(path: Path) -> Path | None:
@@ -257,17 +268,11 @@ def _network_of_run(
     path: Path, run: Path | None, state: Mapping[str, Any]
 ) -> tuple[dict[str, Any], float]:
     """Description and temperature of a network by the options of its run and its weights."""
-    heads = {"classifier.weight": True, "classifier.conv.weight": False}
-    head = next((name for name in heads if name in state), None)
+    head = next((name for name in _HEADS if name in state), None)
     if run is None or head is None:
         raise UserError(
-            f"{path} does not describe its network, and "
-            + (
-                "its classifier is none that the command can build"
-                if head is None
-                else "lies in no run folder with config.yaml and report.json"
-            )
-            + "; put it back into its run folder, or train with this release."
+            f"{path} does not describe its network, and lies in no run folder with config.yaml and "
+            f"report.json that does; put it back into its run folder."
         )
     config = _config(run)
     try:
@@ -277,7 +282,7 @@ def _network_of_run(
             f"{run / 'config.yaml'} does not say which network was trained ({error} is missing); "
             f"restore it."
         ) from error
-    described = {**options, "outputs": len(state[head]), "cosine": heads[head]}
+    described = {**options, "outputs": len(state[head]), "cosine": _HEADS[head]}
     return described, float(config.get("method", {}).get("temperature", 1.0))
 
 

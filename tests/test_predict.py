@@ -130,6 +130,7 @@ def test_what_a_checkpoint_says_of_itself(runs):
     said = {name: torch.load(path, weights_only=True)["alseg"] for name, (path, _) in runs.items()}
     assert [said[m]["network"]["cosine"] for m in METHODS] == [True, False, False]
     assert [said[m]["network"]["outputs"] for m in METHODS] == [4, 4, 3]
+    assert {about["network_at"] for about in said.values()} == {"network"}
     assert [said[m]["temperature"] for m in METHODS] == [0.1, 1.0, 1.0]
     for about in said.values():
         assert about["num_classes"] == 3
@@ -289,11 +290,25 @@ def test_a_checkpoint_that_knows_its_network_only_is_used_with_warnings(runs, tm
     assert "mean and standard deviation of ImageNet are taken" in caplog.text
 
 
+def test_a_network_that_a_method_wraps_is_found(runs, tmp_path):
+    content = torch.load(runs["random"][0], weights_only=True)
+    state = {f"network.{k}": v for k, v in content["state_dict"].items()}
+    state |= {"network.network_of_another.classifier.conv.weight": torch.ones(1)}
+    about = content["alseg"] | {"network_at": "network.network"}
+    image = TRUTH.image(0)
+    expected = predict_labels(load_segmenter(runs["random"][0], "cpu"), image)
+    for name, described in (("new", about), ("older", {**about, "network_at": ""})):
+        torch.save({"state_dict": state, "alseg": described}, tmp_path / f"{name}.ckpt")
+        model = load_segmenter(tmp_path / f"{name}.ckpt", "cpu")
+        assert np.array_equal(predict_labels(model, image), expected)
+
+
 def test_bad_checkpoints_get_a_sentence(runs, tmp_path):
     old = as_old(runs, tmp_path)
     shutil.copy(old, tmp_path / "alone.ckpt")
     (tmp_path / "text.ckpt").write_text("no checkpoint")
     torch.save({"state_dict": {"encoder.weight": torch.ones(1)}}, tmp_path / "other.ckpt")
+    torch.save({"encoder.weight": torch.ones(1)}, tmp_path / "plain.ckpt")
     torch.save({"state_dict": {"network.x": np.random.default_rng}}, tmp_path / "code.ckpt")
     content = torch.load(runs["random"][0], weights_only=True)
     content["alseg"]["network"]["outputs"] = 5
@@ -303,6 +318,7 @@ def test_bad_checkpoints_get_a_sentence(runs, tmp_path):
         ("run", r"is a folder; give a checkpoint file, such as .*last\.ckpt"),
         ("text.ckpt", "cannot be read as a checkpoint"),
         ("code.ckpt", "cannot be read as a checkpoint"),
+        ("plain.ckpt", "is no checkpoint of a run"),
         ("other.ckpt", "holds no segmentation network of alseg"),
         ("alone.ckpt", "does not describe its network, and lies in no run folder"),
         ("wrong.ckpt", "does not hold the Unet with tu-test_resnet"),

@@ -88,8 +88,12 @@ class SegmentationModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Describe the network and the images, for those who use the checkpoint elsewhere."""
         images = getattr(self.trainer, "datamodule", None)
+        # the first one: a method may wrap its network
+        parts = ((n, part) for n, part in self.named_modules() if isinstance(part, Segmenter))
+        name, segmenter = next(parts, ("", None))
         checkpoint[DESCRIPTION] = {
-            "network": getattr(self.network, "description", {}),  # a method may have its own
+            "network": segmenter.description if segmenter else {},
+            "network_at": name,
             "num_classes": self.num_classes,
             "temperature": float(getattr(self, "temperature", 1.0)),
             "images": images.description() if isinstance(images, LoopDataModule) else {},
