@@ -216,14 +216,27 @@ def test_results_of_something_else_are_not_taken_for_ones_own(runs, photos, tmp_
 
 def test_large_images_are_predicted_by_windows(runs, photos, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(alseg.predict, "WINDOW", (16, 16))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow refuses twice as many
     caplog.set_level(logging.INFO, "alseg")
     start(runs, photos, tmp_path / "auto", "max_pixels=1535", "overlap=0.5")
     assert "more than max_pixels=1535; predicted by windows of 16 x 16" in caplog.text
     start(runs, photos, tmp_path / "said", "window=[16,16]", "overlap=0.5")
     start(runs, photos, tmp_path / "whole", "max_pixels=1536")
+    assert Image.MAX_IMAGE_PIXELS == 100
+    monkeypatch.undo()
     auto, said, whole = (label_maps(tmp_path / name) for name in ("auto", "said", "whole"))
     assert all(np.array_equal(auto[name], said[name]) for name in auto)
     assert any((auto[name] != whole[name]).any() for name in auto)
+
+
+def test_huge_images_are_found_out_one_by_one(runs, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(alseg.predict, "HUGE", 1000)
+    bad = tmp_path / "images"
+    shutil.copytree(photos / "images", bad)
+    (bad / "cut.png").write_bytes((bad / "a/x.png").read_bytes()[:900])
+    with pytest.raises(UserError, match=r"cut\.png cannot be read"):
+        start(runs, tmp_path, tmp_path / "out")
+    assert list(label_maps(tmp_path / "out")) == ["a/x.png", "b/c/x.png"]
 
 
 def test_a_run_that_loaded_its_images_smaller_sees_all_images_smaller(runs, photos, tmp_path):

@@ -230,7 +230,7 @@ def test_another_runs_purchases_can_be_repeated(finished, tmp_path):
     assert len(drive(run)) == 3  # the other run asked no more
     run = toy_run(tmp_path / "other", kind="patch", method=method)
     run.replay, run.pool.maps = root, {"patch": run.pool.maps["patch"]}
-    with pytest.raises(UserError, match="asked about other regions or classes"):
+    with pytest.raises(UserError, match="the regions 'blocks', which this run does not"):
         drive(run)
 
 

@@ -104,7 +104,8 @@ def enlarged_to_grid(maps: Tensor, sigmoid: bool = False) -> Tensor:
     """What (F17) makes of outputs that have a quarter of the image's size, without enlarging them.
 
     Equals ``to_grid(f(upsample(maps, 4x)), size of maps)``, and takes a sixteenth of the memory:
-    the four central pixels of a cell lie an eighth of a cell off its centre.
+    the four central pixels of a cell lie an eighth of a cell off its centre. Without ``f`` their
+    mean is the filter 1/16, 14/16, 1/16 along both sides.
 
     Args:
         maps: Outputs on the grid itself, (B, C, h, w).
@@ -113,11 +114,21 @@ def enlarged_to_grid(maps: Tensor, sigmoid: bool = False) -> Tensor:
     Returns:
         (B, C, h, w).
     """
-    quarters = []
-    for rows in _beside(maps, 2):
-        for samples in _beside(rows, 3):
-            quarters.append(samples.sigmoid() if sigmoid else samples)
+    if not sigmoid:
+        return _smoothed(_smoothed(maps, 2), 3)
+    quarters = [samples.sigmoid() for rows in _beside(maps, 2) for samples in _beside(rows, 3)]
     return torch.stack(quarters).mean(0)
+
+
+def _smoothed(maps: Tensor, dim: int) -> Tensor:
+    """Mean of `_beside`, in fewer passes over memory."""
+    n = maps.shape[dim]
+    smooth = maps * 0.875
+    for cells, neighbours in (((1, n - 1), (0, n - 1)), ((0, n - 1), (1, n - 1))):
+        smooth.narrow(dim, *cells).add_(maps.narrow(dim, *neighbours), alpha=0.0625)
+    for end in (0, n - 1):
+        smooth.narrow(dim, end, 1).add_(maps.narrow(dim, end, 1), alpha=0.0625)
+    return smooth
 
 
 def _beside(maps: Tensor, dim: int) -> tuple[Tensor, Tensor]:
