@@ -104,7 +104,9 @@ class AdaptiveSuperpixel(Method):
         if self.limit is not None and not 0 < self.limit <= 1:
             raise UserError(f"method.limit is {self.limit}; it is a share, 0..1, or null.")
         if self.limit is not None and self.eps is None:
-            raise UserError("method.limit ends the merging that method.eps=null leaves out; drop one.")
+            raise UserError(
+                "method.limit ends the merging that method.eps=null leaves out; give only one."
+            )
         for option in ("prediction_scale", "sieve_above", "sieve_steps", "steps", "batch_size"):
             if not getattr(self, option) > 0:
                 raise UserError(f"method.{option} is {getattr(self, option)}; it must be > 0.")
