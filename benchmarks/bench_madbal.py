@@ -26,7 +26,7 @@ DISTINCT = (
 
 def main(quick: bool = False) -> None:
     size = (64, 128) if quick else (256, 512)
-    print(table([*pixels(size, quick), *superpixels(size, 2 if quick else 200)]))
+    print(table([*pixels(size, quick), *superpixels(size, quick)]))
 
 
 class Maps(NamedTuple):
@@ -112,7 +112,7 @@ def pixels(size, quick: bool) -> list[Comparison]:
             partial(pixel_scores, *on_grid),
         ),
     )
-    repeats = 1 if quick else 3
+    repeats = 1 if quick else 7
     return [compare(task, name, a, b, within(1e-4), repeats) for task, name, a, b in ways]
 
 
@@ -237,7 +237,8 @@ def as_columns(rows):
     return tuple(np.array(column) for column in zip(*rows, strict=True))
 
 
-def superpixels(size, num_images: int) -> list[Comparison]:
+def superpixels(size, quick: bool) -> list[Comparison]:
+    num_images, repeats = (2, 1) if quick else (200, 7)
     images = pool(size, num_images)
     first, clusters = images[:1], [one.clusters for one in images]
     count = len(clusters[0])
@@ -253,7 +254,7 @@ def superpixels(size, num_images: int) -> list[Comparison]:
             lambda: as_columns(direct_superpixels(*images[0])),
             partial(fast_superpixels, *images[0]),
             within(1e-9),
-            7,
+            repeats,
         ),
         compare(
             f"superpixels and choice of {PER_IMAGE} pixels, {cells}",
@@ -261,7 +262,7 @@ def superpixels(size, num_images: int) -> list[Comparison]:
             partial(direct_pool, first),
             partial(fast_pool, first),
             equal,
-            7,
+            repeats,
         ),
         compare(
             f"choice of {PER_IMAGE} pixels each, {many}",
@@ -269,7 +270,7 @@ def superpixels(size, num_images: int) -> list[Comparison]:
             partial(direct_choice, listed, clusters),
             partial(fast_choice, tables, clusters),
             equal,
-            3,
+            repeats,
         ),
         compare(
             f"superpixels and choice of {PER_IMAGE} pixels each, {many}",
