@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from alseg.errors import UserError
+
 #: Label of pixels that have no class: not asked, or void in the ground truth. Label maps are uint8,
 #: so a task has at most 255 classes, with ids 0..254.
 VOID = 255
@@ -50,6 +52,11 @@ class ImageSet(Protocol):
         """Whether `truth` can answer for every image."""
         ...
 
+    @property
+    def scenes(self) -> tuple[str, ...]:
+        """Names of the classes of whole images, in the order of their ids; empty without them."""
+        ...
+
     def size(self, index: int) -> tuple[int, int]:
         """Height and width of an image in pixels, without decoding it where the format allows."""
         ...
@@ -65,9 +72,29 @@ class ImageSet(Protocol):
         """
         ...
 
+    def scene(self, index: int) -> int:
+        """Class of a whole image, an id in `scenes`.
+
+        Only oracles may call this. Raises `alseg.errors.UserError` without scenes.
+        """
+        ...
+
     def fingerprint(self, index: int) -> str:
         """Hex digest of everything that decides the pixels `image` returns."""
         ...
+
+
+class Sceneless:
+    """The part of an `ImageSet` that says that whole images have no classes."""
+
+    scenes: tuple[str, ...] = ()
+
+    def scene(self, index: int) -> int:
+        """Refused; see `ImageSet.scene`."""
+        raise UserError(
+            "this data set has no classes of whole images (scenes); choose one that has, or a way "
+            "to ask that does without."
+        )
 
 
 @dataclass(frozen=True)
@@ -95,6 +122,11 @@ class WithoutTruth:
         """Never."""
         return False
 
+    @property
+    def scenes(self) -> tuple[str, ...]:
+        """See `ImageSet`."""
+        return self.images.scenes
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -113,6 +145,10 @@ class WithoutTruth:
     def truth(self, index: int) -> NDArray[np.uint8]:
         """Refused: ground truth must not choose what is asked."""
         raise PermissionError("a method may not see the ground truth")
+
+    def scene(self, index: int) -> int:
+        """Refused: the class of a whole image is an answer, too."""
+        raise PermissionError("a method may not see the scene class of an image")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from alseg.active.tables import PIXELS
 from alseg.config import TrainerOptions
 from alseg.data.datamodule import ActiveDataModule
 from alseg.data.transforms import EvalTransform, TrainTransform
-from alseg.images import VOID, ClassTable, DataSplits
+from alseg.images import VOID, ClassTable, DataSplits, Sceneless
 from alseg.methods.mulquery.method import MulQuery
 from alseg.nn.network import Network
 
@@ -22,7 +22,7 @@ COLORS = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200]], dtype=np.uint8)
 
 
 @dataclass(frozen=True)
-class ToyImages:
+class ToyImages(Sceneless):
     """Images of three colours in rectangles, with a strip of void; everything from a seed."""
 
     count: int
@@ -32,6 +32,7 @@ class ToyImages:
     classes: ClassTable = field(
         default_factory=lambda: ClassTable(("red", "green", "blue"), COLORS)
     )
+    scenes: tuple[str, ...] = ()
 
     @property
     def names(self):
@@ -59,6 +60,10 @@ class ToyImages:
         pixels = np.where(labels == VOID, 1, labels)
         noise = rng.integers(-30, 30, (*self.size_, 3))
         return np.clip(COLORS[pixels].astype(int) + noise, 0, 255).astype(np.uint8)
+
+    def scene(self, index):
+        """Scenes in turn, whatever the pixels show."""
+        return index % len(self.scenes) if self.scenes else super().scene(index)
 
     def fingerprint(self, index):
         return hashlib.blake2b(self.image(index).tobytes()).hexdigest()

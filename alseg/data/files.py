@@ -1,10 +1,11 @@
 """Images and masks that lie in files."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 
 from alseg.data.masks import UNKNOWN, MaskReader
 from alseg.errors import UserError
-from alseg.images import ClassTable
+from alseg.images import ClassTable, Sceneless
 
 #: File name endings that are read as images or masks, in lower case.
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
@@ -81,7 +82,19 @@ class Resize(NamedTuple):
 KEEP_SIZE = Resize()
 
 
-class FileImages:
+class SceneTable(NamedTuple):
+    """The classes of whole images."""
+
+    names: tuple[str, ...] = ()
+    """Names in the order of the ids."""
+    of: Mapping[str, int] = MappingProxyType({})
+    """Id of each image, by its name."""
+
+
+NO_SCENES = SceneTable()
+
+
+class FileImages(Sceneless):
     """An `alseg.images.ImageSet` over files, in the order of their names.
 
     Images may differ in size. Grey images become RGB with equal channels and palette images their
@@ -92,6 +105,7 @@ class FileImages:
         files: The files in sorted order.
         classes: Names and display colours.
         names: Names in the order of `files`.
+        scenes: Names of the classes of whole images; empty without them.
     """
 
     def __init__(
@@ -100,12 +114,15 @@ class FileImages:
         classes: ClassTable,
         masks: MaskReader,
         resize: Resize = KEEP_SIZE,
+        scenes: SceneTable = NO_SCENES,
     ) -> None:
         self.files = tuple(sorted(files, key=lambda file: file.name))
         self.classes = classes
         self.names: Sequence[str] = tuple(file.name for file in self.files)
         self.masks = masks
         self.resize = resize
+        self.scenes = scenes.names
+        self._scene_of = {name: scenes.of[name] for name in self.names} if scenes.names else {}
         self._sizes: dict[int, tuple[int, int]] = {}
         self._fingerprints: dict[int, str] = {}
 
@@ -167,6 +184,10 @@ class FileImages:
                 f"checked, so start again to see which."
             )
         return labels.astype(np.uint8)
+
+    def scene(self, index: int) -> int:
+        """Class of a whole image; see `alseg.images.ImageSet.scene`."""
+        return self._scene_of[self.names[index]] if self.scenes else super().scene(index)
 
     def fingerprint(self, index: int) -> str:
         """Digest of the file's bytes and of the target size, 32 hex digits."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.errors import UserError
-from alseg.images import ClassTable, DataSplits
+from alseg.images import ClassTable, DataSplits, Sceneless
 
 #: Classes in the order of their ids, with display colours.
 COLORS = {
@@ -90,7 +90,7 @@ class Synthetic:
         return DataSplits(split("train", self.train), split("val", self.val))
 
 
-class PaintedImages:
+class PaintedImages(Sceneless):
     """One split of `Synthetic`, an `alseg.images.ImageSet`.
 
     Attributes:

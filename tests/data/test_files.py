@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alseg.data.files import FileImages, ImageFile, Resize, resize_nearest
+from alseg.data.files import FileImages, ImageFile, Resize, SceneTable, resize_nearest
 from alseg.data.masks import class_table, read_masks_by_id
 from alseg.errors import UserError
-from alseg.images import VOID
+from alseg.images import VOID, WithoutTruth
 from tests.data.make import ids, picture, save
 
 READER = read_masks_by_id({0: "a", 1: "b", 2: "c"})
@@ -162,3 +162,26 @@ def test_image_sets_can_be_pickled(tmp_path):
 def test_nonsense_sizes_are_refused(size, scale, words):
     with pytest.raises(UserError, match=words):
         Resize.from_options(size, scale)
+
+
+def test_scenes_belong_to_names(tmp_path):
+    path = save(tmp_path / "x.png", picture())
+    files = [ImageFile(name, path, None) for name in ("b", "a")]
+    scenes = SceneTable(("beach", "river"), {"a": 1, "b": 0, "elsewhere": 1})
+    images = FileImages(files, class_table(READER), READER, scenes=scenes)
+    assert images.scenes == ("beach", "river")
+    assert [images.scene(i) for i in range(2)] == [1, 0]
+    assert pickle.loads(pickle.dumps(images)).scene(0) == 1
+    shown = WithoutTruth(images)
+    assert shown.scenes == ("beach", "river")
+    with pytest.raises(PermissionError, match="may not see the scene class"):
+        shown.scene(0)
+    with pytest.raises(KeyError):
+        FileImages(files, class_table(READER), READER, scenes=SceneTable(("beach",), {"a": 0}))
+
+
+def test_without_scenes(tmp_path):
+    images = one(save(tmp_path / "x.png", picture()))
+    assert images.scenes == ()
+    with pytest.raises(UserError, match="no classes of whole images"):
+        images.scene(0)

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from alseg.errors import UserError
-from alseg.images import ClassTable
+from alseg.images import ClassTable, Sceneless
 from alseg.regions.base import Unit
 from alseg.regions.simple import Grid
 
 
-class FakeImages:
+class FakeImages(Sceneless):
     """Random images; ``content`` stands for what lies in the files."""
 
     classes = ClassTable(("a", "b"), np.zeros((2, 3), np.uint8))
