@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from alseg.active.choose import whole_images
 from alseg.active.fits import make_trainer, train
 from alseg.active.ledger import Ledger
 from alseg.active.loop import ActiveLoop, on_rank_zero
@@ -94,7 +95,7 @@ def buy(run: Run, round: int) -> bool:
     def decide() -> Answers | None:
         query, answers = run.ledger.query(round), run.ledger.answers(round)
         if query is None and round == 0:
-            query = run.method.first_query(run.context(0))
+            query = _first_query(run)
             run.ledger.write_query(query)
         if query is None or not len(query):
             return None
@@ -122,7 +123,7 @@ def buy(run: Run, round: int) -> bool:
         on_rank_zero(lambda: _repeat(run, round))
     elif round == 0:
         _ask_first(run)
-    if on_rank_zero(lambda: run.ledger.query(round)) is not None:
+    if not round or on_rank_zero(lambda: run.ledger.query(round)) is not None:
         maps = run.method.regions(run.context(round))
         if maps is not None and maps.version not in run.pool.maps:
             run.pool.add_maps(maps)
@@ -140,6 +141,13 @@ def buy(run: Run, round: int) -> bool:
         run.pool.spent().clicks,
     )
     return True
+
+
+def _first_query(run: Run) -> Query:
+    context = run.context(0)
+    if run.listed is not None:
+        return whole_images(context, run.listed)
+    return run.method.first_query(context)
 
 
 def _answered(run: Run, query: Query) -> Answers:
@@ -161,7 +169,7 @@ def _repeat(run: Run, round: int) -> None:
     query, answers, scores = source.query(round), source.answers(round), source.scores(round)
     if query is None or answers is None:
         return
-    if answers.num_classes != run.pool.num_classes:
+    if answers.answer != "scene" and answers.num_classes != run.pool.num_classes:
         raise UserError(
             f"{run.replay} has answers for {answers.num_classes} classes and not for "
             f"{run.pool.num_classes}; give the same data as there."
@@ -198,9 +206,9 @@ def evaluate(
         state = torch.load(folder / "last.ckpt", map_location="cpu", mmap=True, weights_only=True)
         seconds += float(state["callbacks"]["Stopwatch"]["seconds"])
     metrics["train_s"] = _hundredths(seconds)
-    if run.splits.train.has_truth:
-        measures = on_rank_zero(lambda: dict(run.method.measures(context, run.splits.train)))
-        metrics["measures"] = {k: None if np.isnan(v) else v for k, v in measures.items()}
+    truth = run.splits.train if run.splits.train.has_truth else None
+    measures = on_rank_zero(lambda: dict(run.method.measures(context, truth)))
+    metrics["measures"] = {k: None if np.isnan(v) else v for k, v in measures.items()}
     run.ledger.write_json(run.ledger.round(context.round) / "metrics.json", metrics)
     return metrics
 
@@ -231,7 +239,7 @@ def ask(run: Run, context: RoundContext, modules: Mapping[str, L.LightningModule
 def _ask_first(run: Run) -> None:
     """Score the pool before anything is bought, for methods that begin with an untrained model."""
     context = run.context(0)
-    if run.replay is not None or on_rank_zero(lambda: run.ledger.query(0)) is not None:
+    if run.listed is not None or on_rank_zero(lambda: run.ledger.query(0)) is not None:
         return
     stage = run.method.first_scorer(context)
     if stage is None:

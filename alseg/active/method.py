@@ -228,11 +228,18 @@ class Method(ABC):
             the papers' schedules would train for days on a few hundred thumbnails.
         plans_rounds: What it does in a round depends on the number of rounds, which then cannot
             be changed once a run is begun.
+        takes_list: Learns from masks of whole images, so that a list of images to be labelled may
+            take the place of its choice (`alseg.active.run.Run.listed`).
     """
 
     defaults: ClassVar[Mapping[str, str]] = {}
     small: ClassVar[Mapping[str, str]] = {}
     plans_rounds: ClassVar[bool] = False
+    takes_list: ClassVar[bool] = False
+
+    def rounds_of(self, images: ImageSet) -> int | None:
+        """Rounds the method prescribes; None = as many as the user says."""
+        return None
 
     @property
     def reads_truth(self) -> bool:
@@ -300,12 +307,16 @@ class Method(ABC):
                 it once, a resumed run may call it again.
         """
 
-    def measures(self, context: RoundContext, truth: ImageSet) -> Mapping[str, float]:
+    def measures(self, context: RoundContext, truth: ImageSet | None) -> Mapping[str, float]:
         """Numbers worth a column of ``rounds.csv``, such as the noise of what was learnt.
 
         Args:
             context: Of a round that is trained.
-            truth: The pool's images with their ground truth; only where there is one.
+            truth: The pool's images with their ground truth, where there is one.
+
+        Returns:
+            Numbers by name. Those named ``<whole>/<part>`` add up to a whole, and the report draws
+            how it is divided, round by round.
         """
         return {}
 
@@ -317,6 +328,8 @@ class Method(ABC):
             image: A pool image.
 
         Returns:
-            Maps (H, W): signed integers are regions, drawn as outlines; uint8 are labels.
+            Maps (H, W): signed integers are regions, drawn as outlines; uint8 are labels; uint16
+            are groups, each in a colour of its own, the largest number for none; floating point
+            numbers in 0..1 are drawn as heat, NaN for nothing.
         """
         return {}

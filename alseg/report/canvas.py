@@ -1,5 +1,6 @@
 """The tools pictures are drawn with: sizes, fading, outlines, markers, free places for labels."""
 
+import colorsys
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -92,6 +93,31 @@ def faded(canvas: Canvas) -> Canvas:
     """A copy of little colour and contrast, on which both dark and bright pixels stand out."""
     grey = canvas.mean(axis=2, keepdims=True)
     return np.asarray(0.1 * canvas + 0.3 * grey + 65, dtype=np.float32)
+
+
+def group_colors(count: int) -> NDArray[np.uint8]:
+    """Colours to tell groups apart that have none of their own, (count, 3), uint8.
+
+    >>> group_colors(2).tolist()
+    [[184, 46, 46], [92, 128, 214]]
+    """
+    turns = np.arange(count) * 0.618034 % 1  # golden ratio: neighbours in number differ most
+    colors = [colorsys.hls_to_rgb(turn, (0.45, 0.6)[i % 2], 0.6) for i, turn in enumerate(turns)]
+    return np.round(255 * np.array(colors).reshape(-1, 3)).astype(np.uint8)
+
+
+def lay_heat(canvas: Canvas, values: NDArray[np.floating[Any]]) -> None:
+    """Blend in heat, dark for 0 and bright for 1; NaN leaves the image as it is.
+
+    Args:
+        canvas: Changed in place, (H, W, 3).
+        values: 0..1, (H, W).
+    """
+    known = ~np.isnan(values)
+    stops = np.array([[20, 11, 53], [126, 37, 83], [240, 112, 32], [252, 255, 164]], np.float32)
+    place = np.clip(values[known], 0, 1) * (len(stops) - 1)
+    heat = [np.interp(place, np.arange(len(stops)), channel) for channel in stops.T]
+    canvas[known] = 0.25 * canvas[known] + 0.75 * np.stack(heat, axis=1)
 
 
 def lay_labels(

@@ -22,6 +22,8 @@ from alseg.report.page import write_report
 from alseg.report.pictures import (
     answered_picture,
     asked_picture,
+    groups_picture,
+    heat_picture,
     label_overlay,
     numbered_picture,
     regions_picture,
@@ -145,8 +147,8 @@ def pictures_of(
         pool: Knows the region maps.
         images: The pool's images.
         most: Images pictured.
-        show: More maps of an image worth a picture, by title: region ids are outlined, uint8 are
-            labels.
+        show: More maps of an image worth a picture, by title, see
+            `alseg.active.method.Method.show`.
     """
     colors: NDArray[np.uint8] = np.asarray(images.classes.colors)
     entries = []
@@ -162,16 +164,25 @@ def pictures_of(
             "answered": answered_picture(pixels, regions, units, said, colors),
         }
         for title, values in show(image).items():
-            pictures[title] = (
-                label_overlay(pixels, values, colors)
-                if values.dtype == np.uint8
-                else regions_picture(pixels, values)
-            )
+            pictures[title] = _picture_of(pixels, values, colors)
         if images.has_truth:
             pictures["truth"] = label_overlay(pixels, images.truth(image), colors)
         noun = answers.kind if len(rows) == 1 else plural(answers.kind)
         entries.append(PictureEntry(images.names[image], f"{len(rows)} {noun} asked", pictures))
     return entries
+
+
+def _picture_of(
+    image: NDArray[np.uint8], values: NDArray[Any], colors: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """A map by what its type says it is, see `alseg.active.method.Method.show`."""
+    if values.dtype == np.uint8:
+        return label_overlay(image, values, colors)
+    if values.dtype == np.uint16:
+        return groups_picture(image, values)
+    if np.issubdtype(values.dtype, np.floating):
+        return heat_picture(image, values)
+    return regions_picture(image, values)
 
 
 def _plain(value: Any) -> Any:

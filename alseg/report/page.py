@@ -100,6 +100,7 @@ def _run_page(run: Run) -> dict[str, Any]:
         "rows": rows,
         "machine_parts": parts,
         "machine_bars": bars,
+        "divisions": sections.divisions(run),
         "config": run.config_text,
     }
 

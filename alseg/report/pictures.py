@@ -25,6 +25,8 @@ __all__ = [
     "asked_picture",
     "display_size",
     "encode_picture",
+    "groups_picture",
+    "heat_picture",
     "label_overlay",
     "numbered_picture",
     "save_picture",
@@ -128,6 +130,51 @@ def regions_picture(
     edge[:, 1:] = ids[:, 1:] != ids[:, :-1]
     edge[1:] |= ids[1:] != ids[:-1]
     canvas[edge] = color
+    return draw.close_canvas(canvas)
+
+
+def groups_picture(
+    image: NDArray[np.uint8],
+    groups: NDArray[np.unsignedinteger[Any]],
+    *,
+    size: tuple[int, int] | None = None,
+) -> NDArray[np.uint8]:
+    """Lay a colour per group over an image, such as clusters of regions.
+
+    Args:
+        image: The image, (H, W, 3), uint8, RGB.
+        groups: Group of each pixel, (H, W); the largest number of its type = in none.
+        size: Height and width of the picture; None means `display_size`.
+
+    Returns:
+        The picture, (*size, 3), uint8. A group has one colour in all pictures.
+    """
+    none = np.iinfo(groups.dtype).max
+    known = groups != none
+    # more groups than labels have numbers share colours
+    labels = np.where(known, groups % VOID, VOID).astype(np.uint8)
+    return label_overlay(image, labels, draw.group_colors(VOID), size=size)
+
+
+def heat_picture(
+    image: NDArray[np.uint8],
+    values: NDArray[np.floating[Any]],
+    *,
+    size: tuple[int, int] | None = None,
+) -> NDArray[np.uint8]:
+    """Lay numbers over an image as heat, dark for low and bright for high ones.
+
+    Args:
+        image: The image, (H, W, 3), uint8, RGB.
+        values: 0..1, (H, W); NaN leaves the image as it is.
+        size: Height and width of the picture; None means `display_size`.
+
+    Returns:
+        The picture, (*size, 3), uint8.
+    """
+    size = size or display_size(*image.shape[:2])
+    canvas = draw.open_canvas(image, size)
+    draw.lay_heat(canvas, draw.fit_map(values, size))
     return draw.close_canvas(canvas)
 
 

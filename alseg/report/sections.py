@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alseg.report import wording
+from alseg.report.canvas import group_colors
 from alseg.report.folder import IOU_PREFIX, PictureFiles, Run
 
 #: Parts of a round on the machine: column of ``rounds.csv`` -> what a reader calls it.
@@ -61,6 +62,21 @@ class Bar:
     number: int
     total: str
     parts: Sequence[tuple[str, float, str]]
+
+
+@dataclass(frozen=True)
+class Division:
+    """How a whole is divided, round by round.
+
+    Attributes:
+        title: What is divided.
+        parts: Name and colour of each part.
+        bars: One per round; a part's colour is that in `parts`.
+    """
+
+    title: str
+    parts: Sequence[tuple[str, str]]
+    bars: Sequence[Bar]
 
 
 def title(run: Run) -> str:
@@ -138,6 +154,8 @@ def rounds_table(run: Run) -> tuple[list[str], list[list[str]]]:
     for column, values in run.table.items():
         if column in ("round", "miou", *MACHINE) or column.startswith(IOU_PREFIX):
             continue
+        if "/" in column:  # has a section of its own
+            continue
         if column in run.companions:
             rows[f"mIoU {column.removeprefix('miou_')}, %"] = [wording.percent(v) for v in values]
         elif column == "seconds":
@@ -170,6 +188,35 @@ def machine(run: Run) -> tuple[list[tuple[str, str]], list[Bar]]:
         for i, number in enumerate(run.rounds)
     ]
     return legend, bars
+
+
+def divisions(run: Run) -> list[Division]:
+    """What the method divides: columns of one name before the slash, as one bar per round."""
+    wholes: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for column, values in run.table.items():
+        whole, slash, part = column.partition("/")
+        if slash:
+            wholes.setdefault(whole, {})[part] = np.nan_to_num(values)
+    found = []
+    for whole, parts in wholes.items():
+        totals = np.sum(list(parts.values()), axis=0)
+        bars = [
+            Bar(
+                number,
+                wording.count(float(total)),
+                [
+                    (name, round(100 * float(v[i] / totals.max()), 2), wording.count(float(v[i])))
+                    for name, v in parts.items()
+                ],
+            )
+            for i, (number, total) in enumerate(zip(run.rounds, totals, strict=True))
+            if total > 0
+        ]
+        colors = [f"rgb({r} {g} {b})" for r, g, b in group_colors(len(parts)).tolist()]
+        if bars:
+            title = whole.replace("_", " ").capitalize()
+            found.append(Division(title, list(zip(parts, colors, strict=True)), bars))
+    return found
 
 
 def _miou_tile(run: Run) -> Tile:

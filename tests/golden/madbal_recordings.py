@@ -8,9 +8,10 @@ from torch import nn
 from alseg.acquisition.pixels import draw_pixels, exclude_pixels
 from alseg.data.cityscapes import Cityscapes
 from alseg.methods.madbal.clusters import cluster_table
-from alseg.methods.madbal.grid import grid_labels, to_grid
+from alseg.methods.madbal.grid import to_grid
 from alseg.methods.madbal.losses import phase_two_loss
 from alseg.methods.madbal.network import SupportModules
+from alseg.regions.cells import grid_labels
 from alseg.regions.geometry import region_sizes
 
 #: Pixels along the side of a cell.

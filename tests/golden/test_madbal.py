@@ -23,7 +23,7 @@ from alseg.methods.madbal.clusters import balanced_scores, cluster_scores, share
 from alseg.methods.madbal.disagreement import depth_disagreements, pixel_scores
 from alseg.methods.madbal.edges import edge_mask
 from alseg.methods.madbal.evaluation import reference_iou
-from alseg.methods.madbal.grid import block_labels, grid_labels, grid_size, shrink_image
+from alseg.methods.madbal.grid import grid_size
 from alseg.methods.madbal.losses import (
     class_counts,
     class_losses,
@@ -37,6 +37,7 @@ from alseg.methods.madbal.patches import superpixel_patches
 from alseg.methods.madbal.schedule import phase_one_epochs, phase_one_lr, phase_two_lr
 from alseg.methods.madbal.superpixels import superpixel_scores, without_asked
 from alseg.nn.segmenter import upsample
+from alseg.regions.cells import block_labels, grid_labels, shrink_image
 from alseg.regions.geometry import pixels_of, region_sizes
 from alseg.regions.seeds import cell_grid, equalized, equalized_hsv
 from alseg.regions.superpixels import PublishedSeeds

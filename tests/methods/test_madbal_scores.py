@@ -11,14 +11,7 @@ from alseg.images import VOID
 from alseg.methods.madbal.disagreement import READINGS, depth_disagreements, pixel_scores
 from alseg.methods.madbal.edges import edge_mask
 from alseg.methods.madbal.evaluation import reference_iou
-from alseg.methods.madbal.grid import (
-    block_labels,
-    enlarged_to_grid,
-    grid_labels,
-    grid_size,
-    shrink_image,
-    to_grid,
-)
+from alseg.methods.madbal.grid import enlarged_to_grid, grid_size, to_grid
 from alseg.methods.madbal.network import (
     Detector,
     ResidualBlock,
@@ -195,14 +188,6 @@ def test_the_grid_reads_the_four_central_pixels():
     assert to_grid(maps, (8, 12)) is maps
 
 
-def test_answers_and_blocks_undo_each_other():
-    labels = np.random.default_rng(0).integers(0, 9, (3, 4)).astype(np.uint8)
-    assert np.array_equal(grid_labels(block_labels(labels, 4), 4), labels)
-    full = np.arange(4 * 8).reshape(4, 8)
-    assert grid_labels(full, 4).tolist() == [[0, 4]]
-    assert grid_labels(full[None], 4).tolist() == [[[0, 4]]]
-
-
 def test_the_longer_side_of_the_grid():
     widths = range(50, 1200)
     assert sum(grid_size(40, w)[1] == 399 for w in widths) == 552
@@ -210,13 +195,6 @@ def test_the_longer_side_of_the_grid():
     assert all(grid_size(40, w, as_written=False)[1] == 400 for w in widths)
     assert grid_size(375, 500) == (300, 400)
     assert grid_size(10, 20_000, as_written=False) == (1, 400)
-
-
-def test_image_on_the_grid():
-    image = np.full((40, 80, 3), 7, dtype=np.uint8)
-    small = shrink_image(image, (10, 20))
-    assert small.shape == (10, 20, 3)
-    assert (small == 7).all()
 
 
 # Network

@@ -261,12 +261,14 @@ class AdaptiveSuperpixel(Method):
             regions=merged_version(context),
         )
 
-    def measures(self, context: RoundContext, truth: ImageSet) -> Mapping[str, float]:
+    def measures(self, context: RoundContext, truth: ImageSet | None) -> Mapping[str, float]:
         """Pixels of an asked region, and the share of wrong labels before and after sieving."""
         from alseg.active.quality import label_quality
 
         pool = context.pool
         pixels = pool.unit_pixels(pool.history[context.round])
+        if truth is None:
+            return {"region_pixels": float(pixels.mean())}
         learnt = self.supervision(self.stages(context)[0], context)
         images = pool.images()
         some = images[np.linspace(0, len(images) - 1, min(len(images), _MEASURED)).astype(int)]

@@ -3,13 +3,8 @@
 Formula numbers are those of MADBAL (arXiv 2308.14904) as its reference implementation has them.
 """
 
-from typing import Any
-
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 
@@ -35,52 +30,6 @@ def grid_size(
     if as_written:
         return int(height // factor), int(width // factor)
     return max(1, round(height / factor)), max(1, round(width / factor))
-
-
-def shrink_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The image on the grid, which superpixels and patches are cut from.
-
-    Args:
-        image: (H, W, 3), uint8, RGB.
-        size: Cells from top to bottom and from left to right.
-
-    Returns:
-        (h, w, 3), uint8: bicubic, with a filter as wide as a cell.
-    """
-    height, width = size
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
-
-
-def grid_labels(labels: NDArray[Any], factor: int) -> NDArray[Any]:
-    """What a map says at the top left pixel of each cell: what an answer names (F2).
-
-    Args:
-        labels: (..., H, W), any type.
-        factor: Pixels along a side of a cell.
-
-    Returns:
-        (..., H / factor, W / factor), rounded up.
-
-    >>> grid_labels(np.arange(8).reshape(2, 4), 2).tolist()
-    [[0, 2]]
-    """
-    return labels[..., ::factor, ::factor]
-
-
-def block_labels(labels: NDArray[Any], factor: int) -> NDArray[Any]:
-    """Labels of cells as blocks of pixels, as the loss sees them (F1).
-
-    Args:
-        labels: (h, w), any type.
-        factor: Pixels along a side of a cell.
-
-    Returns:
-        (h * factor, w * factor): every label in ``factor ** 2`` pixels.
-
-    >>> block_labels(np.array([[1, 2]]), 2).tolist()
-    [[1, 1, 2, 2], [1, 1, 2, 2]]
-    """
-    return labels.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def to_grid(maps: Tensor, size: tuple[int, int]) -> Tensor:
