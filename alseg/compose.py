@@ -50,9 +50,13 @@ NODES: dict[str, type[Any]] = {
 }
 #: Options of the run itself.
 ROOT: dict[str, tuple[Any, str]] = {
-    "rounds": (5, "Rounds: buy, train, evaluate, ask."),
+    "rounds": (5, "Rounds: buy, train, evaluate, ask; null = as many as the method prescribes."),
     "seed": (0, "Decides everything random."),
-    "query": (None, "replay:RUN_DIR repeats another run's purchases; null = the method chooses."),
+    "query": (
+        None,
+        "replay:RUN_DIR repeats another run's purchases; list:FILE, a text file with one image per "
+        "line, buys the masks of these images; null = the method chooses.",
+    ),
     "run_dir": (None, "The run folder; null = runs/<data>_<method>_seed<seed>."),
     "cache": (None, "Where region maps are kept between runs; null = the user's cache folder."),
     "workers": (2, "Loader processes per loader, and processes that extract regions."),

@@ -169,7 +169,7 @@ class Augment:
             mean=(red, green, blue),
             std=(self.std[0], self.std[1], self.std[2]),
             pad_value=(round(255 * red), round(255 * green), round(255 * blue)),
-            pad_maps={"regions": -1, "target": VOID},
+            pad_maps={"regions": -1, "target": VOID, "inside": 0},
         )
 
     def plain(self) -> "EvalTransform":

@@ -17,9 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from alseg.compose import CHOICES, GROUPS, NODES, ROOT, Options, composed, expand, options_of
 from alseg.errors import UserError
+from alseg.methods import METHODS
 
 if TYPE_CHECKING:  # torch takes seconds to import
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from alseg.active.method import Method
     from alseg.active.run import Run
+    from alseg.images import ImageSet
 
 log = logging.getLogger(__name__)
 
@@ -89,16 +95,25 @@ def build(options: Options) -> "Run":
     part, values, root = options.components, options.values, run_dir(options)
     source, cache = part["regions"], cache_folder(values["cache"])
     progress = bool(values["trainer"]["enable_progress_bar"]) and is_rank_zero()
-    for option, least in (("rounds", 1), ("workers", 0), ("eval_batch_size", 1), ("pictures", 0)):
+    for option, least in (("workers", 0), ("eval_batch_size", 1), ("pictures", 0)):
         if values[option] < least:
             raise UserError(f"{option} is {values[option]}; give at least {least}.")
-    replay = _replay(values["query"])
+    replay, list_file = _given_query(values["query"])
+    if list_file and not (part["method"].takes_list and source.unit == "image"):
+        able = ", ".join(name for name in METHODS if METHODS.resolve(name).takes_list)
+        raise UserError(
+            f"query={values['query']} names images that are labelled whole, which this method with "
+            f"these regions does not learn from; leave it out, or give regions=image and one of "
+            f"the methods {able}."
+        )
     part["network"].check()
     splits = part["data"].splits(progress=progress, cache=cache)
     images = splits.train
     part["oracle"].check(images)
     source.check(images)
     part["method"].check(images, part["budget"])
+    listed = None if list_file is None else _listed(list_file, images.names)
+    values = {**values, "rounds": _rounds(values["rounds"], part["method"], images, list_file)}
     sizes = np.array([images.size(index) for index in range(len(images))])
     pool = LabelPool(sizes, len(images.classes), part["budget"], [])
     loggers = part["logger"].build(root, values)
@@ -135,6 +150,7 @@ def build(options: Options) -> "Run":
         loggers=loggers,
         observers=[reporter],
         replay=replay,
+        listed=listed,
         keep_rounds=values["keep_rounds"],
     )
     for round in {0, work.rounds - 1}:  # some stages come in the end only
@@ -149,6 +165,8 @@ def build(options: Options) -> "Run":
     owner = {**identity(options), **contents}
     if part["method"].plans_rounds:
         owner["rounds"] = values["rounds"]
+    if listed is not None:
+        owner["query.images"] = hashlib.blake2b(listed.tobytes()).hexdigest()[:16]
     work.ledger.check_owner(owner)
     if source.unit != "pixel":  # pixels need no map
         maps = extract_regions(source, images, cache, values["workers"], progress)
@@ -166,16 +184,51 @@ def _content(images: Any) -> str:
     return hashlib.blake2b(prints.encode(), digest_size=16).hexdigest()
 
 
-def _replay(query: str | None) -> Path | None:
-    """Folder of the run whose purchases are to be repeated."""
+def _given_query(query: str | None) -> tuple[Path | None, Path | None]:
+    """Folder of a run whose purchases are to be repeated, or file with a list of images."""
     if query is None:
-        return None
-    kind, _, folder = query.partition(":")
+        return None, None
+    kind, _, given = query.partition(":")
+    path = Path(given)
+    if kind == "list" and given:
+        return None, path
     if kind != "replay":
-        raise UserError(f"cannot read query={query}; write query=replay:RUN_DIR, or leave it out.")
-    if not (Path(folder) / "round_000" / "answers.npz").exists():
-        raise UserError(f"query={query}: {folder} holds no answers to repeat.")
-    return Path(folder)
+        raise UserError(
+            f"cannot read query={query}; write query=replay:RUN_DIR or query=list:FILE, or leave "
+            f"it out."
+        )
+    if not (path / "round_000" / "answers.npz").exists():
+        raise UserError(f"query={query}: {path} holds no answers to repeat.")
+    return path, None
+
+
+def _listed(path: Path, names: Sequence[str]) -> "NDArray[np.int64]":
+    """The images a file lists."""
+    import numpy as np
+
+    from alseg.data.checks import Problems
+    from alseg.data.find import read_list
+
+    problems = Problems(f"query=list:{path}")
+    given = set(read_list(path, names, problems))
+    problems.raise_any()
+    if not given:
+        raise UserError(f"query=list:{path}: the file lists no image; write one name per line.")
+    return np.array([i for i, name in enumerate(names) if name in given], dtype=np.int64)
+
+
+def _rounds(given: int | None, method: "Method", images: "ImageSet", listed: Path | None) -> int:
+    """How many rounds the run has."""
+    prescribed = 1 if listed else method.rounds_of(images)
+    if given is None and prescribed is None:
+        raise UserError("rounds is null, but this method prescribes no number; give one.")
+    if given is not None and given < 1:
+        raise UserError(f"rounds is {given}; give at least 1.")
+    if None not in (given, prescribed) and given != prescribed:
+        raise UserError(
+            f"rounds is {given}, but what is to be bought takes {prescribed}; leave it out."
+        )
+    return int(given or prescribed or 1)
 
 
 def cache_folder(given: str | None) -> Path:

@@ -17,12 +17,14 @@ AXES = ("clicks", "seconds", "pixels", "units")
 #: Sources: class sets and dominant labels, Fig. 1 of arXiv 2309.09319 (17.13 s for 3 clicks,
 #: 12.12 s for 1); a point on a pixel, 2.4 s, Bearman et al., ECCV 2016; masks, Cityscapes: 1.5 h
 #: an image of 1024x2048 (Cordts et al., CVPR 2016), 5 095 159 clicks for its 2975 training images
-#: (Cai et al., CVPR 2021).
+#: (Cai et al., CVPR 2021); the class of a whole image, 20 s, a second for each of VOC's classes,
+#: Bearman et al., ECCV 2016.
 PRICES: dict[str, dict[str, float]] = {
     "class": {"clicks_per_unit": 1.0, "seconds_per_unit": 2.4},
     "class_set": {"clicks_per_class": 1.0, "seconds_per_class": 5.71},
     "dominant": {"clicks_per_unit": 1.0, "seconds_per_unit": 12.12},
     "mask": {"clicks_per_pixel": 8.167e-4, "seconds_per_pixel": 2.575e-3},
+    "scene": {"clicks_per_unit": 1.0, "seconds_per_unit": 20.0},
 }
 _RATES = tuple(f"{axis}_per_{what}" for axis in ("clicks", "seconds") for what in
                ("unit", "class", "pixel"))  # fmt: skip

@@ -65,6 +65,34 @@ def query_from_scores(
     )
 
 
+def whole_images(
+    context: RoundContext,
+    images: NDArray[np.int64],
+    score: NDArray[np.floating[Any]] | None = None,
+    answer: AnswerKind = "mask",
+    regions: str | None = None,
+) -> Query:
+    """A query about whole images, in the order they are given.
+
+    Args:
+        context: Of the round that asks; its regions are whole images.
+        images: The images, (n,).
+        score: Why they are asked, (n,); None = all alike.
+        answer: What is asked.
+        regions: See `query_from_scores`.
+    """
+    score = np.zeros(len(images)) if score is None else score
+    return Query(
+        round=context.round,
+        kind=context.kind,
+        answer=answer,
+        regions=context.regions if regions is None else regions,
+        image=images.astype(np.int64),
+        unit=np.zeros(len(images), dtype=np.int64),
+        score=score.astype(np.float32),
+    )
+
+
 def _at_most(budget: Budget, least: NDArray[np.float64]) -> int:
     """An upper bound on the number of units the budget pays for."""
     cheapest = float(least.min(initial=np.inf))

@@ -129,6 +129,11 @@ def _fit(
             "log_every_n_steps": min(50, stage.epoch_batches, max(1, stage.steps // 10)),
         },
     )
+    if trainer.gradient_clip_val and not module.automatic_optimization:
+        raise UserError(
+            f"trainer.gradient_clip is {trainer.gradient_clip_val}, but stage {stage.name} steps "
+            f"its optimisers itself and does not clip; leave it out."
+        )
     last = folder / "last.ckpt"
     trainer.fit(module, datamodule=run.datamodule, ckpt_path=last if resume else None)
 

@@ -36,10 +36,17 @@ _ASKED = {
     "class": "the class of the {unit}",
     "dominant": "the class that covers most of the {unit}",
     "class_set": "every class you see in the {unit}, separated by semicolons",
+    "scene": "the scene that the {unit} shows",
     "mask": "the path of a label image (8-bit PNG of the size of the image, class ids, 255 = void; "
     "only the {unit} is read), relative to this folder",
 }
-_EXAMPLE = {"class": "{0}", "dominant": "{0}", "class_set": "{0};{1}", "mask": "masks/0.png"}
+_EXAMPLE = {
+    "class": "{0}",
+    "dominant": "{0}",
+    "scene": "{0}",
+    "class_set": "{0};{1}",
+    "mask": "masks/0.png",
+}
 
 
 def write_questions(query: Query, pool: LabelPool, images: ImageSet, folder: Path) -> None:
@@ -59,21 +66,27 @@ def write_questions(query: Query, pool: LabelPool, images: ImageSet, folder: Pat
         name = images.names[int(query.image[row])]
         table.writerow([row, name, int(query.unit[row]), *(int(side) for side in boxes[row])])
     write_atomic(folder / "questions.csv", buffer.getvalue())
-    names = [*images.classes.names, VOID_WORD]
+    names = [*_names(query, images), VOID_WORD]
     example = _EXAMPLE[query.answer].format(*names)
     budget = pool.budget
+    until = f", until {budget.amount:g} {budget.axis} are spent or you have no more"
     text = (
-        f"Answer the questions of questions.csv from the top, until {budget.amount:g} "
-        f"{budget.axis} are spent or you have no more.\n"
+        f"Answer the questions of questions.csv from the top"
+        f"{until if budget.amount < float('inf') else ', all of them'}.\n"
         f"Write answers.csv beside this file, with a first line\n\n    row,answer\n\n"
         f"and one line per question, in the order of questions.csv: the row number, and "
         f"{_ASKED[query.answer].format(unit=query.kind)}. For example:\n\n    0,{example}\n\n"
         f"A third column named seconds may hold the time each answer took.\n"
         f"Boxes are in pixels: top and left inclusive, bottom and right exclusive.\n\n"
-        f"Classes: {', '.join(names)}.\n"
-        f"'{VOID_WORD}' is for what belongs to no class.\n"
+        f"{'Scenes' if query.answer == 'scene' else 'Classes'}: {', '.join(names)}.\n"
+        f"'{VOID_WORD}' is for what belongs to none of them.\n"
     )
     write_atomic(folder / "HOW_TO_ANSWER.txt", text)
+
+
+def _names(query: Query, images: ImageSet) -> Sequence[str]:
+    """What the answers to a query are chosen from."""
+    return images.scenes if query.answer == "scene" else images.classes.names
 
 
 def unit_boxes(query: Query, pool: LabelPool) -> NDArray[np.int64]:
@@ -108,7 +121,8 @@ def read_answers(path: Path, query: Query, pool: LabelPool, images: ImageSet) ->
         UserError: Naming the file, the line and what is wrong with it.
     """
     lines = _read_lines(path, len(query))
-    names, num_classes = images.classes.names, pool.num_classes
+    names = _names(query, images)
+    num_classes = len(names)
     n = len(lines)
     label = np.full(n, VOID, dtype=np.uint8)
     members = np.zeros((n, num_classes + 1), dtype=bool)

@@ -51,32 +51,20 @@ class LoopDataModule(L.LightningDataModule):
         return {}
 
 
-class SegmentationModule(L.LightningModule):
-    """Trains a segmenter with a loss of the method's own.
+class EvaluatedModule(L.LightningModule):
+    """A segmenter and how it is evaluated and described; how it learns is left to subclasses.
 
-    Subclasses define `loss`, and `predict_step` if they score the pool. What divides the scores in
-    the loss, if anything does, is their attribute ``temperature``.
+    What divides the scores in the loss, if anything does, is their attribute ``temperature``.
 
     Args:
         network: Its outputs may exceed the classes; only the first ``num_classes`` are evaluated.
         num_classes: C.
-        steps: Training batches, the horizon of the schedule.
-        recipe: Optimiser and schedule.
     """
 
-    def __init__(
-        self,
-        network: Segmenter,
-        num_classes: int,
-        steps: int,
-        recipe: Recipe,
-    ) -> None:
+    def __init__(self, network: Segmenter, num_classes: int) -> None:
         super().__init__()
         self.network = network
         self.num_classes = num_classes
-        self.steps = steps
-        self.recipe = recipe
-        self._nothing_to_learn = False
         self.iou = MulticlassJaccardIndex(
             num_classes,
             average="none",
@@ -99,17 +87,12 @@ class SegmentationModule(L.LightningModule):
             "images": images.description() if isinstance(images, LoopDataModule) else {},
         }
 
-    @abstractmethod
-    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Loss terms of a batch by name; ``loss`` is the one minimised.
+    def require_finite(self, loss: Tensor) -> float:
+        """The value of a loss.
 
-        A loss of exactly 0 means that the batch taught nothing: its update is skipped.
+        Raises:
+            UserError: If it is not finite.
         """
-
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Compute, check and log the loss."""
-        terms = self.loss(batch)
-        loss = terms["loss"]
         value = float(loss.detach())
         if value != value or value in (float("inf"), float("-inf")):
             raise UserError(
@@ -117,22 +100,7 @@ class SegmentationModule(L.LightningModule):
                 f"trainer.precision=32-true, in another run_dir: query=replay:THIS_RUN_DIR there "
                 f"repeats what was bought here."
             )
-        self._nothing_to_learn = value == 0.0
-        self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
-        self.log("loss", loss.detach(), prog_bar=True, logger=False)
-        return loss
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Skip the update when no process had anything to learn (momentum would move weights)."""
-        if self._nothing_to_learn and not any(
-            bool(p.grad.any()) for p in self.parameters() if p.grad is not None
-        ):
-            for parameter in self.parameters():
-                parameter.grad = None
-
-    def configure_optimizers(self) -> Any:
-        """The recipe's; the rate follows the stage's own number of steps."""
-        return self.recipe.build(self.network, self.steps)
+        return value
 
     def evaluate(self, batch: dict[str, Tensor]) -> None:
         """Add a batch of whole images to the confusion matrix."""
@@ -158,6 +126,59 @@ class SegmentationModule(L.LightningModule):
         self.log("miou", per_class.nanmean())
         self.log_dict({f"iou/{c}": value for c, value in enumerate(per_class)})
         self.iou.reset()
+
+
+class SegmentationModule(EvaluatedModule):
+    """Trains a segmenter with a loss of the method's own.
+
+    Subclasses define `loss`, and `predict_step` if they score the pool.
+
+    Args:
+        network: See `EvaluatedModule`.
+        num_classes: C.
+        steps: Training batches, the horizon of the schedule.
+        recipe: Optimiser and schedule.
+    """
+
+    def __init__(
+        self,
+        network: Segmenter,
+        num_classes: int,
+        steps: int,
+        recipe: Recipe,
+    ) -> None:
+        super().__init__(network, num_classes)
+        self.steps = steps
+        self.recipe = recipe
+        self._nothing_to_learn = False
+
+    @abstractmethod
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Loss terms of a batch by name; ``loss`` is the one minimised.
+
+        A loss of exactly 0 means that the batch taught nothing: its update is skipped.
+        """
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Compute, check and log the loss."""
+        terms = self.loss(batch)
+        loss = terms["loss"]
+        self._nothing_to_learn = self.require_finite(loss) == 0.0
+        self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
+        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Skip the update when no process had anything to learn (momentum would move weights)."""
+        if self._nothing_to_learn and not any(
+            bool(p.grad.any()) for p in self.parameters() if p.grad is not None
+        ):
+            for parameter in self.parameters():
+                parameter.grad = None
+
+    def configure_optimizers(self) -> Any:
+        """The recipe's; the rate follows the stage's own number of steps."""
+        return self.recipe.build(self.network, self.steps)
 
 
 class CrossEntropyModule(SegmentationModule):

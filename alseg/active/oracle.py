@@ -106,6 +106,10 @@ def answer_from_truth(
         n answers.
     """
     n, num_classes = len(query), pool.num_classes
+    if query.answer == "scene":
+        scenes = np.array([images.scene(image) for image in query.image.tolist()], dtype=np.uint8)
+        nothing = np.zeros((n, 0), dtype=bool)
+        return Answers.of(query, len(images.scenes), scenes, nothing, [])
     label = np.full(n, VOID, dtype=np.uint8)
     members = np.zeros((n, num_classes + 1), dtype=bool)
     masks: list[NDArray[np.uint8]] = [np.zeros(0, np.uint8)] * n
@@ -142,8 +146,9 @@ class HumanOracle:
     accept_partial: bool = False
 
     def check(self, images: ImageSet) -> None:
-        """Refuse class names that an answers file cannot hold."""
+        """Refuse names of classes or scenes that an answers file cannot hold."""
         check_names(images.classes.names)
+        check_names(images.scenes)
 
     def answer(self, query: Query, pool: LabelPool, images: ImageSet, folder: Path) -> Answers:
         """Read the answers file of the round, or write the questions; see `Oracle.answer`."""

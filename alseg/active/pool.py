@@ -1,15 +1,17 @@
 """What is known about every pixel, and what was paid for it: a replay of the answers on disk."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Container, Sequence
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from alseg.active.budget import Budget, Cost
-from alseg.active.tables import PIXELS, Answers, Query
+from alseg.active.tables import PIXELS, AnswerKind, Answers, Query
 from alseg.images import VOID
+
+_EVERY: tuple[AnswerKind, ...] = get_args(AnswerKind)
 
 
 class Maps(Protocol):
@@ -75,8 +77,9 @@ class LabelPool:
             ValueError: For a map version or unit the pool does not have, a unit asked twice, a
                 class out of range, a mask of the wrong length, or rounds out of order.
         """
-        if answers.num_classes != self.num_classes:
-            raise ValueError(f"answers for {answers.num_classes} classes, not {self.num_classes}")
+        num_classes = self._num_classes(answers)
+        if answers.num_classes != num_classes:
+            raise ValueError(f"answers for {answers.num_classes} classes, not {num_classes}")
         if self.history and answers.round <= self.history[-1].round:
             raise ValueError(f"round {answers.round} after round {self.history[-1].round}")
         if answers.regions != PIXELS and answers.regions not in self.maps:
@@ -87,9 +90,9 @@ class LabelPool:
         if (answers.unit < 0).any() or (answers.unit >= units[answers.image]).any():
             raise ValueError(f"a unit is not in {answers.regions!r}")
         if answers.label is not None:
-            wrong = (answers.label >= self.num_classes) & (answers.label != VOID)
+            wrong = (answers.label >= num_classes) & (answers.label != VOID)
             if wrong.any():
-                raise ValueError(f"class {answers.label[wrong][0]} of {self.num_classes}")
+                raise ValueError(f"class {answers.label[wrong][0]} of {num_classes}")
         pixels = self.unit_pixels(answers)
         if answers.masks is not None:
             lengths = np.array([m.size for m in answers.masks], dtype=np.int64)
@@ -110,6 +113,13 @@ class LabelPool:
         self.history.append(answers)
         self.costs.append(cost)
         return cost
+
+    def _num_classes(self, answers: Answers) -> int:
+        """Classes there are for answers of a kind; scenes have a table of their own."""
+        if answers.answer != "scene":
+            return self.num_classes
+        before = [a.num_classes for a in self.history if a.answer == "scene"]
+        return before[0] if before else answers.num_classes
 
     def unit_pixels(self, answers: Answers | Query) -> NDArray[np.int64]:
         """Pixels each unit of a table covers, (n,), int64."""
@@ -151,9 +161,14 @@ class LabelPool:
         costs = self.costs[:rounds] or [Cost(0.0, 0.0, 0.0, 0.0)]
         return Cost(*(float(np.sum(axis)) for axis in zip(*costs, strict=True)))
 
-    def images(self) -> NDArray[np.int64]:
-        """Images with at least one answer, ascending, int64."""
-        return np.array(sorted(self._rows), dtype=np.int64)
+    def images(self, kinds: Container[AnswerKind] = _EVERY) -> NDArray[np.int64]:
+        """Images with at least one answer of certain kinds, ascending, int64."""
+        found = [
+            image
+            for image, batches in self._rows.items()
+            if any(self.history[batch].answer in kinds for batch, _ in batches)
+        ]
+        return np.array(sorted(found), dtype=np.int64)
 
     def asked(self, regions: str, image: int) -> NDArray[np.int64]:
         """Unit ids of an image asked so far, in order of purchase, int64."""
@@ -190,11 +205,15 @@ class LabelPool:
         left = np.array([count[i] - len(self.asked(regions, i)) for i in range(len(self))])
         return np.flatnonzero(left > 0)
 
-    def render(self, image: int) -> NDArray[np.uint8]:
+    def render(self, image: int, kinds: Container[AnswerKind] = _EVERY) -> NDArray[np.uint8]:
         """Label map of an image from everything that was answered, VOID where nothing is known.
 
         Later answers paint over earlier ones; the answer "void" paints nothing. Of a class set
-        only sets of one class give a label.
+        only sets of one class give a label; the scene of an image says nothing of its pixels.
+
+        Args:
+            image: Image index.
+            kinds: Kinds of answers that count.
 
         Returns:
             (H, W), uint8.
@@ -202,6 +221,8 @@ class LabelPool:
         height, width = (int(side) for side in self.sizes[image])
         target = np.full((height, width), VOID, dtype=np.uint8)
         for answers, rows in self.answers(image):
+            if answers.answer == "scene" or answers.answer not in kinds:
+                continue
             units = answers.unit[rows]
             if answers.masks is not None:
                 self._paint_masks(target, answers, rows, image)

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from lightning.pytorch.loggers import Logger
+from numpy.typing import NDArray
 
 from alseg.active.ledger import Ledger
 from alseg.active.loop import is_rank_zero
@@ -54,6 +56,7 @@ class Run:
         loggers: Loggers besides CSV.
         observers: See `Observer`.
         replay: Folder of another run whose purchases are repeated instead of choosing.
+        listed: Images that get masks in round 0, given by the user, instead of choosing.
         keep_rounds: Rounds whose checkpoints stay, the last ones; None = all.
     """
 
@@ -72,6 +75,7 @@ class Run:
     loggers: list[Logger] = field(default_factory=list)
     observers: list[Observer] = field(default_factory=list)
     replay: Path | None = None
+    listed: NDArray[np.int64] | None = None
     keep_rounds: int | None = None
 
     def __post_init__(self) -> None:

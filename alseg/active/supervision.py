@@ -1,15 +1,18 @@
 """The supervision most methods share: label maps, painted from the answers or read from files."""
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alseg.active.method import Target
+from alseg.active.method import Supervision, Target
 from alseg.active.pool import LabelPool
+from alseg.active.tables import AnswerKind
 from alseg.files import write_atomic
 
 
@@ -19,18 +22,20 @@ class LabelMaps:
 
     Attributes:
         pool: Labels bought so far.
+        kinds: Kinds of answers that count.
     """
 
     pool: LabelPool
+    kinds: tuple[AnswerKind, ...] = get_args(AnswerKind)
 
     @property
     def images(self) -> NDArray[np.int64]:
         """Images with answers."""
-        return self.pool.images()
+        return self.pool.images(self.kinds)
 
     def __call__(self, image: int) -> Target:
         """``target`` is the label map, (H, W), uint8, VOID where nothing is known."""
-        return Target({"target": self.pool.render(image)}, {})
+        return Target({"target": self.pool.render(image, self.kinds)}, {})
 
 
 @dataclass(frozen=True)
@@ -63,3 +68,46 @@ class LabelFiles:
         """``target`` is the label map, (H, W), uint8."""
         with Image.open(self.path(image)) as file:
             return Target({"target": np.asarray(file)}, {})
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Several supervisions of one stage, such as images with labels and images without.
+
+    A batch of the stage is one batch of each, by its name, and each has an order of its own.
+
+    Attributes:
+        streams: What each stream learns from. Two may be the same.
+    """
+
+    streams: Mapping[str, Supervision]
+
+    @property
+    def images(self) -> NDArray[np.int64]:
+        """All images; none if a stream has none, for then there is nothing to train on."""
+        parts = [stream.images for stream in self.streams.values()]
+        if not all(len(part) for part in parts):
+            return np.zeros(0, dtype=np.int64)
+        return np.unique(np.concatenate(parts))
+
+    def __call__(self, image: int) -> Target:
+        """Refused: a target is one stream's."""
+        raise TypeError("a target belongs to one of the streams")
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Images without anything that is known about them.
+
+    Attributes:
+        images: The images, (n,), int64.
+        sizes: Height and width of every pool image, (N, 2).
+    """
+
+    images: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+    def __call__(self, image: int) -> Target:
+        """``inside`` is 1 on the picture, (H, W), uint8, and 0 where a batch pads it."""
+        height, width = self.sizes[image]
+        return Target({"inside": np.ones((height, width), dtype=np.uint8)}, {})

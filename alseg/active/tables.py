@@ -17,7 +17,7 @@ from alseg.errors import UserError
 from alseg.files import write_atomic
 
 UnitKind = Literal["pixel", "patch", "region", "image"]
-AnswerKind = Literal["class", "class_set", "dominant", "mask"]
+AnswerKind = Literal["class", "class_set", "dominant", "mask", "scene"]
 
 
 def plural(kind: str) -> str:
@@ -106,10 +106,11 @@ class Answers:
         kind: What one unit is.
         answer: What was asked.
         regions: Version of the region map the unit ids belong to, or `PIXELS`.
-        num_classes: C.
+        num_classes: C; of ``scene`` answers the number of scenes.
         image: Image index, (n,), int64.
         unit: Unit id inside the image, (n,), int64.
-        label: For ``class`` and ``dominant``: class id or VOID, (n,), uint8.
+        label: For ``class`` and ``dominant``: class id or VOID; for ``scene``: the class of a whole
+            image, an id of another table, or VOID; (n,), uint8.
         sets: For ``class_set``: bits of the C classes and, last, void; packed along the second
             axis as `numpy.packbits` does, (n, ceil((C + 1) / 8)), uint8.
         masks: For ``mask``: per unit the labels of its pixels in raster order, uint8 each.
@@ -132,6 +133,7 @@ class Answers:
         said = {
             "class": self.label,
             "dominant": self.label,
+            "scene": self.label,
             "class_set": self.sets,
             "mask": self.masks,
         }[self.answer]
@@ -158,8 +160,8 @@ class Answers:
 
         Args:
             query: The n questions.
-            num_classes: C.
-            label: Class ids or VOID, (n,).
+            num_classes: C, or the number of scenes.
+            label: Class or scene ids or VOID, (n,).
             members: Class sets, (n, C + 1); the last column is void.
             masks: n label arrays.
             seconds: Measured times, (n,).
@@ -172,7 +174,7 @@ class Answers:
             num_classes=num_classes,
             image=query.image,
             unit=query.unit,
-            label=label if query.answer in ("class", "dominant") else None,
+            label=label if query.answer in ("class", "dominant", "scene") else None,
             sets=pack_sets(members) if query.answer == "class_set" else None,
             masks=tuple(masks) if query.answer == "mask" else None,
             seconds=seconds,
@@ -181,7 +183,7 @@ class Answers:
     def members(self, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.bool_]:
         """Class sets unpacked, (n, C + 1), bool; the last column is void.
 
-        For ``class`` and ``dominant`` answers the set holds the one class that was said.
+        For ``class``, ``dominant`` and ``scene`` answers the set holds the one that was said.
 
         Args:
             rows: Rows to unpack.

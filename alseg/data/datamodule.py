@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.utilities import CombinedLoader
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -13,9 +15,11 @@ from torch.utils.data import DataLoader, Dataset
 from alseg.active.method import Stage, Supervision
 from alseg.active.module import LoopDataModule
 from alseg.active.pool import LabelPool
+from alseg.active.supervision import Streams
 from alseg.data.files import KEEP_SIZE, FileImages
 from alseg.data.samplers import PoolShard, TrainStream
 from alseg.data.transforms import EvalTransform, TrainTransform
+from alseg.data.windows import WindowImages
 from alseg.errors import UserError
 from alseg.images import VOID, DataSplits, ImageSet
 
@@ -130,7 +134,7 @@ class ActiveDataModule(LoopDataModule):
     def description(self) -> dict[str, Any]:
         """See `LoopDataModule.description`."""
         images, transform = self.splits.train, self.eval_transform
-        resize = images.resize if isinstance(images, FileImages) else KEEP_SIZE
+        resize = images.resize if isinstance(images, FileImages | WindowImages) else KEEP_SIZE
         return {
             "classes": list(images.classes.names),
             "colors": np.asarray(images.classes.colors).tolist(),
@@ -140,13 +144,31 @@ class ActiveDataModule(LoopDataModule):
             "scale": resize.scale,
         }
 
-    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Batches of the stage, in an order that depends on its key and the epoch alone."""
+    def train_dataloader(self) -> DataLoader[dict[str, Any]] | CombinedLoader:
+        """Batches of the stage, in an order that depends on its key and the epoch alone.
+
+        Of a stage with several streams: a batch of each, by its name.
+        """
         if self._stage is None or self.trainer is None:
             raise RuntimeError("begin_stage comes before fit")
         stage, supervision, key = self._stage
+        if not isinstance(supervision, Streams):
+            return self._training(self.trainer, stage, supervision, key)
+        loaders = {
+            name: self._training(self.trainer, stage, stream, (*key, name))
+            for name, stream in supervision.streams.items()
+        }
+        return CombinedLoader(loaders, mode="min_size")  # all are as long as an epoch
+
+    def _training(
+        self,
+        trainer: L.Trainer,
+        stage: Stage,
+        supervision: Supervision,
+        key: tuple[int | str, ...],
+    ) -> DataLoader[dict[str, Any]]:
         items = TrainItems(self.splits.train, supervision, self.train_transform)
-        world = self.trainer.world_size
+        world = trainer.world_size
         if stage.batch_size % world and not stage.whole_passes:  # those repeat images
             raise UserError(
                 f"stage {stage.name} has {stage.batch_size} images per batch, which {world} "
@@ -154,7 +176,7 @@ class ActiveDataModule(LoopDataModule):
             )
         return DataLoader(
             items,
-            batch_sampler=TrainStream(len(items), stage, key, self.trainer),
+            batch_sampler=TrainStream(len(items), stage, key, trainer),
             num_workers=self.workers,
             collate_fn=collate,
             # fixed, so that what a worker might draw does not depend on the process's past

@@ -6,6 +6,7 @@ METHODS = Registry(
     "method",
     {
         "adaptive_superpixel": "alseg.methods.adaptive_superpixel.method:AdaptiveSuperpixel",
+        "als4gan": "alseg.methods.als4gan.method:Als4gan",
         "badge": "alseg.methods.baselines.diversity:Badge",
         "bald": "alseg.methods.baselines.uncertainty:Bald",
         "bvsb": "alseg.methods.baselines.uncertainty:BvSB",

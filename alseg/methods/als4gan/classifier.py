@@ -1,0 +1,161 @@
+"""The classifier of whole images, whose doubts decide which images are asked about."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from alseg.active.method import Target
+from alseg.active.pool import LabelPool
+from alseg.errors import UserError, unknown_name
+from alseg.images import VOID
+from alseg.methods.als4gan.learner import Strategy, uncertainty
+
+#: Classifiers of the reference; all others are timm's, with the prefix ``tu-``.
+BACKBONES = ("vgg16", "resnet50", "resnet101")
+
+#: Outputs of a backbone, ImageNet's classes, which stay between it and the scenes.
+_BACKBONE_OUTPUTS = 1000
+
+
+def build_classifier(backbone: str, weights: str | None, num_classes: int) -> nn.Module:
+    """An ImageNet classifier as it is, and a linear layer on its 1000 outputs.
+
+    Args:
+        backbone: One of `BACKBONES`, or a timm model with the prefix ``tu-``.
+        weights: ``imagenet`` (downloaded once), a path to a state dict of the backbone, or None.
+        num_classes: Scene classes.
+
+    Returns:
+        Maps (B, 3, H, W) to logits (B, num_classes).
+
+    Raises:
+        UserError: For an unknown backbone, or weights that cannot be had or do not fit.
+    """
+    imagenet = weights == "imagenet"
+    try:
+        model = _backbone(backbone, imagenet)
+    except (OSError, RuntimeError) as error:
+        if not imagenet:
+            raise
+        raise UserError(
+            f"ImageNet weights for {backbone!r} could not be had ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}); give method.classifier_weights=PATH to a file you "
+            f"have, or method.classifier_weights=null to start from random weights."
+        ) from error
+    if weights is not None and not imagenet:
+        _load(model, Path(weights))
+    return nn.Sequential(model, nn.Linear(_BACKBONE_OUTPUTS, num_classes))
+
+
+def _backbone(name: str, imagenet: bool) -> nn.Module:
+    if name.startswith("tu-"):
+        import timm
+
+        model, _, _ = name[3:].partition(".")
+        if timm.is_model(model):
+            return timm.create_model(name[3:], pretrained=imagenet, num_classes=_BACKBONE_OUTPUTS)
+    elif name in BACKBONES:
+        import torchvision
+
+        chosen = "IMAGENET1K_V1" if imagenet else None  # those of the reference's day
+        return torchvision.models.get_model(name, weights=chosen)
+    raise unknown_name("method.classifier", name, [*BACKBONES, "tu-<a model of timm>"])
+
+
+def _load(model: nn.Module, path: Path) -> None:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(state.get("state_dict", state))
+    except Exception as error:  # a missing file, another format, another network
+        raise UserError(
+            f"method.classifier_weights: {path} cannot be loaded "
+            f"({str(error).splitlines()[0]}); give a state dict of the classifier as its library "
+            f"saves it, 'imagenet', or null."
+        ) from error
+
+
+@dataclass(frozen=True)
+class ImageClasses:
+    """The classes of whole images that were answered; void is no class.
+
+    Attributes:
+        label: Class of each image.
+    """
+
+    label: Mapping[int, int]
+
+    @classmethod
+    def of(cls, pool: LabelPool, regions: str) -> "ImageClasses":
+        """What was answered about the regions of a version, each of which is a whole image."""
+        label: dict[int, int] = {}
+        for answers in pool.history:
+            if answers.regions == regions and answers.label is not None:
+                said = zip(answers.image.tolist(), answers.label.tolist(), strict=True)
+                label |= {image: c for image, c in said if c != VOID}
+        return cls(label)
+
+    @property
+    def images(self) -> NDArray[np.int64]:
+        """The images, ascending."""
+        return np.array(sorted(self.label), dtype=np.int64)
+
+    def __call__(self, image: int) -> Target:
+        """``scene`` is the class, (1,), int64."""
+        return Target({}, {"scene": np.array([self.label[image]], dtype=np.int64)})
+
+
+class SceneClassifier(L.LightningModule):
+    """Learns the classes of whole images by cross-entropy, and says how unsure it is.
+
+    Args:
+        network: Maps (B, 3, H, W) to logits (B, K).
+        lr: Learning rate of SGD with momentum 0.9, constant.
+        strategy: See `alseg.methods.als4gan.learner.uncertainty`.
+    """
+
+    def __init__(self, network: nn.Module, lr: float, strategy: Strategy) -> None:
+        super().__init__()
+        self.network = network
+        self.lr = lr
+        self.strategy = strategy
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Mean cross-entropy, and the share of images that are right."""
+        logits, scene = self.network(batch["image"]).float(), batch["scene"][:, 0]
+        right = (logits.argmax(dim=1) == scene).float().mean()
+        return {"loss": F.cross_entropy(logits, scene), "accuracy": right}
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Compute, check and log the loss."""
+        terms = self.loss(batch)
+        if not torch.isfinite(terms["loss"]):
+            raise UserError(
+                f"the classifier's loss is {float(terms['loss'])}; lower method.classifier_lr."
+            )
+        self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
+        return terms["loss"]
+
+    def configure_optimizers(self) -> Any:
+        """SGD, as the reference."""
+        return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9)
+
+    def predict_step(
+        self, batch: dict[str, Tensor], batch_idx: int
+    ) -> dict[str, dict[str, Tensor]]:
+        """Table ``scenes``: image, score (higher is asked first) and the most probable class."""
+        logits = self.network(batch["image"]).float()
+        return {
+            "scenes": {
+                "image": batch["index"].to(logits.device).int(),
+                "score": uncertainty(logits, self.strategy),
+                "top": logits.argmax(dim=1).int(),
+            }
+        }

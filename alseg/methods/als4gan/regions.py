@@ -1,0 +1,24 @@
+"""Region maps under another name."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alseg.active.pool import Maps
+
+
+class Renamed:
+    """The maps of another version: what was asked about them there may be asked again here.
+
+    Args:
+        maps: The maps.
+        version: Their name here.
+    """
+
+    def __init__(self, maps: Maps, version: str) -> None:
+        self.maps = maps
+        self.version = version
+        self.num_regions: NDArray[np.int64] = maps.num_regions
+
+    def __getitem__(self, index: int) -> NDArray[np.int32]:
+        """See `alseg.active.pool.Maps`."""
+        return self.maps[index]
