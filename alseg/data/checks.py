@@ -35,6 +35,7 @@ KINDS = {
     "files that cannot be read": "restore or remove them",
     "files that cannot be used as they are": "convert them",
     "masks of another size than their image": "export both at the same size",
+    "images smaller than a window": "take a smaller `window`, or leave them out",
     "ids outside the class table": "add them to the classes, or to `ignore` if they are void",
     "colours outside the class table": "mend the table, or list them in `ignore` if they are void",
 }

@@ -19,6 +19,7 @@ from alseg.data.masks import (
     read_masks_by_color,
     read_masks_by_id,
 )
+from alseg.data.windows import WindowImages, check_windows, window_from_option
 from alseg.errors import UserError
 from alseg.images import DataSplits
 
@@ -48,6 +49,10 @@ class Folder:
             validation images need masks.
         size: Height and width at which images are loaded; the aspect ratio is not kept.
         scale: Factor on height and width at which images are loaded.
+        window: Height and width of the windows that loaded images are cut into, for big ones. Each
+            is an image of the pool, called ``name@y0x160`` by its first row and column. They lie
+            side by side, the last ones of a row and column shifted inwards. `train`, `val` and the
+            lists choose files: no file has windows in both splits.
     """
 
     root: str
@@ -66,9 +71,11 @@ class Folder:
     train_masks: bool = True
     size: tuple[int, int] | None = None
     scale: float = 1.0
+    window: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         Resize.from_options(self.size, self.scale)
+        window_from_option(self.window)
         tables = [self.classes, self.colors, self.class_file]
         if sum(bool(table) for table in tables) != 1:
             raise UserError(
@@ -121,10 +128,17 @@ class Folder:
         check_images(list(files.values()), reader, problems, progress=progress, cache=cache)
         problems.raise_any()
         table = class_table(reader)
-        return DataSplits(
-            train=FileImages([files[name] for name in train], table, reader, resize),
-            val=FileImages([files[name] for name in val], table, reader, resize),
-        )
+        parts = [
+            FileImages([files[name] for name in names], table, reader, resize)
+            for names in (train, val)
+        ]
+        window = window_from_option(self.window)
+        if window is None:
+            return DataSplits(*parts)
+        for part in parts:
+            check_windows(part, window, problems)
+        problems.raise_any()
+        return DataSplits(*(WindowImages(part, window) for part in parts))
 
     @property
     def has_train_masks(self) -> bool:

@@ -1,0 +1,155 @@
+"""Big images as windows of one size, each an image of its own."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alseg.data.checks import Problems
+from alseg.data.files import FileImages
+from alseg.errors import UserError
+from alseg.images import Sceneless
+
+#: Bytes of decoded files that one process keeps in memory.
+MEMORY = 1 << 28
+
+
+class Window(NamedTuple):
+    """Where a window lies."""
+
+    image: int
+    """Index of the file it is cut from."""
+    top: int
+    left: int
+
+
+def window_from_option(window: Iterable[int] | None) -> tuple[int, int] | None:
+    """Check the option `window` of a data set.
+
+    Raises:
+        UserError: If it is not two positive whole numbers.
+    """
+    if window is None:
+        return None
+    parts = [window] if isinstance(window, int | str) else list(window)
+    if len(parts) != 2 or not all(isinstance(n, int) and n > 0 for n in parts):
+        raise UserError(
+            f"window is {parts}; write height and width in pixels, such as [256, 256], or null for "
+            f"whole images."
+        )
+    return parts[0], parts[1]
+
+
+def window_starts(length: int, window: int) -> list[int]:
+    """First pixels of windows that cover an axis: side by side, the last one shifted inwards.
+
+    Args:
+        length: Pixels of the axis.
+        window: Pixels of a window, at most `length`.
+
+    >>> window_starts(500, 160)
+    [0, 160, 320, 340]
+    """
+    return [min(start, length - window) for start in range(0, length, window)]
+
+
+class WindowImages(Sceneless):
+    """An `alseg.images.ImageSet` of the windows of files, file by file and row by row.
+
+    A window is called by its file and its first row and column, such as ``tile_1/part_2@y160x320``.
+    Windows of the last row and column reach back over their neighbours where the size does not
+    divide the file's. They are cut from the resized file.
+
+    Attributes:
+        files: The files.
+        windows: Where each window lies.
+        classes: Names and display colours.
+        names: Names in the order of `windows`.
+        has_truth: Whether every file has a mask.
+        resize: What happens to a file before it is cut.
+    """
+
+    def __init__(self, files: FileImages, window: tuple[int, int]) -> None:
+        self.files = files
+        self.windows = [
+            Window(index, top, left)
+            for index in range(len(files))
+            for top in window_starts(files.size(index)[0], window[0])
+            for left in window_starts(files.size(index)[1], window[1])
+        ]
+        self.classes = files.classes
+        self.names: Sequence[str] = tuple(
+            f"{files.names[index]}@y{top}x{left}" for index, top, left in self.windows
+        )
+        self.has_truth = files.has_truth
+        self.resize = files.resize
+        self._window = window
+        self._images = _Decoded(files.image)
+        self._truths = _Decoded(files.truth)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width, the same for all windows."""
+        self.windows[index]  # an index out of range is an error here as everywhere
+        return self._window
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """The image, (h, w, 3), uint8, RGB; see `alseg.data.files.FileImages.image`."""
+        return self._cut(self._images, index)
+
+    def truth(self, index: int) -> NDArray[np.uint8]:
+        """Ground truth, (h, w), uint8; see `alseg.data.files.FileImages.truth`."""
+        return self._cut(self._truths, index)
+
+    def fingerprint(self, index: int) -> str:
+        """Digest of the file's fingerprint and of the window's place and size, 32 hex digits."""
+        image, top, left = self.windows[index]
+        place = (self.files.fingerprint(image), top, left, self._window)
+        return blake2b(repr(place).encode(), digest_size=16).hexdigest()
+
+    def _cut(self, decoded: "_Decoded", index: int) -> NDArray[np.uint8]:
+        image, top, left = self.windows[index]
+        height, width = self._window
+        return decoded[image][top : top + height, left : left + width].copy()
+
+
+class _Decoded:
+    """Decoded files, those used last; at least one, or one would be decoded for every window."""
+
+    def __init__(self, decode: Callable[[int], NDArray[np.uint8]]) -> None:
+        self._decode = decode
+        self._kept: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
+        self._bytes = 0
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        if index in self._kept:
+            self._kept.move_to_end(index)
+            return self._kept[index]
+        self._kept[index] = decoded = self._decode(index)
+        self._bytes += decoded.nbytes
+        while self._bytes > MEMORY and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return decoded
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_decode": self._decode, "_kept": OrderedDict(), "_bytes": 0}
+
+
+def check_windows(files: FileImages, window: tuple[int, int], problems: Problems) -> None:
+    """Look for files that a window does not fit into.
+
+    Args:
+        files: The files.
+        window: Height and width of the windows.
+        problems: Receives them.
+    """
+    for index, file in enumerate(files.files):
+        height, width = files.size(index)
+        if height < window[0] or width < window[1]:
+            text = f"{file.image}: {height} x {width} (height x width) as it is loaded"
+            problems.add("images smaller than a window", text)
