@@ -104,6 +104,9 @@ class Augment:
         blur: Probability of a Gaussian blur of 0.1 to 2 pixels.
         mean: Subtracted from each channel of images in [0, 1], RGB; by default ImageNet's.
         std: Each channel is divided by it.
+        pad: What surrounds pictures smaller than the crop. ``center``: the mean colour on all
+            sides, which changes of colours change too. ``bottom_right``: zeros of what the network
+            sees, at the bottom and on the right (of mirror images on the left).
     """
 
     crop: tuple[int, int] | None = None
@@ -114,6 +117,7 @@ class Augment:
     blur: float = 0.0
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    pad: str = "center"
 
     def __post_init__(self) -> None:
         if self.crop is not None and (len(self.crop) != 2 or min(self.crop) < 1):
@@ -139,6 +143,8 @@ class Augment:
                 f"augment.mean is {list(self.mean)} and augment.std {list(self.std)}; give three "
                 f"numbers each, of images in 0..1: the mean in 0..1, the other above 0."
             )
+        if self.pad not in ("center", "bottom_right"):
+            raise UserError(f"augment.pad is {self.pad!r}; give center or bottom_right.")
 
     def build(self, images: "ImageSet") -> "TrainTransform":
         """The transform for training images.
@@ -159,6 +165,8 @@ class Augment:
                 )
             crop = sizes.pop()
         red, green, blue = self.mean
+        mean_color = (round(255 * red), round(255 * green), round(255 * blue))
+        in_corner = self.pad == "bottom_right"
         return TrainTransform(
             crop=crop,
             scale=(float(self.scale[0]), float(self.scale[1])),
@@ -168,7 +176,8 @@ class Augment:
             blur=self.blur,
             mean=(red, green, blue),
             std=(self.std[0], self.std[1], self.std[2]),
-            pad_value=(round(255 * red), round(255 * green), round(255 * blue)),
+            pad_value=None if in_corner else mean_color,
+            pad_position="top_left" if in_corner else "center",
             pad_maps={"regions": -1, "target": VOID, "inside": 0},
         )
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import lightning as L
 import numpy as np
 import pytest
@@ -53,6 +55,7 @@ def test_nonsense_is_refused():
     ("bad", "sentence"),
     [
         ({"flip": 2.0}, r"augment\.flip is 2\.0; it is a probability\."),
+        ({"pad": "top"}, r"augment\.pad is 'top'; give center or bottom_right\."),
         ({"grayscale": -0.1}, r"augment\.grayscale is -0\.1; it is a probability\."),
         ({"blur": 1.5}, r"augment\.blur is 1\.5; it is a probability\."),
         ({"jitter": (0.1, 0.1, 0.1)}, r"jitter is \[0\.1, 0\.1, 0\.1\]; give \[brightness,"),
@@ -120,3 +123,21 @@ def test_colours_change_as_they_are_asked_to(option, test):
     plain = Augment(**still).build(ToyImages(1))(image, {}, 1)[0]
     assert test(plain, Augment(**still, **option).build(ToyImages(1))(image, {}, 1)[0])
     assert not test(plain, plain)
+
+
+def test_pictures_smaller_than_the_crop_are_padded():
+    image = np.full((4, 6, 3), 255, np.uint8)
+    maps = {"target": np.ones((4, 6), np.uint8), "inside": np.ones((4, 6), np.uint8)}
+    options = {"crop": (8, 10), "scale": (1, 1), "flip": 0.0, "jitter": (0.9, 0.9, 0.9, 0.5)}
+    inside = np.zeros((8, 10), bool)
+    inside[:4, :6] = True
+    mirrored = replace(Augment(**options, pad="bottom_right"), flip=1.0).build(ToyImages(1))
+    np.testing.assert_array_equal(mirrored(image, maps, 0)[1]["inside"], inside[:, ::-1])
+    for seed in range(5):
+        made = Augment(**options, pad="bottom_right").build(ToyImages(1))(image, maps, seed)
+        assert (made[0][:, ~inside] == 0).all()
+        assert (made[0][:, inside] != 0).any(dim=0).all()
+        np.testing.assert_array_equal(made[1]["inside"], inside)
+        np.testing.assert_array_equal(made[1]["target"], np.where(inside, 1, 255))
+    around = Augment(**options).build(ToyImages(1))(image, maps, 0)
+    np.testing.assert_array_equal(around[1]["inside"], np.pad(np.ones((4, 6), int), 2))
