@@ -3,7 +3,7 @@
 import inspect
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -94,23 +94,31 @@ class Segmenter(nn.Module):
     Attributes:
         encoder: Backbone of segmentation-models-pytorch.
         decoder: Decoder of the architecture.
-        classifier: `CosineClassifier` or `LinearClassifier`.
+        classifier: Maps features to scores and features: `CosineClassifier`, `LinearClassifier`,
+            or the architecture's own.
         min_train_images: Images a batch needs to train on, see the function of that name: 2 for
             the DeepLabs.
         multiple: Input sides are padded (replicated border, bottom and right) to multiples of
             this many pixels, the encoder's output stride, and the outputs cropped again.
+        align_corners: How its grid lies on the canvas, see `upsample`.
         description: How to build it again, see `rebuild_segmenter`: plain values that a checkpoint
             can hold; empty if it was not built by name.
     """
 
     def __init__(
-        self, encoder: nn.Module, decoder: nn.Module, classifier: nn.Module, multiple: int
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        classifier: nn.Module,
+        multiple: int,
+        align_corners: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.classifier = classifier
         self.multiple = multiple
+        self.align_corners = align_corners
         self.description: dict[str, Any] = {}
         self.min_train_images = min_train_images(decoder)
 
@@ -122,7 +130,7 @@ class Segmenter(nn.Module):
 
         Returns:
             Scores (B, C, h, w), features (B, D, h, w), and the (height, width) of the padded
-            canvas that the h x w grid covers: `upsample` both to it, then crop to H x W.
+            canvas that the h x w grid covers: `enlarge` brings both to the size of the images.
         """
         height, width = images.shape[-2:]
         pad = (0, -width % self.multiple, 0, -height % self.multiple)
@@ -135,7 +143,20 @@ class Segmenter(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Scores at the size of the images: (B, 3, H, W) to (B, C, H, W), cosines or logits."""
         scores, _, canvas = self.features(images)
-        return upsample(scores, canvas)[..., : images.shape[-2], : images.shape[-1]]
+        return self.enlarge(scores, canvas, (images.shape[-2], images.shape[-1]))
+
+    def enlarge(self, maps: Tensor, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """Bring maps on the network's grid to pixels.
+
+        Args:
+            maps: (B, C, h, w), from `features`.
+            canvas: From `features`.
+            size: Height and width of the images.
+
+        Returns:
+            (B, C, H, W).
+        """
+        return upsample(maps, canvas, self.align_corners)[..., : size[0], : size[1]]
 
     def parameter_groups(self, lr: float, head_factor: float) -> list[dict[str, Any]]:
         """Optimiser groups: the encoder at ``lr``, decoder and classifier at ``head_factor`` x."""
@@ -150,10 +171,12 @@ def _architectures() -> dict[str, Any]:
     """The architectures by their names in lower case."""
     import segmentation_models_pytorch as smp
 
+    from alseg.nn.deeplabv2 import DeepLabV2
     from alseg.nn.fcn import FCN
     from alseg.nn.lraspp import LRASPP
 
-    return {**smp.MODEL_ARCHITECTURES_MAPPING, "fcn": FCN, "lraspp": LRASPP}
+    own = {"deeplabv2": DeepLabV2, "fcn": FCN, "lraspp": LRASPP}
+    return {**smp.MODEL_ARCHITECTURES_MAPPING, **own}
 
 
 def check_network(architecture: str, encoder: str, weights: str | None) -> None:
@@ -195,7 +218,7 @@ def build_segmenter(
 
     Args:
         architecture: Any architecture of segmentation-models-pytorch, e.g. ``DeepLabV3Plus``, or
-            ``FCN`` or ``LRASPP``.
+            ``DeepLabV2``, ``FCN`` or ``LRASPP``.
         encoder: Any of its encoders, or a timm model with the prefix ``tu-``.
         weights: ``imagenet`` (downloaded once), a path to a state dict of the encoder or of the
             whole network, or None for random weights.
@@ -235,14 +258,15 @@ def build_segmenter(
             f"{str(error).splitlines()[0]}); give network.weights=PATH to a file you have, "
             f"or network.weights=null to start from random weights."
         ) from error
-    conv = model.segmentation_head[0]
-    classifier: nn.Module = (
-        CosineClassifier(conv.in_channels, num_outputs)
-        if cosine
-        else LinearClassifier(conv.in_channels, num_outputs, conv.kernel_size[0])
-    )
-    multiple = int(model.encoder.output_stride)
-    network = Segmenter(model.encoder, model.decoder, classifier, multiple)
+    classifier = model.segmentation_head[0]
+    if cosine:
+        classifier = CosineClassifier(classifier.in_channels, num_outputs)
+    elif isinstance(classifier, nn.Conv2d):
+        side = classifier.kernel_size[0]
+        classifier = LinearClassifier(classifier.in_channels, num_outputs, side)
+    multiple = getattr(model, "multiple", None) or int(model.encoder.output_stride)
+    aligned = getattr(model, "align_corners", False)
+    network = Segmenter(model.encoder, model.decoder, classifier, multiple, aligned)
     network.description = {
         "architecture": architecture,
         "encoder": encoder,
@@ -294,7 +318,14 @@ def _load_weights(network: Segmenter, path: Path) -> None:
     except Exception as error:  # every reader has its own kinds
         raise UserError(f"cannot read weights from {path} ({error}).") from error
     state = state.get("state_dict", state)
+    if own_names := getattr(network.encoder, "own_names", None):
+        state = own_names(state, str(path))
     best: tuple[int, nn.Module, dict[str, Tensor]] = (0, network, {})
+
+    def size(names: Iterable[str]) -> int:
+        """Tensors without the counts of batches, which older files lack."""
+        return sum(not name.endswith("num_batches_tracked") for name in names)
+
     for target in (network.encoder, network):
         own = target.state_dict()
         for prefix in ("", "encoder.", "network.", "model.", "module.", "backbone."):
@@ -303,14 +334,14 @@ def _load_weights(network: Segmenter, path: Path) -> None:
                 for name, value in own.items()
                 if prefix + name in state and state[prefix + name].shape == value.shape
             }
-            if len(found) > best[0]:
-                best = (len(found), target, found)
+            if size(found) > best[0]:
+                best = (size(found), target, found)
     count, target, found = best
-    needed = len(network.encoder.state_dict())
+    needed = size(network.encoder.state_dict())
     if count < 0.9 * needed:  # less than the encoder: the file belongs to another network
         raise UserError(
             f"{path} fits {count} of the {needed} tensors of this encoder; it belongs to another "
             f"network. Choose the encoder it was made for, or network.weights=null."
         )
     target.load_state_dict(found, strict=False)
-    log.info("loaded %d tensors from %s", count, path)
+    log.info("loaded %d tensors from %s", len(found), path)

@@ -1,5 +1,6 @@
 """Features from inside a network, read while it computes its scores: one forward pass for both."""
 
+import math
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,7 +105,7 @@ def tapped(network: Segmenter, images: Tensor, names: Sequence[str]) -> Tapped:
         names: See `taps`; paths begin with ``encoder``, ``decoder`` or ``classifier``.
 
     Returns:
-        Everything on its own grid: `upsample` to the canvas, then crop to H x W.
+        Everything on its own grid: `Segmenter.enlarge` brings it to the size of the images.
 
     Raises:
         UserError: If the network has no such module.
@@ -127,10 +128,10 @@ def tap_shapes(network: Segmenter, names: Sequence[str]) -> list[TapShape]:
     """
     tensors = chain(network.named_parameters(), network.named_buffers())
     shapes = {name: tensor.to("meta") for name, tensor in tensors}
-    side = 8 * network.multiple
+    side = math.lcm(2048, network.multiple)  # so large that one cell more does not count
     with taps(network, names) as read, torch.no_grad():
         functional_call(network, shapes, torch.empty(2, 3, side, side, device="meta"))
-    return [TapShape(read[name].shape[1], side // read[name].shape[2]) for name in names]
+    return [TapShape(read[name].shape[1], round(side / read[name].shape[2])) for name in names]
 
 
 def stage_taps(network: Segmenter, strides: Sequence[int] = (4, 8, 16)) -> list[str]:

@@ -7,10 +7,11 @@ from torch import nn
 from alseg.images import VOID
 from alseg.methods.als4gan import learner
 from alseg.methods.als4gan.discriminator import Discriminator
-from alseg.methods.als4gan.generator import CaffeResNet, DeepLabV2, Stage, SummedHead
 from alseg.methods.als4gan.schedules import stepped_poly_lr
 from alseg.methods.als4gan.step import Batches, Rules, s4gan_step
+from alseg.nn.deeplabv2 import CaffeResNet, LastFeatures, Stage, SummedClassifier, deeplab_groups
 from alseg.nn.schedules import poly_lr
+from alseg.nn.segmenter import Segmenter
 
 
 def tensor(golden, name):
@@ -39,7 +40,7 @@ def block_sums(values, factor):
 
 def recorded_name(name):
     """The recordings' name of a tensor: DeepLabv2's, with underscores."""
-    name = name.replace("trunk.", "").replace("head.", "aspp.")
+    name = name.replace("encoder.", "").replace("classifier.", "aspp.")
     return name.replace(".", "_")
 
 
@@ -72,8 +73,8 @@ def small_generator(golden):
         Stage(1, widths[2], 1, 2),
     ]
     trunk = CaffeResNet(stages, stem, momentum=0.999)
-    net = DeepLabV2(trunk, SummedHead(trunk.channels, classes, rates=(1, 2, 6, 12)))
-    return load(golden, "G", net)
+    head = SummedClassifier(trunk.out_channels[-1], classes, rates=(1, 2, 6, 12))
+    return load(golden, "G", Segmenter(trunk, LastFeatures(), head, 1, align_corners=True))
 
 
 def recorded_discriminator(golden, prefix, dropout):
@@ -178,7 +179,9 @@ def recorded_gan(golden):
     trunk.add_module("layer1", nn.Sequential())
     trunk.layer1.add_module("conv", nn.Conv2d(3, channels, 3, stride=8, padding=1, bias=False))
     trunk.layer1.add_module("relu", nn.ReLU())
-    generator = load(golden, "traj_G0", DeepLabV2(trunk, SummedHead(channels, classes, rates)))
+    head = SummedClassifier(channels, classes, rates)
+    generator = Segmenter(trunk, nn.Identity(), head, 1, align_corners=True)
+    load(golden, "traj_G0", generator)
     discriminator = recorded_discriminator(golden, "traj_D0", dropout=0.0)
     assert len(discriminator.conv1.weight) == int(golden.given("traj_ndf"))
     return generator, discriminator
@@ -208,7 +211,7 @@ def run_gan(golden, dtype=torch.float32):
     generator, discriminator = (net.to(dtype).train() for net in recorded_gan(golden))
     optimizers = (
         torch.optim.SGD(
-            generator.parameter_groups(float(golden.given("traj_lr_G"))), lr=0.0, momentum=0.9
+            deeplab_groups(generator, float(golden.given("traj_lr_G"))), lr=0.0, momentum=0.9
         ),
         torch.optim.Adam(
             discriminator.parameters(), lr=float(golden.given("traj_lr_D")), betas=(0.9, 0.99)

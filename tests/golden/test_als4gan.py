@@ -14,12 +14,12 @@ from alseg.data.transforms import EvalTransform, TrainTransform
 from alseg.errors import UserError
 from alseg.images import VOID
 from alseg.methods.als4gan import evaluation, inputs, learner, losses, mlmt
-from alseg.methods.als4gan.generator import deeplab_resnet101
 from alseg.methods.als4gan.masks import DEEPGLOBE, deepglobe_labels, released_deepglobe_labels
 from alseg.methods.als4gan.scenes import UCMERCED, scene_of_name
 from alseg.methods.als4gan.schedules import stepped_poly_lr
+from alseg.nn.deeplabv2 import deeplab_groups
 from alseg.nn.schedules import poly_lr
-from alseg.nn.segmenter import upsample
+from alseg.nn.segmenter import build_segmenter, upsample
 from tests.golden.als4gan_recordings import (
     block_sums,
     blown_up,
@@ -263,8 +263,8 @@ def test_discriminator_in_training(golden, monkeypatch):
 def test_generator(golden):
     net, images = small_generator(golden), tensor(golden, "G_in")
     with torch.inference_mode():
-        golden.check("G_eval_out", net.eval().coarse(images), rel=2e-5, of_max=2e-6)
-        golden.check("G_train_out", net.train().coarse(images), rel=2e-5, of_max=2e-6)
+        golden.check("G_eval_out", net.eval().features(images)[0], rel=2e-5, of_max=2e-6)
+        golden.check("G_train_out", net.train().features(images)[0], rel=2e-5, of_max=2e-6)
     for name, value in net.named_buffers():
         if not name.endswith("num_batches_tracked"):
             golden.check(f"G_after_{recorded_name(name)}", value, rel=2e-5, of_max=2e-6)
@@ -272,13 +272,13 @@ def test_generator(golden):
 
 def test_sizes_of_the_generator(golden):
     with torch.device("meta"):
-        net = deeplab_resnet101(18)
+        net = build_segmenter("DeepLabV2", "resnet101", None, 18)
         shapes = [
-            net.coarse(torch.empty(1, 3, side, side)).shape[-2:]
+            net.features(torch.empty(1, 3, side, side))[0].shape[-2:]
             for side in golden.given("Gsize_in").tolist()
         ]
     golden.check("Gsize_out", [tuple(shape) for shape in shapes])
-    groups = [group["params"] for group in net.parameter_groups(1.0)]
+    groups = [group["params"] for group in deeplab_groups(net, 1.0)]
     golden.check("Gparam_group_tensors", [len(group) for group in groups])
     golden.check("Gparam_group_elems", [sum(p.numel() for p in group) for group in groups])
     everything = list(net.parameters())

@@ -211,13 +211,15 @@ def test_other_processes_find_the_same_roots(tmp_path, monkeypatch):
     assert merger._helpers is None
 
 
-def test_upsampled_and_stored_is_what_was_predicted(tmp_path):
+@pytest.mark.parametrize("aligned", [False, True])
+def test_upsampled_and_stored_is_what_was_predicted(tmp_path, aligned):
     """Canvases larger than the image, and sizes that are no multiple of anything."""
     stored = Predictions(tmp_path)
     logits = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0)).half()
     stored.write(7, logits, (32, 40), (29, 33))
-    full = F.interpolate(logits.float()[None], (32, 40), mode="bilinear")[0, :, :29, :33]
-    assert torch.equal(stored.probabilities(7), full.softmax(dim=0))
+    full = F.interpolate(logits.float()[None], (32, 40), mode="bilinear", align_corners=aligned)
+    expected = full[0, :, :29, :33].softmax(dim=0)
+    assert torch.equal(stored.probabilities(7, aligned), expected)
 
 
 def test_the_sieve_predicts_what_is_not_stored(tmp_path):

@@ -10,8 +10,9 @@ from torch import nn
 from alseg.errors import UserError
 from alseg.images import VOID
 from alseg.methods.als4gan.discriminator import Discriminator
-from alseg.methods.als4gan.generator import DeepLabV2, SummedHead
 from alseg.methods.als4gan.step import FIXED, REFERENCE, Batches, Rules, s4gan_step
+from alseg.nn.deeplabv2 import SummedClassifier, deeplab_groups
+from alseg.nn.segmenter import Segmenter
 
 CLASSES, SIZE = 4, (37, 26)
 NOW = {"self_training_start": -1}
@@ -20,8 +21,9 @@ NOW = {"self_training_start": -1}
 def networks(seed=0, dtype=torch.float64):
     torch.manual_seed(seed)
     trunk = nn.Sequential(nn.Conv2d(3, 5, 3, stride=4, padding=1, bias=False), nn.ReLU())
-    generator = DeepLabV2(trunk, SummedHead(5, CLASSES, rates=(1, 2)))
-    for conv in generator.head.children():
+    head = SummedClassifier(5, CLASSES, rates=(1, 2))
+    generator = Segmenter(trunk, nn.Identity(), head, 1, align_corners=True)
+    for conv in head.children():
         nn.init.normal_(conv.weight, std=0.5)
     discriminator = Discriminator(CLASSES, width=3)
     return generator.to(dtype).train(), discriminator.to(dtype).train()
@@ -41,7 +43,7 @@ def batches(seed=0, dtype=torch.float64):
 
 def optimizers(generator, discriminator):
     return (
-        torch.optim.SGD(generator.parameter_groups(0.01), lr=0.0, momentum=0.9),
+        torch.optim.SGD(deeplab_groups(generator, 0.01), lr=0.0, momentum=0.9),
         torch.optim.Adam(discriminator.parameters(), lr=0.01, betas=(0.9, 0.99)),
     )
 

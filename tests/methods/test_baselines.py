@@ -14,6 +14,7 @@ from alseg.images import DataSplits
 from alseg.methods import METHODS
 from alseg.methods.baselines.base import Random
 from alseg.methods.baselines.diversity import CoreSet, Spread, Stratified
+from alseg.methods.baselines.module import _centers
 from alseg.methods.baselines.pixelpick import PixelPick
 from alseg.methods.baselines.uncertainty import Bald, ClassBal, Entropy, OracleError
 from alseg.nn.network import Network
@@ -153,6 +154,16 @@ def test_features_of_units_are_means_over_their_cells(tmp_path):
     cells = features[item, :, 8 // side : 16 // side, 24 // side : 32 // side]
     row = int(((units["image"] == 2) & (units["unit"] == unit)).nonzero())
     assert torch.allclose(units["features"][row], cells.mean(dim=(1, 2)), atol=1e-5)
+
+
+def test_pixels_under_the_centres_of_cells():
+    cpu = torch.device("cpu")
+    place, inside = _centers(4, 32, 20, False, cpu)
+    assert place.tolist() == [4, 12, 19, 19]
+    assert inside.tolist() == [True, True, False, False]
+    place, inside = _centers(5, 33, 33, True, cpu)  # DeepLabv2: corners lie on corners
+    assert place.tolist() == [0, 8, 16, 24, 32]
+    assert inside.all()
 
 
 def test_pixels_already_asked_are_not_offered(tmp_path):

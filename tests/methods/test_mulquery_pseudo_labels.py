@@ -141,12 +141,13 @@ def test_coarse_features_give_the_labels_of_upsampled_ones(stride, dtype):
     assert len(fine.unique()) > 3
 
 
+@pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("grid", [(6, 7), (24, 28), (1, 1), (5, 28)])
-def test_sampling_equals_interpolation(grid):
+def test_sampling_equals_interpolation(grid, aligned):
     canvas, size = (24, 28), (21, 25)
     features = torch.rand(3, *grid, dtype=torch.float64)
-    full = F.interpolate(features[None], size=canvas, mode="bilinear", align_corners=False)[0]
-    field = FeatureMap(features, size, canvas)
+    full = F.interpolate(features[None], size=canvas, mode="bilinear", align_corners=aligned)[0]
+    field = FeatureMap(features, size, canvas, aligned)
     pixels = torch.arange(size[0] * size[1])
     expected = full[:, : size[0], : size[1]].flatten(1)
     assert torch.allclose(field.sample(features.flatten(1), pixels), expected, atol=1e-12)

@@ -59,22 +59,20 @@ class Predictions:
         np.savez(buffer, logits=array, canvas=np.array(canvas), size=np.array(size))
         write_atomic(self.path(image), buffer.getvalue())
 
-    def probabilities(self, image: int) -> Tensor | None:
-        """Class probabilities of an image, (C, H, W) at the size predicted; None without a file."""
+    def probabilities(self, image: int, align_corners: bool = False) -> Tensor | None:
+        """Class probabilities of an image, (C, H, W) at the size predicted; None without a file.
+
+        Args:
+            image: Its index.
+            align_corners: Of the network that predicted.
+        """
         if not self.path(image).exists():
             return None
         with np.load(self.path(image), allow_pickle=False) as file:
             logits = torch.from_numpy(file["logits"]).float()[None]
             canvas, size = file["canvas"].tolist(), file["size"].tolist()
-        return _probabilities(logits, (canvas[0], canvas[1]), (size[0], size[1]))[0]
-
-
-def _probabilities(logits: Tensor, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    return _logits(logits, canvas, size).softmax(dim=1)
-
-
-def _logits(coarse: Tensor, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    return upsample(coarse.float(), canvas)[..., : size[0], : size[1]]
+        full = upsample(logits, (canvas[0], canvas[1]), align_corners)
+        return full[0, :, : size[0], : size[1]].softmax(dim=0)
 
 
 def shrunken(images: Tensor, scale: float) -> Tensor:
@@ -141,7 +139,8 @@ class Merger(CrossEntropyModule):
         for index, logits, regions in zip(indices, coarse, batch["regions"], strict=True):
             if self.predictions is not None:
                 self.predictions.write(index, logits, canvas, size)
-            full = _logits(logits[None], canvas, size)  # of one image at a time
+            # of one image at a time
+            full = self.network.enlarge(logits[None].float(), canvas, size)
             scores = pixel_scores(full)
             count = int(self.num_regions[index])
             features = region_vectors(full.softmax(dim=1)[0], regions, count).cpu().numpy()
@@ -281,9 +280,10 @@ class Sieve(L.LightningModule):
                 coarse, _, canvas = self.network.features(small)
                 size = (small.shape[-2], small.shape[-1])
                 # the same rounding as on disk
-                return _probabilities(coarse.half(), canvas, size)[0]
+                full = self.network.enlarge(coarse.half().float(), canvas, size)
+                return full[0].softmax(dim=0)
 
-            stored = self.predictions.probabilities(index)
+            stored = self.predictions.probabilities(index, self.network.align_corners)
             self.labels.write(index, self.label(index, stored, predict))
 
     def on_predict_end(self) -> None:

@@ -169,8 +169,9 @@ class ScoringModule(CrossEntropyModule):
         logits, features, canvas = self.network.features(image)
         height, width = regions.shape
         # the regions on the decoder's grid: each cell reads the pixel at its centre
-        rows = _centers(logits.shape[-2], canvas[0], height, regions.device)
-        columns = _centers(logits.shape[-1], canvas[1], width, regions.device)
+        aligned, device = self.network.align_corners, regions.device
+        rows = _centers(logits.shape[-2], canvas[0], height, aligned, device)
+        columns = _centers(logits.shape[-1], canvas[1], width, aligned, device)
         coarse = regions[rows[0]][:, columns[0]].masked_fill(
             ~(rows[1][:, None] & columns[1][None]), -1
         )
@@ -200,7 +201,12 @@ def _majority(labels: Tensor, regions: Tensor, num_classes: int) -> UnitScores:
     return UnitScores(every.unit, region_majority(histogram)[every.unit].float(), every.pixels)
 
 
-def _centers(cells: int, canvas: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _centers(
+    cells: int, canvas: int, size: int, aligned: bool, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """Pixel under the centre of each cell of a grid over a canvas, and whether it is inside."""
-    place = ((torch.arange(cells, device=device) + 0.5) * canvas / cells).long()
+    if aligned:  # the outermost centres lie on the outermost pixels
+        place = torch.linspace(0, canvas - 1, cells, device=device).round().long()
+    else:
+        place = ((torch.arange(cells, device=device) + 0.5) * canvas / cells).long()
     return place.clamp(max=size - 1), place < size

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from alseg.methods.madbal.depths import depth_taps
 from alseg.methods.madbal.network import SupportModules, SupportOutputs
 from alseg.methods.madbal.wiring import wire
-from alseg.nn.segmenter import Segmenter, min_train_images, upsample
+from alseg.nn.segmenter import Segmenter, min_train_images
 from alseg.nn.taps import tap_shapes, tapped
 
 _DROPOUTS = (nn.Dropout, nn.Dropout2d)
@@ -100,6 +100,10 @@ class Supported(nn.Module):
                 module.train(mode and self.frozen_dropout)
         return self
 
+    def parameter_groups(self, lr: float, head_factor: float) -> list[dict[str, Any]]:
+        """One optimiser group: the support modules at ``lr``."""
+        return [{"params": list(self.support.parameters()), "lr": lr}]
+
     def maps(self, images: Tensor) -> SupportedMaps:
         """Everything on grids of its own: at full size the maps of an image take a lot of memory.
 
@@ -124,11 +128,11 @@ class Supported(nn.Module):
             Scores of the frozen network, (B, C, H, W), without gradient, and the outputs of the
             support modules.
         """
-        height, width = images.shape[-2:]
+        size = (images.shape[-2], images.shape[-1])
         scores, support, canvas = self.maps(images)
 
         def full(maps: Tensor) -> Tensor:
-            return upsample(maps, canvas)[..., :height, :width]
+            return self.network.enlarge(maps, canvas, size)
 
         first, second, third = (full(logits) for logits in support.auxiliary)
         return full(scores), SupportOutputs(

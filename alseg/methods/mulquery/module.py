@@ -155,6 +155,7 @@ class PseudoLabeller(L.LightningModule):
             threshold=self.threshold,
             strict=self.strict,
             canvas=canvas,
+            align_corners=self.network.align_corners,
         )
         return labels.masked_fill(outside, VOID)
 
@@ -167,7 +168,7 @@ class PseudoLabeller(L.LightningModule):
         size = (images.shape[-2], images.shape[-1])
         if self.scales == (1.0,) and not self.flip:
             cosines, features, canvas = self.network.features(images)
-            return _cropped(cosines, canvas, size), features, canvas
+            return self.network.enlarge(cosines, canvas, size), features, canvas
         sums: list[Tensor] = []
         for scale in self.scales:
             scaled = upsample(images, (int(scale * size[0]), int(scale * size[1])))
@@ -176,7 +177,7 @@ class PseudoLabeller(L.LightningModule):
                 cosines, features, canvas = self.network.features(view)
                 inner = (view.shape[-2], view.shape[-1])
                 for number, maps in enumerate((cosines, features)):
-                    maps = _cropped(maps, canvas, inner)
+                    maps = self.network.enlarge(maps, canvas, inner)
                     maps = upsample(maps.flip(-1) if mirrored else maps, size)
                     if number < len(sums):
                         sums[number] += maps
@@ -184,7 +185,3 @@ class PseudoLabeller(L.LightningModule):
                         sums.append(maps)
         views = len(self.scales) * (1 + self.flip)
         return sums[0] / views, torch.nn.functional.normalize(sums[1], dim=1), size
-
-
-def _cropped(maps: Tensor, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    return upsample(maps, canvas)[..., : size[0], : size[1]]

@@ -50,14 +50,20 @@ class FeatureMap:
         size: Height and width of the image's pixel grid, (H, W).
         canvas: Height and width in pixels of what the h x w grid covers; the image is its upper
             left part. Larger than `size` where the network has padded the image.
+        align_corners: How the grid lies on the canvas, see `alseg.nn.segmenter.upsample`.
     """
 
     def __init__(
-        self, grid: Tensor, size: tuple[int, int], canvas: tuple[int, int] | None = None
+        self,
+        grid: Tensor,
+        size: tuple[int, int],
+        canvas: tuple[int, int] | None = None,
+        align_corners: bool = False,
     ) -> None:
         self.grid = at_least_float32(grid)
         self.size = size
         self.canvas = canvas or size
+        self.align_corners = align_corners
 
     @property
     def coarse(self) -> bool:
@@ -86,8 +92,13 @@ class FeatureMap:
 
     def _lines(self, position: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
         """Grid lines before and after a pixel row or column, and the weight of the latter."""
-        last, scale = self.grid.shape[1 + axis] - 1, self.grid.shape[1 + axis] / self.canvas[axis]
-        exact = ((position.to(self.grid.dtype) + 0.5) * scale - 0.5).clamp(min=0)
+        last, length = self.grid.shape[1 + axis] - 1, self.canvas[axis]
+        if self.align_corners:
+            exact = position.to(self.grid.dtype) * (last / max(length - 1, 1))
+        else:
+            exact = ((position.to(self.grid.dtype) + 0.5) * ((last + 1) / length) - 0.5).clamp(
+                min=0
+            )
         before = exact.long().clamp(max=last)
         return before, (before + 1).clamp(max=last), exact - before
 
@@ -127,12 +138,13 @@ def pseudo_label_map(
     threshold: str,
     strict: bool,
     canvas: tuple[int, int] | None = None,
+    align_corners: bool = False,
 ) -> Tensor:
     """Labels of the asked regions and, with `expand`, of their neighbours (S1-S7).
 
     Args:
         features: ``f``, (D, h, w): on the pixel grid (h = H, w = W), or coarser, to be read as
-            bilinear interpolation (``align_corners=False``) would.
+            bilinear interpolation would.
         cosines: ``s``, (C, H, W).
         regions: Region id of each pixel, (H, W), integer, >= 0.
         ids: Asked regions, (K,), in any order. Those not in the map are left out.
@@ -146,6 +158,7 @@ def pseudo_label_map(
             wins if any of them passes, and later regions overwrite earlier ones.
         canvas: Height and width in pixels of what the features cover, if the image is only its
             upper left part; (H, W) if None.
+        align_corners: How the features lie on the canvas, see `FeatureMap`.
 
     Returns:
         (H, W), uint8, `VOID` where there is no label.
@@ -157,7 +170,8 @@ def pseudo_label_map(
         return labels.view(height, width)
     with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
         found = prototypes(cosines, asked, proto_temperature)
-        similar = Similarities(FeatureMap(features, (height, width), canvas), found.pixel)
+        field = FeatureMap(features, (height, width), canvas, align_corners)
+        similar = Similarities(field, found.pixel)
         within = within_region_labels(similar, asked, found)
         if expand:
             limits = thresholds(within, len(found.label), threshold)
