@@ -1,16 +1,22 @@
 """How weights follow gradients: an optimiser, and a learning rate that changes with the step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from alseg.errors import UserError, unknown_name
 from alseg.nn.schedules import poly_lr, step_lr
 
-if TYPE_CHECKING:  # torch takes seconds to import, and methods name the choices
-    from alseg.nn.segmenter import Segmenter
-
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("poly", "step", "constant")
+
+
+class Grouped(Protocol):
+    """Whatever has parameters, such as `alseg.nn.segmenter.Segmenter`."""
+
+    def parameter_groups(self, lr: float, head_factor: float) -> list[dict[str, Any]]:
+        """Optimiser groups: what was learnt before at ``lr``, the rest at ``head_factor`` x."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -70,12 +76,18 @@ class Recipe:
             return step_lr(step, base, every=self.drop_every)
         return base
 
-    def build(self, network: "Segmenter", total: int) -> dict[str, Any]:
+    def build(
+        self,
+        network: Grouped,
+        total: int,
+        rate: Callable[[int, float], float] | None = None,
+    ) -> dict[str, Any]:
         """What ``configure_optimizers`` of a Lightning module returns.
 
         Args:
             network: Encoder and head get rates of their own.
             total: Steps of the fit.
+            rate: A schedule of the method's own, from the steps done and the rate at step 0.
         """
         import torch
 
@@ -89,6 +101,8 @@ class Recipe:
             optimizer = kinds[self.optimizer](groups, **shared)
 
         def factor(base: float) -> Any:
+            if rate is not None:
+                return lambda step: rate(step, base) / base
             return lambda step: self.rate(step, total, base) / base
 
         factors = [factor(float(group["lr"])) for group in groups]

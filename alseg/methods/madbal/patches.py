@@ -11,10 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from alseg.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from alseg.errors import UserError
 from alseg.regions.geometry import bounding_boxes, pixels_of
 
 #: Height and width of a patch, in pixels.
 SIDE = 16
+
+#: Output and input channels of the convolutions of VGG-16.
+_VGG16 = [
+    (64, 3), (64, 64), (128, 64), (128, 128), (256, 128), (256, 256), (256, 256),
+    (512, 256), *[(512, 512)] * 5,
+]  # fmt: skip
 
 _A = -0.75  # of the cubic kernel, as in OpenCV and torch
 
@@ -73,18 +80,61 @@ def superpixel_patches(
     return np.ascontiguousarray(patches.transpose(0, 3, 1, 2), dtype=np.float32)
 
 
-def feature_network(weights: str | None = "IMAGENET1K_V1") -> nn.Module:
+def check_feature_weights(weights: str | None) -> None:
+    """Find out whether the weights of `feature_network` can be had.
+
+    Raises:
+        UserError: If they cannot.
+    """
+    if weights is not None:
+        _feature_weights(weights)
+
+
+def feature_network(weights: str | None = "imagenet") -> nn.Module:
     """VGG-16 up to its last ReLU, which makes one vector of a patch (section 2.3).
 
     Args:
-        weights: Name of the weights of torchvision, downloaded once; None for random ones.
+        weights: ``imagenet`` for those of torchvision, downloaded once; a path to a state dict of
+            torchvision's VGG-16; None for random ones.
 
     Returns:
         In evaluation mode; maps (n, 3, 16, 16) to (n, 512, 1, 1).
+
+    Raises:
+        UserError: If the weights cannot be had, or belong to another network.
     """
     from torchvision.models import vgg16
 
-    return vgg16(weights=weights).features[:-1].eval()
+    layers = vgg16(weights=None).features[:-1]
+    if weights is not None:
+        layers.load_state_dict(_feature_weights(weights))
+    return layers.eval().requires_grad_(False)
+
+
+def _feature_weights(weights: str) -> dict[str, Tensor]:
+    """Tensors of the convolutions by their names in `feature_network`."""
+    from torchvision.models import VGG16_Weights
+
+    try:
+        if weights == "imagenet":
+            state = dict(VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True))
+        else:
+            state = dict(torch.load(weights, map_location="cpu", weights_only=True))
+    except Exception as error:  # a file that is not there, a network that is not, any reader's own
+        raise UserError(
+            f"the weights {weights!r} of VGG-16 could not be had ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}); give method.feature_weights=PATH to a state dict of "
+            f"torchvision's vgg16, or method.features=encoder, which needs none."
+        ) from error
+    prefix = "features."
+    found = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    shapes = [v.shape[:2] for k, v in found.items() if k.endswith("weight")]
+    if [tuple(shape) for shape in shapes] != _VGG16:
+        raise UserError(
+            f"{weights} holds no VGG-16 of torchvision; give another method.feature_weights, or "
+            f"method.features=encoder."
+        )
+    return found
 
 
 def patch_features(network: nn.Module, patches: Tensor) -> Tensor:

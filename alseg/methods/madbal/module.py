@@ -1,0 +1,323 @@
+"""The modules of the two phases, and the pass between them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from alseg.acquisition.scores import entropy
+from alseg.acquisition.statistics import region_vectors
+from alseg.active.module import LoopDataModule, SegmentationModule
+from alseg.methods.madbal import losses
+from alseg.methods.madbal.disagreement import Reading, pixel_scores
+from alseg.methods.madbal.edges import edge_mask
+from alseg.methods.madbal.files import ImageFiles
+from alseg.methods.madbal.grid import enlarged_to_grid, to_grid
+from alseg.methods.madbal.labels import CellLabels
+from alseg.methods.madbal.patches import patch_features, superpixel_patches
+from alseg.methods.madbal.superpixels import superpixel_scores
+from alseg.methods.madbal.supported import Supported, SupportedMaps
+from alseg.nn.segmenter import Segmenter
+from alseg.nn.taps import tapped
+from alseg.regions.cells import grid_of, shrink_image
+
+#: Patches that go through the feature network at a time.
+_PATCHES = 512
+
+
+def cells_of(maps: Tensor, grid: int) -> Tensor:
+    """What maps, (..., H, W), say at the top left pixel of each cell."""
+    return maps[..., ::grid, ::grid]
+
+
+class PhaseOne(SegmentationModule):
+    """Learns label maps by weighted cross-entropy (F10).
+
+    Args:
+        class_weights: Weight of each class, (C,).
+        rate: Learning rate of a step, from its number and the rate of the first; None for the
+            recipe's schedule.
+        **shared: See `alseg.active.module.SegmentationModule`.
+    """
+
+    def __init__(
+        self,
+        class_weights: Tensor,
+        rate: Callable[[int, float], float] | None = None,
+        **shared: Any,
+    ) -> None:
+        super().__init__(**shared)
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.rate = rate
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Loss on ``target`` (B, H, W)."""
+        scores = self.network(batch["image"])
+        weights = self.get_buffer("class_weights")
+        return {"loss": losses.weighted_cross_entropy(scores, batch["target"], weights)}
+
+    def configure_optimizers(self) -> Any:
+        """The recipe's optimiser."""
+        return self.recipe.build(self.network, self.steps, self.rate)
+
+
+class PhaseTwo(PhaseOne):
+    """Trains the support modules of a frozen network, and scores the pool with them.
+
+    Args:
+        network: The network of phase I with its support modules.
+        class_losses: Files with the losses of every class in every labelled image (F11).
+        images: The images these files are of.
+        reading: See `alseg.methods.madbal.disagreement.depth_disagreements`; None scores pixels by
+            their entropy alone.
+        edges_as_written: See `alseg.methods.madbal.edges.edge_mask`.
+        grid: Pixels along a side of a cell.
+        asked: Cells asked so far, by image.
+        void: Cells that may not be asked, from the ground truth where that is read.
+        **shared: See `PhaseOne`.
+    """
+
+    network: Supported  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        network: Supported,
+        class_losses: ImageFiles,
+        images: NDArray[np.int64],
+        reading: Reading | None,
+        edges_as_written: bool,
+        grid: int,
+        asked: Callable[[int], NDArray[np.int64]],
+        void: int | None,
+        **shared: Any,
+    ) -> None:
+        super().__init__(network=network, **shared)
+        self.class_losses = class_losses
+        self.images = images
+        self.reading = reading
+        self.edges_as_written = edges_as_written
+        self.grid = grid
+        self.asked = asked
+        self.void = void
+        nothing = torch.full((self.num_classes,), torch.nan)
+        self.register_buffer("thresholds", nothing, persistent=False)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load weights of this phase, or those of the network alone, as phase I leaves them."""
+        own = ("network.network.", "network.support.")
+        renamed = {
+            k.replace("network.", own[0], 1)
+            if k.startswith("network.") and not k.startswith(own)
+            else k: v
+            for k, v in state_dict.items()
+        }
+        return super().load_state_dict(renamed, *args, **kwargs)
+
+    def on_fit_start(self) -> None:
+        """Above which loss a pixel of each class is hard (F11)."""
+        sums = torch.zeros(self.num_classes, dtype=torch.float64)
+        counts = torch.zeros(self.num_classes, dtype=torch.int64)
+        for image in self.images.tolist():
+            found = self.class_losses.read(image)
+            sums += torch.from_numpy(found["sums"])
+            counts += torch.from_numpy(found["counts"])
+        self.get_buffer("thresholds").copy_(losses.class_thresholds(sums, counts))
+
+    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Loss of the detector and the auxiliary classifiers (F12-F15)."""
+        scores, support = self.network(batch["image"])
+        target = batch["target"]
+        hard = losses.hard_labels(
+            losses.pixel_cross_entropy(scores, target), target, self.get_buffer("thresholds")
+        )
+        edges = edge_mask(self._colors(batch["image"]), self.edges_as_written)
+        found = losses.phase_two_loss(
+            support.hard_logits,
+            support.auxiliary,
+            target,
+            hard,
+            edges,
+            self.get_buffer("class_weights"),
+        )
+        depths = {f"auxiliary_{depth}": loss for depth, loss in enumerate(found.auxiliary, 1)}
+        return {"loss": found.total, "edge": found.edge, "interior": found.interior, **depths}
+
+    def _colors(self, images: Tensor) -> Tensor:
+        """Normalised images as they were, RGB in 0..255, (B, 3, H, W), float32."""
+        return colors_of(images, self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def predict_step(
+        self, batch: dict[str, Tensor], batch_idx: int
+    ) -> dict[str, dict[str, Tensor]]:
+        """Table ``superpixels`` (F21): image, unit, score, pixels, label, and top, a cell."""
+        parts = []
+        colors = self._colors(batch["image"]).round().to(torch.uint8)
+        edges = cells_of(edge_mask(colors, self.edges_as_written), self.grid)
+        for item, index in enumerate(batch["index"].tolist()):
+            image = batch["image"][item : item + 1]
+            size = grid_of(image.shape[-2], image.shape[-1], self.grid)
+            found = on_grid(self.network, self.network.maps(image), image, size)
+            if self.reading is None:
+                scores = entropy(found[0])[0]
+            else:
+                scores = pixel_scores(*found, edges[item : item + 1], self.reading)[0]
+            regions = cells_of(batch["regions"][item], self.grid).clone()
+            regions.view(-1)[torch.from_numpy(self.asked(index)).to(regions.device)] = -1
+            if self.void is not None:
+                regions[cells_of(batch["target"][item], self.grid) == self.void] = -1
+            rows = superpixel_scores(
+                scores,
+                found[0][0].argmax(dim=0),
+                regions,
+                int(batch["regions"][item].max()) + 1,
+                self.num_classes,
+            )
+            parts.append({"image": torch.full_like(rows.unit, index), **rows._asdict()})
+        columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        whole = {n: c if c.is_floating_point() else c.int() for n, c in columns.items()}
+        return {"superpixels": whole}
+
+
+def on_grid(
+    network: Supported, maps: SupportedMaps, images: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
+    """Outputs of a supported network on the grid of cells (F17).
+
+    Maps that have one value per cell of 4 x 4 pixels stay as small as they are; others are brought
+    to the size of the images one after the other.
+
+    Args:
+        network: Made the maps.
+        maps: Of the images.
+        images: (B, 3, H, W).
+        size: Cells from top to bottom and from left to right.
+
+    Returns:
+        Logits (B, C, h, w), auxiliary logits of three depths, depth weights (B, 3, h, w), and the
+        probabilities of the detector (B, 2, h, w).
+    """
+    full = (images.shape[-2], images.shape[-1])
+
+    def shrunk(values: Tensor, sigmoid: bool = False) -> Tensor:
+        quarter = full == maps.canvas == (4 * size[0], 4 * size[1])
+        if quarter and values.shape[-2:] == size and not network.network.align_corners:
+            return enlarged_to_grid(values, sigmoid)
+        enlarged = network.network.enlarge(values, maps.canvas, full)
+        return to_grid(enlarged.sigmoid() if sigmoid else enlarged, size)
+
+    support = maps.support
+    return (
+        shrunk(maps.scores),
+        [shrunk(logits) for logits in support.auxiliary],
+        shrunk(support.depth_weights),
+        shrunk(support.hard_logits, sigmoid=True),
+    )
+
+
+def colors_of(images: Tensor, datamodule: LoopDataModule) -> Tensor:
+    """Normalised images as they were before.
+
+    Args:
+        images: (B, 3, H, W), float32.
+        datamodule: Knows how they were normalised.
+
+    Returns:
+        RGB in 0..255, (B, 3, H, W), float32.
+    """
+    about = datamodule.description()
+    mean, std = (images.new_tensor(about[key])[:, None, None] for key in ("mean", "std"))
+    return ((images * std + mean) * 255).clamp(0, 255)
+
+
+class Between(L.LightningModule):
+    """The pass between the phases: what the network of phase I makes of every image it is shown.
+
+    Args:
+        network: Trained in phase I.
+        labels: What is known.
+        class_losses: Where the losses of each class go (F11).
+        labelled: Images with labels.
+        features: Where features of superpixels go; None where they are there already.
+        patch_network: Makes them of patches; None takes the mean of the encoder's last features.
+        grid: Pixels along a side of a cell.
+    """
+
+    def __init__(
+        self,
+        network: Segmenter,
+        labels: CellLabels,
+        class_losses: ImageFiles,
+        labelled: NDArray[np.int64],
+        features: ImageFiles | None,
+        patch_network: nn.Module | None,
+        grid: int,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.labels = labels
+        self.class_losses = class_losses
+        self.labelled = frozenset(labelled.tolist())
+        self.features = features
+        self.patch_network = patch_network
+        self.grid = grid
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Write the files of the images of a batch that are not there."""
+        for item, index in enumerate(batch["index"].tolist()):
+            image = batch["image"][item : item + 1]
+            if self.features is not None and not self.features.path(index).exists():
+                regions = cells_of(batch["regions"][item], self.grid)
+                self.features.write(index, **self._features(image, regions))
+            if index in self.labelled and not self.class_losses.path(index).exists():
+                target = torch.from_numpy(self.labels(index).maps["target"]).to(image.device)
+                sums, counts = losses.class_losses(self.network(image), target[None])
+                self.class_losses.write(
+                    index, sums=sums.double().cpu().numpy(), counts=counts.cpu().numpy()
+                )
+
+    def _features(self, image: Tensor, regions: Tensor) -> dict[str, NDArray[Any]]:
+        """Ids of the superpixels of an image, (n,), and their features, (n, D), float16."""
+        if self.patch_network is None:
+            found = encoder_features(self.network, image, regions)
+        else:
+            colors = colors_of(image, self.trainer.datamodule)  # type: ignore[attr-defined]
+            pixels = colors[0].round().byte().permute(1, 2, 0).cpu().numpy()
+            ids = regions.cpu().numpy()
+            units = np.unique(ids[ids >= 0])
+            shrunk = shrink_image(pixels, (ids.shape[0], ids.shape[1]))
+            patches = torch.from_numpy(superpixel_patches(shrunk, ids, units)).to(image.device)
+            parts = [patch_features(self.patch_network, p) for p in patches.split(_PATCHES)]
+            found = (torch.from_numpy(units), torch.cat(parts))
+        unit, features = (part.cpu() for part in found)
+        # some activations of a network that is not normalised are too large for half precision
+        limit = torch.finfo(torch.float16).max
+        half = features.clamp(-limit, limit).half()
+        return {"unit": unit.numpy().astype(np.int32), "features": half.numpy()}
+
+
+@torch.no_grad()
+def encoder_features(network: Segmenter, image: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of the encoder's last features over every superpixel.
+
+    Args:
+        network: Its encoder is read.
+        image: (1, 3, H, W).
+        regions: Superpixels on the grid, (h, w), -1 = none.
+
+    Returns:
+        Superpixel ids, (n,), and features, (n, D), float32.
+    """
+    _, _, canvas, taps = tapped(network, image, ["encoder[-1]"])
+    below, beside = (
+        round(padded * cells / side) - cells
+        for padded, cells, side in zip(canvas, regions.shape, image.shape[-2:], strict=True)
+    )
+    covering = F.pad(regions, (0, beside, 0, below), value=-1)
+    unit = torch.unique(regions[regions >= 0])
+    vectors = region_vectors(taps["encoder[-1]"][0], covering, int(regions.max()) + 1)
+    return unit, vectors[unit].float()
