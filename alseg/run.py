@@ -262,10 +262,12 @@ def run(options: Options) -> int:
         logging.getLogger(name).setLevel(logging.WARNING)
     for noise in (
         ".*does not have many workers.*",
+        ".*have no `validation_step`.*",  # not every stage is evaluated
         ".*exists and is not empty.*",  # a stage folder holds more than its checkpoint
         ".*predict returned None.*",  # pseudo labels go to files
         ".*LeafSpec.*",  # between Lightning and torch
         ".*find_unused_parameters=True was specified.*",
+        ".*in eval mode at the start of training.*",  # methods freeze parts on purpose
     ):
         warnings.filterwarnings("ignore", noise)
     root = run_dir(options)

@@ -15,6 +15,7 @@ METHODS = Registry(
         "entropy": "alseg.methods.baselines.uncertainty:Entropy",
         "equal": "alseg.methods.equal.method:Equal",
         "least_confidence": "alseg.methods.baselines.uncertainty:LeastConfidence",
+        "madbal": "alseg.methods.madbal.method:Madbal",
         "margin": "alseg.methods.baselines.uncertainty:Margin",
         "mulquery": "alseg.methods.mulquery.method:MulQuery",
         "oracle_error": "alseg.methods.baselines.uncertainty:OracleError",
