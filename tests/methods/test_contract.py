@@ -27,7 +27,11 @@ def short(name: str) -> Method:
         for field in known
         if field == key or (field.endswith(f"_{key}") and field != "epoch_steps")
     }
-    return cls(**{**options, **({"epoch_steps": 2} if "epoch_steps" in known else {})})
+    if "epoch_steps" in known:
+        options["epoch_steps"] = 2
+    if "feature_weights" in known:  # else they would be downloaded
+        options["features"] = "encoder"
+    return cls(**options)
 
 
 def rounds_of(method: Method) -> int:

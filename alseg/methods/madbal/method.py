@@ -441,10 +441,10 @@ class Madbal(Method):
     # Looking
 
     def measures(self, context: RoundContext, truth: ImageSet | None) -> Mapping[str, float]:
-        """Clicks on void, and from round 1 on, what each cluster got."""
-        answers = context.pool.history[context.round]
-        void = float((answers.label == VOID).sum()) if answers.label is not None else 0.0
-        found = {"void_clicks": void}
+        """Clicks on void so far, and from round 1 on, what this round's clicks went to."""
+        history = context.pool.history[: context.round + 1]
+        answers = history[-1]
+        found = {"void_clicks": float(sum((a.label == VOID).sum() for a in history))}
         clusters = np.zeros(self.clusters, dtype=np.int64)
         if self._clusters(context).exists():
             regions = context.pool.maps[context.regions]
