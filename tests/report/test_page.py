@@ -221,6 +221,22 @@ def test_machine_bars_are_shares_of_the_longest_round(tmp_path):
     assert parts[0]["title"] == "Training: 60 s"
 
 
+def test_parts_of_a_whole_are_bars_of_their_own(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    table = "round,miou,clicks_by_cluster/0,clicks_by_cluster/1\n0,0.1,0,0\n1,0.2,30,10\n2,0.3,5,\n"
+    (folder / "rounds.csv").write_text(table)
+    page = Page(write_report(folder).read_text("utf-8"))
+    parts = [e for e in page.find("i") if "title" in e]
+    assert [e["title"] for e in parts] == ["0: 30", "1: 10", "0: 5", "1: 0"]
+    widths = [percent(e["style"].partition("width:")[2]) for e in parts]
+    assert widths == [75, 25, 12.5, 0]
+    colors = [e["style"].partition(";")[0] for e in parts]
+    assert colors[0] == colors[2] != colors[1] == colors[3]
+    assert "Clicks by cluster" in [e["text"] for e in page.find("h2")]
+    assert not any("cluster" in e["text"].lower() for e in page.find("th"))
+
+
 def test_many_classes_fold_the_legend_and_scroll_the_table(tmp_path):
     names = [f"class {i}" for i in range(150)]
     folder = write_run(tmp_path / "run", [0.5], classes=names)

@@ -9,6 +9,7 @@ from alseg.report.canvas import (
     faded,
     fit_map,
     free_places,
+    group_colors,
     lay_stripes,
     outlines,
 )
@@ -16,6 +17,8 @@ from alseg.report.pictures import (
     ASKED_COLOR,
     answered_picture,
     asked_picture,
+    groups_picture,
+    heat_picture,
     label_overlay,
     numbered_picture,
     regions_picture,
@@ -269,3 +272,23 @@ def test_regions_are_outlined_where_they_meet():
     expected[:40, 40] = expected[40] = True
     assert np.array_equal(marked, expected)
     assert (picture[~marked] == 200).all()
+
+
+def test_groups_have_colours_of_their_own_in_all_pictures():
+    groups = quarters().astype(np.uint16)
+    groups[:6, :6] = np.iinfo(np.uint16).max
+    picture = groups_picture(GREY, groups, size=(12, 12))
+    assert (picture[:6, :6] == 100).all()
+    for group, (y, x) in {1: (0, 9), 2: (9, 0), 3: (9, 9)}.items():
+        expected = 0.4 * 100 + 0.6 * group_colors(9)[group].astype(float)
+        assert np.abs(picture[y, x] - expected).max() <= 1
+    assert len(np.unique(group_colors(30), axis=0)) == 30
+
+
+def test_heat_is_brighter_for_higher_numbers():
+    values = np.repeat(np.array([[0.0, 0.5, 1.0, np.nan]], np.float32), 3, axis=1).repeat(12, 0)
+    picture = heat_picture(GREY, values, size=(12, 12))
+    brightness = picture[0, ::3].astype(float).mean(axis=1)
+    assert brightness[0] < brightness[1] < brightness[2]
+    assert (picture[:, 9:] == 100).all()
+    assert np.array_equal(heat_picture(GREY, values + 1, size=(12, 12))[0, 0], picture[0, 6])
