@@ -152,6 +152,7 @@ def build(options: Options) -> "Run":
         replay=replay,
         listed=listed,
         keep_rounds=values["keep_rounds"],
+        cache=cache,
     )
     for round in {0, work.rounds - 1}:  # some stages come in the end only
         for stage in work.method.stages(work.context(round)):

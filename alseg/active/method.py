@@ -188,6 +188,7 @@ class RoundContext:
         kind: What one region of these maps is.
         network: Builds the segmentation network.
         ledger: The run folder.
+        cache: Where to keep what other runs on the same images can use.
     """
 
     round: int
@@ -199,6 +200,7 @@ class RoundContext:
     kind: UnitKind
     network: Network
     ledger: Ledger
+    cache: Path
 
     @property
     def budget(self) -> Budget:

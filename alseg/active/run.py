@@ -58,6 +58,7 @@ class Run:
         replay: Folder of another run whose purchases are repeated instead of choosing.
         listed: Images that get masks in round 0, given by the user, instead of choosing.
         keep_rounds: Rounds whose checkpoints stay, the last ones; None = all.
+        cache: Folder that runs share; None = one inside the run folder.
     """
 
     method: Method
@@ -77,6 +78,7 @@ class Run:
     replay: Path | None = None
     listed: NDArray[np.int64] | None = None
     keep_rounds: int | None = None
+    cache: Path | None = None
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -112,4 +114,5 @@ class Run:
             kind=self.kind,
             network=self.network,
             ledger=self.ledger,
+            cache=self.cache or self.root / "cache",
         )

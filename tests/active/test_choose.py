@@ -11,7 +11,7 @@ from tests.toys import toy_pool
 def context(pool, round=0, seed=0, regions="blocks"):
     return RoundContext(
         round=round, rounds=3, seed=seed, pool=pool, images=None, regions=regions, kind="region",
-        network=None, ledger=None,
+        network=None, ledger=None, cache=None,
     )  # fmt: skip
 
 

@@ -309,13 +309,14 @@ def test_cells_are_asked_at_their_corner_and_learnt_whole(tmp_path):
         assert np.array_equal(target, expected)
 
 
-def test_patches_go_through_vgg(tmp_path):
+def test_patches_go_through_vgg_once(tmp_path, monkeypatch):
     torch.manual_seed(0)
     weights = {f"features.{k}": v for k, v in feature_network(None).state_dict().items()}
     torch.save(weights, tmp_path / "vgg16.pth")
     options = {**OPTIONS, "features": "vgg16", "feature_weights": str(tmp_path / "vgg16.pth")}
     method = Madbal(**options)
     run = madbal_run(tmp_path / "run", rounds=2, method=method)
+    run.cache = tmp_path / "cache"
     method.check(run.splits.train, run.pool.budget)
     drive(run)
     network = feature_network(str(tmp_path / "vgg16.pth"))
@@ -323,10 +324,19 @@ def test_patches_go_through_vgg(tmp_path):
     patches = superpixel_patches(run.splits.train.image(4), regions, np.arange(24))
     with torch.inference_mode():
         expected = network(torch.from_numpy(patches)).flatten(1).numpy()
-    found = ImageFiles(run.root / "superpixel_features").read(4)
+    assert not (run.root / "superpixel_features").exists()
+    (folder,) = run.cache.iterdir()
+    assert folder.name.startswith("vgg16-")
+    assert len(list(folder.iterdir())) == 6
+    found = ImageFiles(folder, [run.splits.train.fingerprint(image) for image in IMAGES]).read(4)
     assert found["unit"].tolist() == list(range(24))
     assert found["features"].dtype == np.float16
     assert np.allclose(found["features"], expected, rtol=2e-3, atol=2e-3)
+    monkeypatch.setattr(Between, "_features", None)  # another run finds them
+    again = madbal_run(tmp_path / "again", rounds=2, method=method)
+    again.cache = run.cache
+    drive(again)
+    assert (again.root / "clusters.npz").read_bytes() == (run.root / "clusters.npz").read_bytes()
 
 
 @pytest.mark.parametrize("content", [None, b"no weights", {"features.0.weight": torch.zeros(1, 1)}])

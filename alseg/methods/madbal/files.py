@@ -1,6 +1,7 @@
 """What passes over the pool leave in the run folder: features, losses per class, clusters."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,16 @@ class ImageFiles:
     """One file of named arrays per image.
 
     Attributes:
-        folder: Holds ``<image index>.npz``.
+        folder: Holds ``<name>.npz``.
+        names: Names of the images; None = their indices.
     """
 
     folder: Path
+    names: Sequence[str] | None = None
 
     def path(self, image: int) -> Path:
         """File of an image."""
-        return self.folder / f"{image}.npz"
+        return self.folder / f"{image if self.names is None else self.names[image]}.npz"
 
     def write(self, image: int, **arrays: NDArray[Any]) -> None:
         """Write the arrays of an image: the whole file or none."""

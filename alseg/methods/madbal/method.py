@@ -273,7 +273,15 @@ class Madbal(Method):
         return ImageFiles(context.stage_folder("support") / "class_losses")
 
     def _features(self, context: RoundContext) -> ImageFiles:
-        return ImageFiles(context.ledger.root / "superpixel_features")
+        """In the run folder, or, where other runs would find the same ones, in the cache."""
+        if self.features == "encoder" or self.feature_weights is None:
+            return ImageFiles(context.ledger.root / "superpixel_features")
+        from alseg.methods.madbal.patches import feature_weights_name
+
+        made_of = f"vgg16-{feature_weights_name(self.feature_weights)}-{context.regions}"
+        images = context.images
+        prints = tuple(images.fingerprint(image) for image in range(len(images)))
+        return ImageFiles(context.cache / f"{made_of}-grid{self.grid}", prints)
 
     def _clusters(self, context: RoundContext) -> Path:
         return context.ledger.root / "clusters.npz"
@@ -444,7 +452,8 @@ class Madbal(Method):
         """Clicks on void so far, and from round 1 on, what this round's clicks went to."""
         history = context.pool.history[: context.round + 1]
         answers = history[-1]
-        found = {"void_clicks": float(sum((a.label == VOID).sum() for a in history))}
+        labels = [said.label for said in history if said.label is not None]
+        found = {"void_clicks": float(sum(int((label == VOID).sum()) for label in labels))}
         clusters = np.zeros(self.clusters, dtype=np.int64)
         if self._clusters(context).exists():
             regions = context.pool.maps[context.regions]

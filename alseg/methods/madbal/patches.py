@@ -3,6 +3,8 @@
 Formula numbers are those of MADBAL (arXiv 2308.14904) as its reference implementation has them.
 """
 
+from hashlib import file_digest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,6 +90,14 @@ def check_feature_weights(weights: str | None) -> None:
     """
     if weights is not None:
         _feature_weights(weights)
+
+
+def feature_weights_name(weights: str) -> str:
+    """What tells weights apart: ``imagenet``, or a digest of the file."""
+    if weights == "imagenet":
+        return weights
+    with Path(weights).open("rb") as file:
+        return file_digest(file, "blake2b").hexdigest()[:16]
 
 
 def feature_network(weights: str | None = "imagenet") -> nn.Module:
