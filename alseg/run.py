@@ -269,6 +269,7 @@ def run(options: Options) -> int:
         ".*LeafSpec.*",  # between Lightning and torch
         ".*find_unused_parameters=True was specified.*",
         ".*in eval mode at the start of training.*",  # methods freeze parts on purpose
+        ".*recommended to use `self.log.*sync_dist.*",  # the metric is the same on every device
     ):
         warnings.filterwarnings("ignore", noise)
     root = run_dir(options)
