@@ -10,8 +10,10 @@ DATASETS = Registry(
     {
         "camvid": "alseg.data.camvid:CamVid",
         "cityscapes": "alseg.data.cityscapes:Cityscapes",
+        "deepglobe": "alseg.data.deepglobe:DeepGlobe",
         "folder": "alseg.data.folder:Folder",
         "synthetic": "alseg.data.synthetic:Synthetic",
+        "ucmerced": "alseg.data.ucmerced:UCMerced",
         "voc": "alseg.data.voc:VOC",
     },
 )

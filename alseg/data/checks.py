@@ -123,6 +123,7 @@ def check_images(
     masks: MaskReader,
     problems: Problems,
     *,
+    loaded: tuple[int, int] | None = None,
     progress: bool = True,
     cache: Path | None = None,
 ) -> None:
@@ -132,18 +133,20 @@ def check_images(
         files: Images with or without masks.
         masks: How masks are read.
         problems: Receives what is wrong.
+        loaded: Height and width that masks may have besides their images': those at which both are
+            loaded.
         progress: Show a progress bar.
         cache: Folder that remembers which files were fine. A file is looked at again when its
             path, size, time of change, or the class table differ.
     """
     known = _load_verdicts(cache)
-    keys = [_verdict_key(file, masks) for file in files]
+    keys = [_verdict_key(file, masks, loaded) for file in files]
     todo = [i for i, key in enumerate(keys) if key is None or key not in known]
     verdicts = {i: _Verdict(present=known[keys[i] or ""]) for i in set(range(len(files))) - {*todo}}
     if todo:
         # Decoding leaves the interpreter lock; more threads than this only wait for the disk.
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            found = pool.map(lambda i: _check(files[i], masks), todo)
+            found = pool.map(lambda i: _check(files[i], masks, loaded), todo)
             bar = tqdm(found, "checking images", len(todo), unit="image", disable=not progress)
             verdicts |= dict(zip(todo, bar, strict=True))
     for i in range(len(files)):
@@ -166,14 +169,14 @@ def check_images(
             problems.note([f"  {line}" + "  (in no mask)" * (code not in present)])
 
 
-def _check(file: ImageFile, masks: MaskReader) -> _Verdict:
+def _check(file: ImageFile, masks: MaskReader, loaded: tuple[int, int] | None) -> _Verdict:
     verdict = _Verdict()
     size = _decode_image(file.image, verdict)
     if file.mask is None:
         return verdict
     try:
         with Image.open(file.mask) as mask:
-            if size is not None and mask.size != size:
+            if size is not None and mask.size != size and mask.size[::-1] != loaded:
                 (w, h), (wide, high) = size, mask.size
                 text = f"{file.mask}: image {h} x {w}, mask {high} x {wide} (height x width)"
                 verdict.problems.append(("masks of another size than their image", text))
@@ -274,9 +277,9 @@ def _load_verdicts(cache: Path | None) -> dict[str, list[int]]:
     return verdicts if isinstance(verdicts, dict) else {}
 
 
-def _verdict_key(file: ImageFile, masks: MaskReader) -> str | None:
+def _verdict_key(file: ImageFile, masks: MaskReader, loaded: tuple[int, int] | None) -> str | None:
     """What a verdict depends on; None if a file is gone."""
-    digest = blake2b(repr(masks).encode(), digest_size=12)
+    digest = blake2b(repr((masks, loaded)).encode(), digest_size=12)
     for path in (file.image, file.mask):
         if path is not None:
             try:

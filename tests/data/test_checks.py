@@ -185,3 +185,14 @@ def test_a_file_rewritten_at_the_same_size_is_checked_again(tmp_path):
     os.utime(mask, (time + 1, time + 1))
     assert mask.stat().st_size == size
     assert "ids outside the class table (3)" in message(files, cache=tmp_path)
+
+
+def test_a_mask_may_have_the_size_at_which_it_is_loaded(tmp_path):
+    image = save(tmp_path / "i.png", picture(9, 8))
+    file = ImageFile("i", image, save(tmp_path / "m.png", ids(8, 8)))
+    problems = Problems("here")
+    check_images([file], BY_ID, problems, loaded=(8, 8), progress=False, cache=tmp_path)
+    problems.raise_any()
+    check_images([file], BY_ID, problems, progress=False, cache=tmp_path)  # no longer fine
+    with pytest.raises(UserError, match=r"another size than their image \(1\)"):
+        problems.raise_any()

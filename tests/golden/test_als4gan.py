@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from alseg.acquisition import scores
+from alseg.data import deepglobe, ucmerced
 from alseg.data.files import resize_nearest
 from alseg.data.transforms import EvalTransform, TrainTransform
 from alseg.errors import UserError
 from alseg.images import VOID
 from alseg.methods.als4gan import evaluation, inputs, learner, losses, mlmt
-from alseg.methods.als4gan.masks import DEEPGLOBE, deepglobe_labels, released_deepglobe_labels
-from alseg.methods.als4gan.scenes import UCMERCED, scene_of_name
+from alseg.methods.als4gan.masks import released_deepglobe_labels
 from alseg.methods.als4gan.schedules import stepped_poly_lr
 from alseg.nn.deeplabv2 import deeplab_groups
 from alseg.nn.schedules import poly_lr
@@ -360,26 +360,26 @@ def test_scales(golden):
 
 
 def test_scene(golden):
-    golden.check("ucm_al_label", scene_of_name("agricultural00", UCMERCED))
+    golden.check("ucm_al_label", ucmerced.scene_of_name("agricultural00"))
 
 
 def test_masks_of_deepglobe(golden):
     mask = golden.given("dg_mask_rgb")
-    golden.check("dg_canon_encode", deepglobe_labels(mask))
+    golden.check("dg_canon_encode", deepglobe.labels_of_colors(mask))
     golden.check("dg_bug_encode_as_read_bgr", released_deepglobe_labels(mask))
     golden.check("dg_bug_encode_if_rgb", released_deepglobe_labels(mask, rgb=True))
 
 
 def test_shrunk_masks_of_deepglobe(golden):
-    colors = np.array([*DEEPGLOBE.values(), (0, 0, 0)], dtype=np.uint8)
+    colors = np.array([*deepglobe.COLORS.values(), (0, 0, 0)], dtype=np.uint8)
     cells = golden.given("dg_bug_cubic_cells")
     mask = colors[blown_up(cells, 612 // len(cells))]
     labels = released_deepglobe_labels(mask, (320, 320))
     bins = len(golden.given("dg_bug_cubic_hist"))
     golden.check("dg_bug_cubic_hist", np.bincount(labels.ravel(), minlength=bins))
-    wanted = np.where(cells < len(DEEPGLOBE), cells, VOID)
+    wanted = np.where(cells < len(deepglobe.COLORS), cells, VOID)
     shrunk = resize_nearest(blown_up(wanted, 612 // len(cells)), 320, 320)
-    np.testing.assert_array_equal(deepglobe_labels(mask, (320, 320)), shrunk)
+    np.testing.assert_array_equal(deepglobe.labels_of_colors(mask, (320, 320)), shrunk)
 
 
 # Evaluation

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from alseg.data.deepglobe import labels_of_colors
 from alseg.errors import UserError
 from alseg.methods.als4gan.learner import (
     legacy_order,
@@ -14,8 +15,7 @@ from alseg.methods.als4gan.learner import (
     selection_list,
     uncertainty,
 )
-from alseg.methods.als4gan.masks import deepglobe_labels, released_deepglobe_labels
-from alseg.methods.als4gan.scenes import UCMERCED, scene_of_name
+from alseg.methods.als4gan.masks import released_deepglobe_labels
 
 # The commands of the authors: images, ratio, alpha, beta; masks, first images, images a round,
 # rounds, class labels, masks of their random baseline.
@@ -115,22 +115,13 @@ def test_the_old_generator():
     np.testing.assert_array_equal(order[:4], np.random.choice(9, 4, replace=False))  # noqa: NPY002
 
 
-# Scene classes and masks
-
-
-def test_scenes():
-    for label, scene in enumerate(UCMERCED):
-        assert scene_of_name(f"images/{scene}42.tif") == label
-    with pytest.raises(UserError, match=r"scene of image 'beaches07'.*did you mean 'beach'"):
-        scene_of_name("beaches07")
-    with pytest.raises(UserError, match="unknown scene"):
-        scene_of_name("07")
+# Masks
 
 
 def test_masks_of_deepglobe_keep_their_classes_when_they_shrink():
     mask = np.zeros((8, 8, 3), np.uint8)
     mask[:, 4:] = 255  # unknown beside barren
-    small = deepglobe_labels(mask, (3, 4))
+    small = labels_of_colors(mask, (3, 4))
     assert np.unique(small).tolist() == [5, 255]
     assert small.shape == (3, 4)
     blended = released_deepglobe_labels(mask, (3, 4))
