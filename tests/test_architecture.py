@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "alseg"
 #: From the ground up; a room imports from its own floor and below.
 FLOORS = ["ground", "regions", "acquisition", "nn", "active", "data", "methods", "report", "top"]
 GROUND = {"__init__", "errors", "files", "images", "registry"}
-TOP = {"run", "predict", "trained", "compose", "config"}
+TOP = {"run", "predict", "evaluate", "command", "prediction", "trained", "compose", "config"}
 SHARED = ("regions", "acquisition", "nn", "active", "data", "report")
 
 

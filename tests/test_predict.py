@@ -18,7 +18,7 @@ from PIL import Image
 from torchmetrics.classification import MulticlassJaccardIndex
 
 import alseg.methods
-import alseg.predict
+import alseg.prediction
 from alseg.active.driver import drive
 from alseg.data.masks import default_colors
 from alseg.data.transforms import EvalTransform
@@ -215,7 +215,7 @@ def test_results_of_something_else_are_not_taken_for_ones_own(runs, photos, tmp_
 
 
 def test_large_images_are_predicted_by_windows(runs, photos, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(alseg.predict, "WINDOW", (16, 16))
+    monkeypatch.setattr(alseg.prediction, "WINDOW", (16, 16))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow refuses twice as many
     caplog.set_level(logging.INFO, "alseg")
     start(runs, photos, tmp_path / "auto", "max_pixels=1535", "overlap=0.5")
@@ -230,7 +230,7 @@ def test_large_images_are_predicted_by_windows(runs, photos, tmp_path, monkeypat
 
 
 def test_huge_images_are_found_out_one_by_one(runs, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(alseg.predict, "HUGE", 1000)
+    monkeypatch.setattr(alseg.prediction, "HUGE", 1000)
     bad = tmp_path / "images"
     shutil.copytree(photos / "images", bad)
     (bad / "cut.png").write_bytes((bad / "a/x.png").read_bytes()[:900])
