@@ -111,7 +111,7 @@ def toy_run(
     images, pool = toy_pool(count=6, amount=amount, **planned)
     if kind is None:
         regions = method.defaults.get("regions") if method else None
-        kind = {"pixels": "pixel", "grid": "patch"}.get(regions, "region")
+        kind = {"pixels": "pixel", "grid": "patch", "image": "image"}.get(regions, "region")
     side = {"region": 8, "patch": 16, "image": 48}.get(kind, 8)
     if kind == "image":
         pool.add_maps(WholeMaps(pool.sizes))
@@ -126,7 +126,7 @@ def toy_run(
         datamodule=ActiveDataModule(
             splits,
             pool,
-            TrainTransform(crop=(32, 48), pad_maps={"regions": -1, "target": VOID}),
+            TrainTransform(crop=(32, 48), pad_maps={"regions": -1, "target": VOID, "inside": 0}),
             EvalTransform(),
         ),
         pool=pool,

@@ -73,7 +73,8 @@ def cost_of(
     return Cost(
         clicks=priced("clicks"),
         seconds=priced("seconds"),
-        pixels=np.asarray(pixels, dtype=np.float64),
+        # the class of a whole image says nothing of its pixels
+        pixels=np.asarray(pixels, dtype=np.float64) * (answer != "scene"),
         units=np.ones(len(pixels)),
     )
 

@@ -1,9 +1,10 @@
 """Learning curves of runs, against every cost axis they share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alseg.report import wording
 from alseg.report.chart import Chart, Series, layout
@@ -20,6 +21,7 @@ AXES = {
 }
 #: How many colours of curves the style sheet knows; slot ``s`` has colour ``s % COLORS``.
 COLORS = 7
+_MOST_POINTS = 50
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,37 @@ def learning_curves(curves: Sequence[Curve]) -> list[Chart]:
     """
     axes = [a for a in AXES if a == "round" or all(_largest(c.run, a) > 0 for c in curves)]
     return [_chart(axis, curves) for axis in axes]
+
+
+def training_charts(run: Run) -> list[Chart]:
+    """How the shares moved that stages logged in training, in the last round that has any.
+
+    Args:
+        run: The run.
+
+    Returns:
+        One chart per stage that logged shares, named after it.
+    """
+    for number in reversed(run.rounds):
+        if stages := run.shares(number):
+            return [_training_chart(stage, shares) for stage, shares in stages.items()]
+    return []
+
+
+def _training_chart(stage: str, shares: Mapping[str, NDArray[np.float64]]) -> Chart:
+    """Means of as many neighbouring batches as leave a line to be seen."""
+    batches = shares["batch"]
+    groups = np.array_split(np.arange(len(batches)), min(len(batches), _MOST_POINTS))
+    x = np.array([batches[group].mean() + 1 for group in groups])
+    series = []
+    for slot, (column, values) in enumerate(list(shares.items())[1:]):
+        name = column.replace("_", " ").capitalize()
+        y = np.array([100 * values[group].mean() for group in groups])
+        titles = [
+            f"{name}: {v:.1f} % at batch {wording.count(b)}" for b, v in zip(x, y, strict=True)
+        ]
+        series.append(Series(name, slot, x, y, titles, minor=True))
+    return layout(stage, "Batches", "%", series)
 
 
 def _largest(run: Run, column: str) -> float:

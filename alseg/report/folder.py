@@ -19,6 +19,8 @@ from alseg.report.pictures import save_picture
 IOU_PREFIX = "iou_"
 
 _INDEX = "index.json"
+#: Marks what is logged as a share.
+_SHARE = "share/"
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,28 @@ class Run:
                 found.append(PictureFiles(entry["image"], entry.get("caption", ""), files))
         return found
 
+    def shares(self, number: int) -> dict[str, dict[str, NDArray[np.float64]]]:
+        """What the stages of a round logged as ``share/<name>`` while they trained.
+
+        Returns:
+            Stage -> ``batch``, (n,), and each name -> its values, (n,), 0..1, NaN where missing.
+        """
+        found = {}
+        for log in sorted((self.path / f"round_{number:03d}").glob("*/log")):
+            rows: dict[int, dict[str, float]] = {}
+            for path in sorted(log.glob("version_*/metrics.csv"), key=lambda p: (len(p.name), p)):
+                with path.open(newline="", encoding="utf-8") as file:  # one for every start
+                    for row in csv.DictReader(file):
+                        rows.setdefault(int(row["step"]), {}).update(_shares(row))
+            names = list(dict.fromkeys(name for row in rows.values() for name in row))
+            kept = {step: row for step, row in sorted(rows.items()) if row}
+            if names:
+                found[log.parent.name] = {"batch": np.array(list(kept), dtype=np.float64)} | {
+                    name: np.array([row.get(name, np.nan) for row in kept.values()])
+                    for name in names
+                }
+        return found
+
     def metrics(self, number: int) -> dict[str, float | str]:
         """Single numbers and words of a round's ``metrics.json`` that no column holds."""
         values = _read_json(self.path / f"round_{number:03d}" / "metrics.json", {})
@@ -215,6 +239,15 @@ def _read_table(path: Path) -> dict[str, NDArray[np.float64]]:
                     f"correct the cell or leave it empty."
                 ) from None
     return dict(zip(header, table.T, strict=True))
+
+
+def _shares(row: Mapping[str, str]) -> dict[str, float]:
+    """The shares among the cells of a log."""
+    return {
+        name.removeprefix(_SHARE): float(cell)
+        for name, cell in row.items()
+        if name.startswith(_SHARE) and cell
+    }
 
 
 def _parse_config(path: Path, text: str) -> dict[str, Any]:

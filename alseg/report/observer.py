@@ -12,16 +12,18 @@ import yaml
 from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 
+from alseg.active.ledger import Ledger
 from alseg.active.oracle import SimulatedOracle
 from alseg.active.pool import LabelPool, rows_by_image
 from alseg.active.tables import PIXELS, Answers, Query, plural
 from alseg.files import write_atomic
-from alseg.images import DataSplits, ImageSet
+from alseg.images import VOID, DataSplits, ImageSet
 from alseg.report.folder import PictureEntry, save_pictures
 from alseg.report.page import write_report
 from alseg.report.pictures import (
     answered_picture,
     asked_picture,
+    contact_sheet,
     groups_picture,
     heat_picture,
     label_overlay,
@@ -29,6 +31,9 @@ from alseg.report.pictures import (
     regions_picture,
     save_picture,
 )
+
+#: Images on one contact sheet.
+_MOST_TILES = 48
 
 
 @dataclass
@@ -78,7 +83,9 @@ class Reporter:
             if not (folder / "index.json").exists():
                 show = partial(self.show, number)
                 bought = pool.history[number]
-                entries = pictures_of(bought, pool, self.splits.train, self._most, show)
+                query = Ledger(self.root, writes=False).query(number)
+                score = None if query is None else query.score[: len(bought)]
+                entries = pictures_of(bought, pool, self.splits.train, self._most, show, score)
                 save_pictures(folder, entries)
         self._describe(pool)
         write_report(self.root)
@@ -98,16 +105,17 @@ class Reporter:
         }
         config = {**_plain(dict(self.values)), **named, "run_dir": str(self.root)}
         write_atomic(self.root / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+        kinds = {answers.answer for answers in pool.history}
+        sizes = {"images": len(pool)}
+        if len(kinds) == 1:  # else units are of two kinds, and there is no whole of both
+            sizes["units"] = int(pool.num_units(first.regions).sum())
+            sizes["pixels"] = int(pool.sizes.prod(axis=1).sum())
         about = {
             "classes": list(classes.names),
             "colors": np.asarray(classes.colors).tolist(),
             "unit": first.kind,
             "answer": first.answer,
-            "pool": {
-                "images": len(pool),
-                "units": int(pool.num_units(first.regions).sum()),
-                "pixels": int(pool.sizes.prod(axis=1).sum()),
-            },
+            "pool": sizes,
             "notes": self._notes(),
         }
         write_atomic(self.root / "report.json", json.dumps(about, ensure_ascii=False) + "\n")
@@ -139,6 +147,7 @@ def pictures_of(
     images: ImageSet,
     most: int,
     show: Callable[[int], Mapping[str, NDArray[Any]]] = lambda image: {},
+    score: NDArray[np.float32] | None = None,
 ) -> list[PictureEntry]:
     """What was asked and answered in a round, on the images asked about most.
 
@@ -149,9 +158,14 @@ def pictures_of(
         most: Images pictured.
         show: More maps of an image worth a picture, by title, see
             `alseg.active.method.Method.show`.
+        score: Why each was asked, (n,).
     """
     colors: NDArray[np.uint8] = np.asarray(images.classes.colors)
     entries = []
+    if answers.kind == "image" and most:
+        entries.append(_sheet(answers, images, score))
+    if answers.answer == "scene":  # nothing of their pixels was answered
+        return entries
     groups = sorted(rows_by_image(answers.image), key=lambda group: -len(group[1]))
     for image, rows in groups[:most]:
         regions = None if answers.regions == PIXELS else pool.maps[answers.regions][image]
@@ -170,6 +184,26 @@ def pictures_of(
         noun = answers.kind if len(rows) == 1 else plural(answers.kind)
         entries.append(PictureEntry(images.names[image], f"{len(rows)} {noun} asked", pictures))
     return entries
+
+
+def _sheet(answers: Answers, images: ImageSet, score: NDArray[np.float32] | None) -> PictureEntry:
+    """Whole images side by side, in the order they were asked, as many as a page bears."""
+    shown = answers.head(_MOST_TILES)
+    words: list[list[str]] = [[] for _ in range(len(shown))]
+    if score is not None and score.any():
+        words = [[f"{value:.3g}"] for value in score[: len(shown)]]
+    if shown.label is not None:
+        names = [*(images.scenes if shown.answer == "scene" else images.classes.names), "void"]
+        for said, label in zip(words, shown.label.tolist(), strict=True):
+            said.append(names[-1 if label == VOID else label])
+    indices = shown.image.tolist()
+    texts = [
+        " · ".join(said) or images.names[index] for index, said in zip(indices, words, strict=True)
+    ]
+    title = "1 image" if len(answers) == 1 else f"{len(answers)} images"
+    caption = "asked" if len(answers) <= _MOST_TILES else f"asked, the first {_MOST_TILES}"
+    picture = contact_sheet([images.image(index) for index in indices], texts)
+    return PictureEntry(title, caption, {"asked": picture})
 
 
 def _picture_of(

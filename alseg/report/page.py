@@ -13,7 +13,14 @@ from markupsafe import Markup
 from alseg.errors import UserError
 from alseg.files import write_atomic
 from alseg.report import sections, wording
-from alseg.report.curves import COLORS, Curve, compared_curves, curves_of, learning_curves
+from alseg.report.curves import (
+    COLORS,
+    Curve,
+    compared_curves,
+    curves_of,
+    learning_curves,
+    training_charts,
+)
 from alseg.report.folder import Run, read_run
 
 
@@ -89,6 +96,7 @@ def _run_page(run: Run) -> dict[str, Any]:
         "facts": sections.facts(run),
         "tiles": sections.tiles(run),
         "charts": learning_curves(curves_of(run)),
+        "training": training_charts(run),
         "notes": run.about.notes,
         "panels": sections.panels(run),
         "unit": run.about.unit or "unit",

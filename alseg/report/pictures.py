@@ -23,6 +23,7 @@ __all__ = [
     "ASKED_COLOR",
     "answered_picture",
     "asked_picture",
+    "contact_sheet",
     "display_size",
     "encode_picture",
     "groups_picture",
@@ -43,6 +44,7 @@ _LEGEND_FONT = 14
 _READABLE_SIDE = 96  # a number of three digits leaves most of a region this wide to be seen
 _LARGEST_NUMBERED_SIDE = 2048
 _JPEG_QUALITY = 88
+_TILE, _TILE_GAP = 144, 8
 
 
 def label_overlay(
@@ -273,6 +275,38 @@ def numbered_picture(
     picture = Image.fromarray(draw.close_canvas(canvas))
     _write(picture, anchors, [str(number) for number in numbers], marker, color)
     return np.asarray(picture)
+
+
+def contact_sheet(
+    images: Sequence[NDArray[np.uint8]], texts: Sequence[str], columns: int = 6
+) -> NDArray[np.uint8]:
+    """Small pictures in rows, each with a line below it.
+
+    Args:
+        images: The images, (H, W, 3) each, uint8, RGB, at least one; their sizes may differ.
+        texts: One line per image; what is too long for it is cut off.
+        columns: Pictures in a row, at most.
+
+    Returns:
+        (H', W', 3), uint8.
+    """
+    font = ImageFont.load_default(size=_LEGEND_FONT)
+    tiles = [Image.fromarray(image) for image in images]
+    for tile in tiles:
+        tile.thumbnail((_TILE, _TILE), Image.Resampling.BICUBIC)
+    columns = min(columns, len(tiles))
+    tallest = max(tile.height for tile in tiles)
+    width, height = _TILE + _TILE_GAP, tallest + 2 * _LEGEND_FONT
+    rows = -(-len(tiles) // columns)
+    page = Image.new("RGB", (columns * width - _TILE_GAP, rows * height), _WHITE)
+    pen = ImageDraw.Draw(page)
+    for number, (tile, text) in enumerate(zip(tiles, texts, strict=True)):
+        x, y = number % columns * width, number // columns * height
+        page.paste(tile, (x + (_TILE - tile.width) // 2, y + tallest - tile.height))
+        while font.getlength(text) > _TILE:
+            text = text.removesuffix("…")[:-1] + "…"
+        pen.text((x + _TILE // 2, y + tallest + 4), text, font=font, fill=(20, 20, 20), anchor="ma")
+    return np.asarray(page)
 
 
 def with_legend(

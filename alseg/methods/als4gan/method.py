@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
@@ -24,6 +24,7 @@ from alseg.active.supervision import LabelMaps, Streams, Unlabelled
 from alseg.active.tables import AnswerKind, Answers, Query, plural
 from alseg.errors import UserError, unknown_name
 from alseg.images import ImageSet
+from alseg.nn.network import Network
 
 if TYPE_CHECKING:  # torch takes seconds to import
     import lightning as L
@@ -68,7 +69,8 @@ class Als4gan(Method):
         steps: Training batches of the GAN.
         batch_size: Images per batch in each of its three streams: labelled, unlabelled, and
             labelled ones for the discriminator.
-        lr: Learning rate of the segmenter's encoder (SGD); 10 times as much for the rest.
+        lr: Learning rate of the segmenter's encoder (SGD); that of the rest is 10 times, that of
+            its biases 20 times as large.
         weight_decay: Of the segmenter.
         decay_steps: Batches after which the segmenter's learning rate is 0; null = `steps`.
         discriminator_lr: Learning rate of the discriminator (Adam).
@@ -331,10 +333,12 @@ class Als4gan(Method):
         from alseg.methods.als4gan.module import S4GANModule
 
         num_classes = context.pool.num_classes
-        network = context.network.build(num_classes)
-        if context.network.architecture.lower() != "deeplabv2":
+        network = self._network(context.network).build(num_classes)
+        if not _is_papers(context.network):
             log.info(
-                "The segmenter is a %s, not the paper's DeepLabV2.", context.network.architecture
+                "The segmenter is a %s on %s, not the paper's DeepLabV2 on resnet101.",
+                context.network.architecture,
+                context.network.encoder,
             )
         if stage.batch_size < network.min_train_images:
             raise UserError(
@@ -354,6 +358,13 @@ class Als4gan(Method):
             checkpoint_every=self.checkpoint_every,
             folder=context.stage_folder(stage.name) / "checkpoints",
         )
+
+    def _network(self, network: Network) -> Network:
+        """The run's, with the reference's running statistics where the profile wants them."""
+        options = network.options
+        if self.profile == "fixed" or not _is_papers(network) or "bn_momentum" in options:
+            return network
+        return replace(network, options={**options, "bn_momentum": 0.999})
 
     def _classifier(self, context: RoundContext) -> "L.LightningModule":
         from alseg.methods.als4gan.classifier import SceneClassifier, build_classifier
@@ -424,6 +435,20 @@ class Als4gan(Method):
         return self._ask_classes(
             context, np.asarray(table["image"])[rows], np.asarray(table["score"])[rows]
         )
+
+    def measures(self, context: RoundContext, truth: ImageSet | None) -> Mapping[str, float]:
+        """The two kinds of answers apart: classes of images, and masks."""
+        history = context.pool.history[: context.round + 1]
+        masks = sum(len(answers) for answers in history if answers.masks is not None)
+        return {
+            "class_labels": float(sum(map(len, history)) - masks),
+            "masks": float(masks),
+        }
+
+
+def _is_papers(network: Network) -> bool:
+    """Whether a network is the paper's generator."""
+    return network.architecture.lower() == "deeplabv2" and network.encoder == "resnet101"
 
 
 def doubts(context: RoundContext, answers: Answers) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from alseg.errors import UserError
 from alseg.methods.als4gan.discriminator import Discriminator
 from alseg.methods.als4gan.schedules import stepped_poly_lr
 from alseg.methods.als4gan.step import Batches, Rules, s4gan_step
+from alseg.nn.deeplabv2 import deeplab_groups
 from alseg.nn.schedules import poly_lr
 from alseg.nn.segmenter import Segmenter
 
@@ -33,7 +34,7 @@ class S4GANModule(EvaluatedModule):
         discriminator: Judges class maps of so many classes.
         rules: What a step computes.
         steps: Training batches, the horizon of the discriminator's schedule (E20).
-        lr: Learning rate of the segmenter's encoder, see `generator_groups`.
+        lr: Learning rate of the segmenter's encoder, see `deeplab_groups`.
         discriminator_lr: Learning rate of Adam.
         weight_decay: Of the segmenter.
         decay_steps: Batches after which the segmenter's learning rate is 0 (E19).
@@ -69,7 +70,7 @@ class S4GANModule(EvaluatedModule):
 
     def configure_optimizers(self) -> Any:
         """SGD for the segmenter, Adam for the discriminator."""
-        groups = generator_groups(self.network, self.lr, self.weight_decay)
+        groups = deeplab_groups(self.network, self.lr, self.weight_decay)
         return [
             torch.optim.SGD(groups, lr=self.lr, momentum=0.9),
             torch.optim.Adam(
@@ -109,7 +110,6 @@ class S4GANModule(EvaluatedModule):
         )
         self.require_finite(result.generator)
         self.require_finite(result.discriminator)
-        scores = result.scores
         self.log_dict(
             {
                 "train/loss": result.generator,
@@ -119,8 +119,9 @@ class S4GANModule(EvaluatedModule):
                 "train/discriminator": result.discriminator,
                 "train/discriminator_fake": result.discriminator_fake,
                 "train/discriminator_real": result.discriminator_real,
-                "train/score_fake": scores.mean(),
-                "train/passed": result.passed.float().mean(),
+                "share/passed": result.passed.float().mean(),
+                "share/score_of_predicted": result.scores.mean(),
+                "share/score_of_real": result.real_scores.mean(),
             }
         )
         self.log("loss", result.generator, prog_bar=True, logger=False)
@@ -144,23 +145,6 @@ def batches_of(batch: Streams) -> Batches:
         real_labels=real["target"],
         inside=unlabelled["inside"].bool(),
     )
-
-
-def generator_groups(network: Segmenter, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Optimiser groups of the generator: the encoder, and the rest at 10 times its rate.
-
-    Biases of DeepLabv2's classifiers have 20 times its rate and do not decay.
-
-    Args:
-        network: The generator. Parameters without gradient are left out.
-        lr: Learning rate of the encoder.
-        weight_decay: Of everything else.
-    """
-    groups = network.parameter_groups(lr, 10.0)
-    for group in groups:
-        group["params"] = [p for p in group["params"] if p.requires_grad]
-        group["weight_decay"] = weight_decay
-    return groups
 
 
 def _set_rate(optimizer: Any, factor: float) -> None:

@@ -89,6 +89,8 @@ class StepResult(NamedTuple):
     discriminator_real: Tensor
     scores: Tensor
     """Of the unlabelled images' maps, 0..1, (B',)."""
+    real_scores: Tensor
+    """Of the real maps, as the generator's loss saw them, (B'',)."""
     passed: Tensor
     """Maps above the gate, (B',), bool, also before self-training starts."""
 
@@ -154,8 +156,8 @@ def s4gan_step(
             None if rules.own_range else batches.images,
         )
         with torch.no_grad():
-            real_features = discriminator(real).features
-        matching = losses.feature_matching(real_features, judged.features)
+            true = discriminator(real)
+        matching = losses.feature_matching(true.features, judged.features)
         passed = losses.passes_gate(judged.scores, rules.gate)
         started = losses.self_training_starts(iteration, rules.self_training_start)
         own = losses.self_training(logits, passed & started, inside)
@@ -171,5 +173,5 @@ def s4gan_step(
     generator_optimizer.step()
     discriminator_optimizer.step()
 
-    terms = (total, supervised, matching, own, *verdict, judged.scores, passed)
+    terms = (total, supervised, matching, own, *verdict, judged.scores, true.scores, passed)
     return StepResult(*(term.detach() for term in terms))
