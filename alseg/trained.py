@@ -103,6 +103,75 @@ def load_segmenter(
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
     target = _device(device)
+    found = read_checkpoint(checkpoint)
+    path, images = found.path, found.images
+    segmenter = rebuild_segmenter(found.network)
+    try:
+        segmenter.load_state_dict(found.state)
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} does not hold the {found.network['architecture']} with "
+            f"{found.network['encoder']} that it, or its run folder, describes "
+            f"({str(error).splitlines()[-1].strip()}); give the checkpoint as the run left it."
+        ) from error
+    resize = Resize.from_options(images.get("size"), images.get("scale", 1.0))
+    return TrainedSegmenter(
+        network=segmenter.eval().to(target),
+        classes=found.classes(),
+        **_normalisation(path, images),
+        resize=resize,
+        temperature=found.temperature,
+        precision=precision,
+    )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds and says, completed by the run folder it lies in.
+
+    Attributes:
+        path: The file.
+        state: Weights of the segmenter by name, on the CPU, read from the file when they are used.
+        network: Description of the network, see `alseg.nn.segmenter.Segmenter`.
+        temperature: Divides the scores.
+        images: Description of the images, as far as there is one.
+        num_classes: C.
+        batches: Batches trained on; None if it does not say.
+    """
+
+    path: Path
+    state: Mapping[str, Any]
+    network: Mapping[str, Any]
+    temperature: float
+    images: Mapping[str, Any]
+    num_classes: int
+    batches: int | None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; empty if neither file nor folder names them."""
+        names = tuple(self.images.get("classes", ()))
+        return names if len(names) == self.num_classes else ()
+
+    def classes(self) -> ClassTable:
+        """Names and colours; numbers if it names none, with a warning."""
+        if self.class_names:
+            return ClassTable(self.class_names, np.array(self.images["colors"], dtype=np.uint8))
+        log.warning(
+            "%s does not name its classes and lies in no run folder: they are numbered and "
+            "coloured by their ids",
+            self.path,
+        )
+        names = tuple(f"class {number}" for number in range(self.num_classes))
+        return ClassTable(names, default_colors(self.num_classes + 1)[1:])
+
+
+def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
+    """Read what a checkpoint says, without building its network.
+
+    Raises:
+        UserError: If the file is missing or no checkpoint of alseg.
+    """
     path = Path(checkpoint).expanduser()
     content = _read(path)
     about = content.get("alseg") or {}
@@ -112,25 +181,11 @@ def load_segmenter(
     if not network:
         network, temperature = _network_of_run(path, run, state)
     images = about.get("images") or _images_of_run(run)
-    segmenter = rebuild_segmenter(network)
-    try:
-        segmenter.load_state_dict(state)
-    except RuntimeError as error:
-        raise UserError(
-            f"{path} does not hold the {network['architecture']} with {network['encoder']} that "
-            f"it, or its run folder, describes ({str(error).splitlines()[-1].strip()}); give the "
-            f"checkpoint as the run left it."
-        ) from error
     count = about.get("num_classes") or len(images.get("classes", ())) or network["outputs"]
-    resize = Resize.from_options(images.get("size"), images.get("scale", 1.0))
-    return TrainedSegmenter(
-        network=segmenter.eval().to(target),
-        classes=_classes(path, images, count),
-        **_normalisation(path, images),
-        resize=resize,
-        temperature=temperature,
-        precision=precision,
-    )
+    # not global_step: it counts the steps of every optimiser
+    progress = content.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress", {})
+    batches = progress.get("total", {}).get("processed")
+    return Checkpoint(path, state, network, temperature, images, count, batches)
 
 
 def predict_labels(
@@ -219,7 +274,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"there is no checkpoint {path}; give one of RUN_DIR/round_NNN/STAGE/last.ckpt."
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # every broken file breaks in its own way
         raise UserError(
             f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]}); give the "
@@ -302,17 +357,6 @@ def _images_of_run(run: Path | None) -> dict[str, Any]:
         # painted scenes have a size too, but no scale: they are not resized
         **{key: data[key] for key in ("size", "scale") if "scale" in data},
     }
-
-
-def _classes(path: Path, images: Mapping[str, Any], count: int) -> ClassTable:
-    if len(images.get("classes", ())) == count:
-        return ClassTable(tuple(images["classes"]), np.array(images["colors"], dtype=np.uint8))
-    log.warning(
-        "%s does not name its classes and lies in no run folder: they are numbered and coloured "
-        "by their ids",
-        path,
-    )
-    return ClassTable(tuple(f"class {c}" for c in range(count)), default_colors(count + 1)[1:])
 
 
 def _normalisation(path: Path, images: Mapping[str, Any]) -> dict[str, Triple]:
