@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from alseg.data.files import Resize
 from alseg.data.masks import default_colors
@@ -200,7 +201,8 @@ def predict_labels(
 ) -> NDArray[np.uint8]:
     """The most probable class of every pixel of an image of any size.
 
-    By windows, memory holds the scores of a band of window height, never those of the whole image.
+    By windows, memory holds the scores of a few windows and of the rows that two windows share,
+    never those of the whole image.
 
     Args:
         model: See `load_segmenter`.
@@ -209,16 +211,18 @@ def predict_labels(
         overlap: Share of a window that its neighbour covers too, 0 to below 1.
         scales: Factors on the size of what the network sees; probabilities are averaged.
         flip: Average with the mirror image too.
-        resize: Show the image at the size the run loaded its images at; else at its own.
-        done: Told how many more pixels are finished, band by band.
+        resize: Show the image at the size the run loaded its images at; else at its own. A whole
+            image that this shrinks is shrunk as the run shrank its own.
+        done: Told how many more pixels are finished, part by part.
 
     Returns:
         Class ids, (H, W), uint8.
     """
-    from alseg.nn.inference import mean_of_views, score_bands, view_sizes
+    from alseg.nn.inference import enlarged_bands, mean_of_views, score_tiles, view_sizes
 
     height, width = image.shape[:2]
     factor = seen_factor(model, (height, width), resize)
+    labels = np.empty((height, width), dtype=np.uint8)
 
     def views(part: "torch.Tensor") -> "torch.Tensor":
         sizes = view_sizes((part.shape[-2], part.shape[-1]), scales, factor)
@@ -227,12 +231,24 @@ def predict_labels(
     def crop(top: int, left: int, high: int, wide: int) -> "torch.Tensor":
         return model.normalized(image[top : top + high, left : left + wide])
 
-    labels, top = np.empty((height, width), dtype=np.uint8), 0
-    for band in score_bands(views, crop, (height, width), window, overlap):
-        rows = band[0].argmax(dim=0).byte().cpu().numpy()
-        labels[top : top + len(rows)] = rows
-        top += len(rows)
-        done(rows.size)
+    def keep(top: int, left: int, scores: "torch.Tensor") -> None:
+        best = scores[0].argmax(dim=0).byte().cpu().numpy()
+        labels[top : top + best.shape[0], left : left + best.shape[1]] = best
+        done(best.size)
+
+    if window is None and factor[0] * factor[1] < 1:
+        # not as a whole in floating point, and not all of its scores at its own size
+        ((high, wide),) = view_sizes((height, width), [1.0], factor)
+        small = np.array(Image.fromarray(image).resize((wide, high), Image.Resampling.BILINEAR))
+        sizes = view_sizes((high, wide), scales)
+        scores = mean_of_views(model, model.normalized(small), sizes, flip)
+        top = 0
+        for band in enlarged_bands(scores, (height, width)):
+            keep(top, 0, band)
+            top += band.shape[2]
+    else:
+        for tile in score_tiles(views, crop, (height, width), window, overlap):
+            keep(*tile)
     return labels
 
 

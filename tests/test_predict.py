@@ -248,7 +248,13 @@ def test_a_run_that_loaded_its_images_smaller_sees_all_images_smaller(runs, phot
     torch.save(content, tmp_path / "size.ckpt")
     half, fixed = (load_segmenter(tmp_path / f"{name}.ckpt", "cpu") for name in ("half", "size"))
     full, image, seen = load_segmenter(path, "cpu"), TRUTH.image(0), []
-    assert np.array_equal(predict_labels(half, image), predict_labels(full, image, scales=[0.5]))
+    small = np.array(Image.fromarray(image).resize((24, 16), Image.Resampling.BILINEAR))
+    scores = torch.nn.functional.interpolate(
+        full(full.normalized(small)), (32, 48), mode="bilinear"
+    )
+    assert np.array_equal(predict_labels(half, image), scores[0].argmax(dim=0))
+    windowed = predict_labels(half, image, window=(32, 48))
+    assert np.array_equal(windowed, predict_labels(full, image, scales=[0.5]))
     own = predict_labels(half, image, resize=False)
     assert np.array_equal(own, predict_labels(full, image))
     fixed.network.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[-2:]))

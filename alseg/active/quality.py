@@ -9,6 +9,9 @@ from alseg.active.truth import dominant_labels
 from alseg.images import VOID
 from alseg.regions.geometry import boundaries, widened
 
+#: Pixels counted at once: counting takes eight bytes of each.
+_BLOCK = 2**22
+
 
 class LabelQuality(NamedTuple):
     """Pixels of a label map, or of several when added up."""
@@ -40,9 +43,14 @@ def confusion(
         truth: Class ids or `VOID`, shape of `guess`; pixels that are void in either do not count.
         num_classes: C.
     """
-    known = (truth != VOID) & (guess != VOID)
-    pairs = truth[known].astype(np.int64) * num_classes + guess[known]
-    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+    counts = np.zeros(num_classes**2, dtype=np.int64)
+    flat = truth.reshape(-1), guess.reshape(-1)
+    for start in range(0, truth.size, _BLOCK):
+        actual, given = (labels[start : start + _BLOCK] for labels in flat)
+        known = (actual != VOID) & (given != VOID)
+        pairs = actual[known].astype(np.int64) * num_classes + given[known]
+        counts += np.bincount(pairs, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)
 
 
 def class_iou(counts: NDArray[np.integer[Any]]) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ from alseg.images import ClassTable, Sceneless
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 
 _ORIENTATION = 0x0112  # the EXIF tag
+_BAND = 1024  # rows
 
 
 class ImageFile(NamedTuple):
@@ -156,7 +157,9 @@ class FileImages(Sceneless):
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error}); restore or remove it.") from error
         height, width = self.resize(rgb.height, rgb.width)
-        return np.array(rgb.resize((width, height), Image.Resampling.BILINEAR))
+        if (height, width) != (rgb.height, rgb.width):
+            rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+        return _array(rgb)
 
     def truth(self, index: int) -> NDArray[np.uint8]:
         """Ground truth, (H, W), uint8, class ids or VOID.
@@ -196,6 +199,15 @@ class FileImages(Sceneless):
             digest.update(repr(self.size(index)).encode())
             self._fingerprints[index] = digest.hexdigest()
         return self._fingerprints[index]
+
+
+def _array(rgb: Image.Image) -> NDArray[np.uint8]:
+    """The pixels, band by band: Pillow copies twice what numpy asks it for."""
+    pixels = np.empty((rgb.height, rgb.width, 3), dtype=np.uint8)
+    for top in range(0, rgb.height, _BAND):
+        bottom = min(top + _BAND, rgb.height)
+        pixels[top:bottom] = np.asarray(rgb.crop((0, top, rgb.width, bottom)))
+    return pixels
 
 
 def read_rgb(image: Image.Image) -> Image.Image:

@@ -8,6 +8,7 @@ custom of the field (e.g. DeepLab, arXiv 1606.00915, section 4.3; PSPNet, arXiv 
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +18,18 @@ from alseg.nn.segmenter import upsample
 
 Network = Callable[[Tensor], Tensor]
 Size = tuple[int, int]
+
+#: Numbers in one band of `enlarged_bands`.
+_BAND = 2**26
+
+
+class Tile(NamedTuple):
+    """Finished scores of a part of an image."""
+
+    top: int
+    left: int
+    scores: Tensor
+    """(B, C, h, w)."""
 
 
 def class_probabilities(scores: Tensor, num_classes: int, temperature: float = 1.0) -> Tensor:
@@ -100,17 +113,17 @@ def mean_of_views(
     return total / (len(sizes) * (1 + flip))
 
 
-def score_bands(
+def score_tiles(
     network: Network,
     crop: Callable[[int, int, int, int], Tensor],
     size: Size,
     window: Size | None = None,
     overlap: float = 0.25,
-) -> Iterator[Tensor]:
-    """Scores of an image window by window, in bands of full width from top to bottom.
+) -> Iterator[Tile]:
+    """Scores of an image window by window, from left to right and from top to bottom.
 
-    Where windows overlap, their scores are averaged. Only the rows that later windows still add to
-    are kept: memory grows with C x window height x W, never with C x H x W.
+    Where windows overlap, their scores are averaged. Only what later windows still add to is kept:
+    besides a few windows, memory holds C x (rows that two windows share) x W, never C x H x W.
 
     Args:
         network: From images to scores, see above.
@@ -120,28 +133,63 @@ def score_bands(
         overlap: Share of a window that its neighbour covers too, 0 to below 1.
 
     Yields:
-        (B, C, rows, W); the bands one below the other make up the image.
+        Tiles that cover every pixel once.
     """
     height, width = size
     tall, wide = (min(pair) for pair in zip(window or size, size, strict=True))
     tops, lefts = window_starts(height, tall, overlap), window_starts(width, wide, overlap)
     if len(tops) == len(lefts) == 1:
-        yield network(crop(0, 0, height, width))
+        yield Tile(0, 0, network(crop(0, 0, height, width)))
         return
     down, across = _windows_over(tops, tall, height), _windows_over(lefts, wide, width)
-    band: Tensor | None = None
-    for top, following in zip(tops, [*tops[1:], height], strict=True):
-        for left in lefts:
+    rows = list(zip(tops, [*tops[1:], height], strict=True))
+    columns = list(zip(lefts, [*lefts[1:], width], strict=True))
+    shared = max(top + tall - bottom for top, bottom in rows)
+    above: Tensor | None = None  # sums of the rows that windows above have begun
+    begun = 0
+    for top, bottom in rows:
+        sums: Tensor | None = None
+        reached = 0  # columns that windows further left have begun, with all that lies above
+        for left, right in columns:
             scores = network(crop(top, left, tall, wide))
-            if band is None:
-                band = scores.new_zeros((*scores.shape[:2], tall, width))
-            band[..., left : left + wide] += scores
-        assert band is not None  # there is at least one window
-        done = following - top
-        yield band[..., :done, :] / (down[top:following, None] * across).to(band)
-        kept = band[..., done:, :].clone()
-        band[..., : tall - done, :] = kept
-        band[..., tall - done :, :] = 0
+            if above is None:
+                above = scores.new_zeros((*scores.shape[:2], shared, width))
+            known, new = reached - left, left + wide
+            beside, sums = sums, torch.zeros_like(scores)
+            if beside is not None:
+                sums[..., :known] = beside[..., wide - known :]
+            sums[..., :begun, known:] = above[..., :begun, reached:new]
+            sums += scores
+            reached = new
+            done, rest = sums[..., : right - left].split([bottom - top, top + tall - bottom], dim=2)
+            windows = down[top:bottom, None] * across[left:right]
+            yield Tile(top, left, done / windows.to(done))
+            above[..., : rest.shape[2], left:right] = rest
+        begun = top + tall - bottom
+
+
+def enlarged_bands(scores: Tensor, size: Size) -> Iterator[Tensor]:
+    """What `alseg.nn.segmenter.upsample` gives, in bands of full width from top to bottom.
+
+    Args:
+        scores: (B, C, h, w).
+        size: Height H >= h and width W >= w to enlarge to.
+
+    Yields:
+        (B, C, rows, W), of a bounded number of rows.
+    """
+    height, width = size
+    last = scores.shape[2] - 1
+    rows = max(1, _BAND // (scores.shape[0] * scores.shape[1] * width))
+    for top in range(0, height, rows):
+        y = torch.arange(top, min(top + rows, height), dtype=torch.float64) + 0.5
+        y = (y * scores.shape[2] / height - 0.5).clamp(0, last)
+        low = y.long()
+        between = (y - low)[:, None].to(scores)
+        low = low.to(scores.device)
+        part = scores.index_select(2, low)
+        part = part.lerp(scores.index_select(2, (low + 1).clamp(max=last)), between)
+        yield upsample(part, (len(y), width))
 
 
 def predict_scores(
@@ -154,7 +202,7 @@ def predict_scores(
 ) -> Tensor:
     """Scores of images, averaged over windows, scales and mirror images, all in memory.
 
-    For images too large for that, see `score_bands`.
+    For images too large for that, see `score_tiles`.
 
     Args:
         network: From images to scores, see above.
@@ -179,7 +227,16 @@ def predict_scores(
         return images[..., top : top + height, left : left + width]
 
     size = (images.shape[-2], images.shape[-1])
-    return torch.cat(list(score_bands(views, crop, size, window, overlap)), dim=-2)
+    all_scores: Tensor | None = None
+    for top, left, scores in score_tiles(views, crop, size, window, overlap):
+        if scores.shape[-2:] == size:
+            return scores
+        if all_scores is None:
+            all_scores = scores.new_empty((*scores.shape[:2], *size))
+        height, width = scores.shape[-2:]
+        all_scores[..., top : top + height, left : left + width] = scores
+    assert all_scores is not None  # there is at least one window
+    return all_scores
 
 
 def _resized(images: Tensor, size: Size) -> Tensor:

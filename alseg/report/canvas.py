@@ -56,6 +56,9 @@ def marker_radius(size: tuple[int, ...]) -> float:
 def open_canvas(image: NDArray[np.uint8], size: tuple[int, int]) -> Canvas:
     """An image, (H, W, 3), uint8, brought to a size and ready to be drawn on."""
     if image.shape[:2] != size:
+        # of huge images some pixels are enough: Pillow holds four bytes of each that it is given
+        step = max(1, min(image.shape[0] // size[0], image.shape[1] // size[1]) // 4)
+        image = np.ascontiguousarray(image[step // 2 :: step, step // 2 :: step])
         image = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC))
     return image.astype(np.float32)
 

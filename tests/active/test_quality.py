@@ -3,6 +3,7 @@ import pytest
 from torch import from_numpy
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from alseg.active import quality
 from alseg.active.quality import (
     best_labels,
     boundary_recall,
@@ -20,7 +21,9 @@ def labels(seed, classes=5, size=(3, 11, 13)):
     return values
 
 
-def test_iou_is_that_of_torchmetrics():
+@pytest.mark.parametrize("block", [2**22, 50])
+def test_iou_is_that_of_torchmetrics(block, monkeypatch):
+    monkeypatch.setattr(quality, "_BLOCK", block)
     guess, truth = labels(0, classes=3), labels(1, classes=4)
     guess[guess == VOID] = 2
     found = class_iou(confusion(guess, truth, 5))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import alseg.data.files
 from alseg.data.files import FileImages, ImageFile, Resize, SceneTable, resize_nearest
 from alseg.data.masks import class_table, read_masks_by_id
 from alseg.errors import UserError
@@ -35,6 +36,13 @@ def test_images_and_masks_are_read_exactly(tmp_path):
     assert [images.size(i) for i in range(2)] == [(21, 30), (20, 30)]
     assert images.truth(0).dtype == np.uint8
     images.image(0)[:] = 0  # what callers get is theirs
+
+
+def test_tall_images_are_read_in_bands(tmp_path, monkeypatch):
+    monkeypatch.setattr(alseg.data.files, "_BAND", 7)
+    for height in (6, 7, 20):
+        path = save(tmp_path / f"{height}.png", picture(height, 30))
+        np.testing.assert_array_equal(one(path).image(0), picture(height, 30))
 
 
 def test_resizing_agrees_with_pillow(tmp_path):

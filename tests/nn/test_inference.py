@@ -4,11 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from alseg.nn import inference
 from alseg.nn.inference import (
     class_probabilities,
+    enlarged_bands,
     mean_of_views,
     predict_scores,
-    score_bands,
+    score_tiles,
     view_sizes,
     window_starts,
 )
@@ -69,11 +71,17 @@ def test_windows_cover_an_axis_and_stay_on_it(window, overlap):
 
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.6])
 @pytest.mark.parametrize("size", [(17, 23), (5, 40), (40, 5), (6, 8), (3, 2)])
-def test_bands_are_exactly_what_dense_accumulation_gives(size, overlap):
+def test_tiles_are_exactly_what_dense_accumulation_gives(size, overlap):
     images, window = picture(*size), (6, 8)
-    bands = list(score_bands(network(), cut(images), size, window, overlap))
-    assert all(0 < band.shape[-2] <= 6 for band in bands)
-    assert torch.equal(torch.cat(bands, dim=-2), dense(network(), images, window, overlap))
+    expected, seen = dense(network(), images, window, overlap), torch.zeros(size)
+    for top, left, scores in score_tiles(network(), cut(images), size, window, overlap):
+        height, width = scores.shape[-2:]
+        assert 0 < height <= 6
+        assert 0 < width <= 8
+        here = np.s_[..., top : top + height, left : left + width]
+        assert torch.equal(scores, expected[here])
+        seen[here] += 1
+    assert (seen == 1).all()
     assert torch.equal(
         predict_scores(network(), images, window, overlap),
         dense(network(), images, window, overlap),
@@ -102,8 +110,9 @@ class Largest(TorchDispatchMode):
         return result
 
 
-def test_memory_is_bounded_by_a_band():
-    height, width, window, outputs = 90, 20, (8, 8), 7
+@pytest.mark.parametrize(("width", "most"), [(200, 4 * 200), (14, 8 * 8)])
+def test_memory_is_bounded_by_windows_and_the_rows_they_share(width, most):
+    height, window, outputs = 90, (8, 8), 7
     net, pixels = network(outputs), np.zeros((height, width, 3), np.uint8)
 
     def crop(top, left, high, wide):
@@ -111,12 +120,23 @@ def test_memory_is_bounded_by_a_band():
         return part.permute(2, 0, 1)[None].float()
 
     with Largest() as largest:
-        rows = sum(b.shape[-2] for b in score_bands(net, crop, (height, width), window))
-    assert rows == height
-    assert largest.numbers == outputs * window[0] * width
+        tiles = score_tiles(net, crop, (height, width), window)
+        count = sum(tile.scores[0, 0].numel() for tile in tiles)
+    assert count == height * width
+    assert largest.numbers == outputs * most
     with Largest() as largest:
         dense(net, crop(0, 0, height, width), window, 0.25)
     assert largest.numbers == outputs * height * width
+
+
+@pytest.mark.parametrize("size", [(7, 5), (40, 31), (8, 90), (1, 1)])
+def test_bands_are_the_enlarged_scores(size, monkeypatch):
+    scores = picture(min(7, size[0]), min(5, size[1]))
+    monkeypatch.setattr(inference, "_BAND", 6 * 3 * size[1])
+    bands = list(enlarged_bands(scores, size))
+    assert [band.shape[2] for band in bands[:-1]] == [3] * (len(bands) - 1)
+    expected = F.interpolate(scores, size=size, mode="bilinear")
+    torch.testing.assert_close(torch.cat(bands, dim=2), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_views_are_resized_mirrored_and_averaged():

@@ -11,6 +11,7 @@ from alseg.report.canvas import (
     free_places,
     group_colors,
     lay_stripes,
+    open_canvas,
     outlines,
 )
 from alseg.report.pictures import (
@@ -78,6 +79,17 @@ def test_tiny_images_are_enlarged_with_their_labels():
 def test_huge_label_maps_are_thinned_at_pixel_centres():
     ids = np.arange(8).repeat(8).reshape(8, 8)
     assert fit_map(ids, (2, 2)).tolist() == [[2, 2], [6, 6]]
+
+
+def test_huge_images_are_thinned_before_they_are_shrunk():
+    y, x = np.mgrid[:3000, :60]
+    image = np.stack([y // 12, 4 * x, 0 * x], axis=-1).astype(np.uint8)
+    size = (120, 2)  # by 25 and 30: of every 6 x 6 pixels one is taken
+    whole = Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)
+    assert np.abs(open_canvas(image, size) - np.asarray(whole)).max() <= 2
+    small = image[:500]  # by 4 and 30: none is left out
+    whole = Image.fromarray(small).resize((2, 125), Image.Resampling.BICUBIC)
+    assert (open_canvas(small, (125, 2)) == np.asarray(whole)).all()
 
 
 def test_outline_is_half_on_the_region_and_half_around_it():
