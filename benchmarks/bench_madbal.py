@@ -1,9 +1,12 @@
-"""MADBAL: scores of pixels, of superpixels, and the choice among clusters, as the text has them.
+"""MADBAL: scores of pixels, of superpixels, and the choice among clusters, against its text.
 
-The pixels' scores are no loop in the text either, and stand in rows of their own.
+The text brings every output of the network to the size of the image and back to a grid of a quarter
+of it (step 1, pixels), cuts each superpixel out by a mask (step 1, superpixels), and keeps the best
+of each cluster and image in a heap (step 2).
 """
 
 import heapq
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -19,14 +22,15 @@ from benchmarks.bench_mulquery import wavy_regions
 from benchmarks.harness import Comparison, compare, equal, table, within
 
 CLASSES, CLUSTERS, PER_IMAGE = 19, 9, 20
-DISTINCT = (
-    4  # images that are drawn; the others of the pool repeat them, with clusters of their own
-)
+#: Images that are drawn; the others of the pool repeat them, with clusters of their own.
+DISTINCT = 4
 
 
 def main(quick: bool = False) -> None:
     size = (64, 128) if quick else (256, 512)
-    print(table([*pixels(size, quick), *superpixels(size, quick)]))
+    images = pool(size, 2 if quick else 200)
+    repeats = 1 if quick else 7
+    print(table([*pixels(images, repeats), *superpixels(images, repeats), *whole(images, repeats)]))
 
 
 class Maps(NamedTuple):
@@ -81,78 +85,87 @@ def direct_from_full_size(maps):
     logits, *auxiliary, depth_weights, hard = (
         F.interpolate(x, scale_factor=0.25, mode="bilinear", align_corners=False) for x in full
     )
-    return direct_pixels(logits, auxiliary, depth_weights, hard, maps.edges)
+    scores = direct_pixels(logits, auxiliary, depth_weights, hard, maps.edges)
+    return scores[0], logits.argmax(1)[0]
 
 
 def fast_from_grid(maps):
-    return pixel_scores(
-        enlarged_to_grid(maps.logits),
+    logits = enlarged_to_grid(maps.logits)
+    scores = pixel_scores(
+        logits,
         [enlarged_to_grid(x) for x in maps.auxiliary],
         enlarged_to_grid(maps.depth_weights),
         enlarged_to_grid(maps.hard_logits, sigmoid=True),
         maps.edges,
     )
+    return scores[0], logits.argmax(1)[0]
 
 
-def pixels(size, quick: bool) -> list[Comparison]:
-    maps = network_maps(*size)
-    cells = f"one image of {size[0]}x{size[1]} cells"
+def pixels(images, repeats: int) -> list[Comparison]:
+    maps = images[0].maps
     on_grid = *maps[:3], maps.hard_logits.sigmoid(), maps.edges
-    ways = (
-        (
-            f"scores of pixels, {cells}, through the full size",
-            "the text: 81 maps enlarged 4x, shrunk",
-            partial(direct_from_full_size, maps),
-            partial(fast_from_grid, maps),
+    return [
+        compare(
+            f"step 1, pixels: {cells(images)}",
+            "the text: 81 maps enlarged 4x and shrunk",
+            lambda: direct_from_full_size(maps)[0],
+            lambda: fast_from_grid(maps)[0],
+            within(1e-5),
+            repeats,
         ),
-        (
-            f"scores of pixels, {cells}, on the grid",
+        compare(
+            f"the same, of maps that are on the grid: {cells(images)}",
             "the text, whole maps",
             partial(direct_pixels, *on_grid),
             partial(pixel_scores, *on_grid),
+            within(1e-5),
+            repeats,
         ),
-    )
-    repeats = 1 if quick else 7
-    return [compare(task, name, a, b, within(1e-4), repeats) for task, name, a, b in ways]
+    ]
 
 
-class Scored(NamedTuple):
-    """An image of the pool: everything that the pixels' scores leave to do."""
+class Image(NamedTuple):
+    """An image of the pool: what the network says of it, and its superpixels."""
 
-    scores: np.ndarray
-    labels: np.ndarray
-    regions: np.ndarray
+    maps: Maps
+    regions: torch.Tensor
     clusters: np.ndarray
 
 
 def pool(size, num_images, seed=0):
-    """Scores and predicted classes of images some cells of which have been asked."""
+    """Images some cells of which have been asked."""
     rng = np.random.default_rng(seed)
-    whole = wavy_regions(*size, 16).numpy().astype(np.int16)
-    count = int(whole.max()) + 1
+    squares = wavy_regions(*size, 16).numpy().astype(np.int16)
+    count = int(squares.max()) + 1
     drawn = []
     for index in range(min(DISTINCT, num_images)):
-        maps = network_maps(*size, seed=index)
-        asked = rng.choice(whole.size, PER_IMAGE, replace=False)
-        labels = maps.logits.argmax(1)[0].to(torch.uint8).numpy()
-        drawn.append((fast_from_grid(maps)[0].numpy(), labels, without_asked(whole, asked)))
+        asked = rng.choice(squares.size, PER_IMAGE, replace=False)
+        regions = torch.from_numpy(without_asked(squares, asked))
+        drawn.append((network_maps(*size, seed=index), regions))
     frequent = rng.dirichlet(np.ones(CLUSTERS))
     return [
-        Scored(*drawn[index % DISTINCT], rng.choice(CLUSTERS, count, p=frequent))
+        Image(*drawn[index % DISTINCT], rng.choice(CLUSTERS, count, p=frequent))
         for index in range(num_images)
     ]
 
 
-def direct_superpixels(scores, labels, regions, _clusters):
+def cells(images) -> str:
+    height, width = images[0].regions.shape
+    return f"one image of {height}x{width} cells, {len(images[0].clusters)} superpixels"
+
+
+def direct_superpixels(scores, labels, regions):
     """One mask per superpixel: id, mean score, pixels, most frequent class, best pixel."""
+    scores, labels, regions = scores.flatten(), labels.flatten(), regions.flatten()
     rows = []
-    for unit in np.unique(regions):
+    for unit in regions.unique().tolist():
         if unit < 0:
             continue
-        mask = regions == unit
-        own = scores[mask].astype(np.float64)
-        label = np.bincount(labels[mask]).argmax()
-        rows.append((unit, own.mean(), len(own), label, np.flatnonzero(mask)[own.argmax()]))
+        own = (regions == unit).nonzero().squeeze(1)
+        score = scores[own]
+        label = labels[own].bincount().argmax()
+        best = own[score.argmax()]
+        rows.append((unit, score.double().mean().item(), len(own), label.item(), best.item()))
     return rows
 
 
@@ -203,13 +216,9 @@ def direct_choice(tables, clusters, seed=0):
     return np.array(sorted(chosen))
 
 
-def direct_pool(images):
-    return direct_choice([direct_superpixels(*one) for one in images], [x.clusters for x in images])
-
-
-def fast_superpixels(scores, labels, regions, _clusters):
-    maps = (torch.from_numpy(one) for one in (scores, labels, regions))
-    found = superpixel_scores(*maps, num_regions=len(_clusters), num_classes=CLASSES)
+def fast_superpixels(scores, labels, regions):
+    count = int(regions.max()) + 1
+    found = superpixel_scores(scores, labels, regions, num_regions=count, num_classes=CLASSES)
     return tuple(column.numpy() for column in found)
 
 
@@ -229,55 +238,56 @@ def fast_choice(tables, clusters, seed=0):
     return np.stack([image[rows], pixel[rows]], axis=1)
 
 
-def fast_pool(images):
-    return fast_choice([fast_superpixels(*one) for one in images], [x.clusters for x in images])
-
-
 def as_columns(rows):
     return tuple(np.array(column) for column in zip(*rows, strict=True))
 
 
-def superpixels(size, quick: bool) -> list[Comparison]:
-    num_images, repeats = (2, 1) if quick else (200, 7)
-    images = pool(size, num_images)
-    first, clusters = images[:1], [one.clusters for one in images]
-    count = len(clusters[0])
-    cells = f"one image of {size[0]}x{size[1]} cells, {count} superpixels"
-    many = f"{num_images} images, {num_images * count} superpixels"
-    masks, heaps = "one mask per superpixel", "loops and heaps over superpixels"
-    tables = [fast_superpixels(*one) for one in images]
+def superpixels(images, repeats: int) -> list[Comparison]:
+    clusters = [one.clusters for one in images]
+    scored = [(*fast_from_grid(one.maps), one.regions) for one in images[:DISTINCT]]
+    tables = [fast_superpixels(*scored[i % DISTINCT]) for i in range(len(images))]
     listed = [list(zip(*(column.tolist() for column in one), strict=True)) for one in tables]
     return [
         compare(
-            f"superpixels of {cells}",
-            f"the text: {masks}",
-            lambda: as_columns(direct_superpixels(*images[0])),
-            partial(fast_superpixels, *images[0]),
+            f"step 1, superpixels: {cells(images)}",
+            "the text: one mask per superpixel",
+            lambda: as_columns(direct_superpixels(*scored[0])),
+            partial(fast_superpixels, *scored[0]),
             within(1e-9),
             repeats,
         ),
-        compare(
-            f"superpixels and choice of {PER_IMAGE} pixels, {cells}",
-            f"the text: {masks}, {heaps}",
-            partial(direct_pool, first),
-            partial(fast_pool, first),
-            equal,
-            repeats,
+        *(
+            compare(
+                f"step 2, {PER_IMAGE} pixels of each: {many}",
+                "the text: loops and heaps over superpixels",
+                partial(direct_choice, listed[:n], clusters[:n]),
+                partial(fast_choice, tables[:n], clusters[:n]),
+                equal,
+                repeats,
+            )
+            for n, many in ((1, cells(images)), (len(images), f"{len(images)} such images"))
         ),
+    ]
+
+
+def whole(images, repeats: int) -> list[Comparison]:
+    def steps(count: int, pixels: Callable, superpixels: Callable, choice: Callable):
+        tables = [superpixels(*pixels(one.maps), one.regions) for one in images[:count]]
+        return choice(tables, [one.clusters for one in images[:count]])
+
+    direct = direct_from_full_size, direct_superpixels, direct_choice
+    fast = fast_from_grid, fast_superpixels, fast_choice
+    return [
         compare(
-            f"choice of {PER_IMAGE} pixels each, {many}",
-            f"the text: {heaps}",
-            partial(direct_choice, listed, clusters),
-            partial(fast_choice, tables, clusters),
+            f"steps 1 and 2, {PER_IMAGE} pixels of each: {many}",
+            "the text, all of it",
+            partial(steps, count, *direct),
+            partial(steps, count, *fast),
             equal,
-            repeats,
-        ),
-        compare(
-            f"superpixels and choice of {PER_IMAGE} pixels each, {many}",
-            f"the text: {masks}, {heaps}",
-            partial(direct_pool, images),
-            partial(fast_pool, images),
-            equal,
-            1,
-        ),
+            times,
+        )
+        for count, many, times in (
+            (1, cells(images), repeats),
+            (len(images), f"{len(images)} such images", 0),
+        )
     ]

@@ -53,8 +53,9 @@ def compare(
 ) -> Comparison:
     """Run both ways in turn and compare their times, their peak memory and their outputs.
 
-    The first run of each is not timed: it warms up, gives the outputs and the memory. The timed
-    runs alternate, and swap who goes first, so that a busy machine slows both alike.
+    The first run of each is not timed, unless it is the only one: it warms up, gives the outputs
+    and the memory. The timed runs alternate, and swap who goes first, so that a busy machine slows
+    both alike.
 
     Args:
         task: What both ways compute, and how large it is.
@@ -63,13 +64,17 @@ def compare(
         ours: Our way.
         agree: Called with both outputs; raises AssertionError if they differ by more than it
             allows, else says in a few words how they agree.
-        repeats: Timed runs of each.
+        repeats: Timed runs of each; 0 for what takes minutes: the first run is timed.
     """
+    times: dict[Callable[[], Any], list[float]] = {obvious: [], ours: []}
+    start = perf_counter()
     expected, obvious_mib = peak(obvious)
+    middle = perf_counter()
     got, ours_mib = peak(ours)
+    if not repeats:
+        times = {obvious: [middle - start], ours: [perf_counter() - middle]}
     agreement = agree(expected, got)
     del expected, got
-    times: dict[Callable[[], Any], list[float]] = {obvious: [], ours: []}
     for turn in range(repeats):
         for way in (obvious, ours) if turn % 2 == 0 else (ours, obvious):
             gc.collect()
@@ -85,7 +90,7 @@ def compare(
         obvious_mib=obvious_mib,
         ours_mib=ours_mib,
         agreement=agreement,
-        repeats=repeats,
+        repeats=max(1, repeats),
     )
 
 

@@ -42,6 +42,15 @@ def test_ways_alternate_and_are_checked_once():
     assert "| equal | 3 |" in line
 
 
+def test_what_takes_minutes_is_run_once():
+    calls = []
+    ways = [lambda name=name: calls.append(name) or np.arange(2) for name in "ab"]
+    row = compare("count", "slowly", *ways, equal, repeats=0)
+    assert "".join(calls) == "ab"
+    assert row.repeats == 1
+    assert row.ratio == row.obvious_s / row.ours_s > 0
+
+
 def test_a_way_run_alone():
     calls = []
     row = alone("count", "slowly: not run", lambda: calls.append(1), repeats=3)

@@ -142,7 +142,8 @@ def region_argmax(values: Tensor, regions: Tensor, num_regions: int) -> Tensor:
     bins = _bins(regions, num_regions).long()
     flat = values.detach().reshape(-1)
     largest = flat.new_full((num_regions + 1,), -torch.inf).scatter_reduce(0, bins, flat, "amax")
-    pixel = (flat == largest[bins]).nonzero().squeeze(1)
+    # index_select gathers several times faster than indexing
+    pixel = (flat == largest.index_select(0, bins)).nonzero().squeeze(1)
     first = bins.new_full((num_regions + 1,), flat.numel())
     first = first.scatter_reduce(0, bins[pixel], pixel, "amin")[1:]
     return first.where(first < flat.numel(), -1)
