@@ -111,7 +111,8 @@ def build(options: Options) -> "Run":
     images = splits.train
     part["oracle"].check(images)
     source.check(images)
-    part["method"].check(images, part["budget"])
+    if list_file is None:  # else nothing is chosen or cut off
+        part["method"].check(images, part["budget"])
     listed = None if list_file is None else _listed(list_file, images.names)
     values = {**values, "rounds": _rounds(values["rounds"], part["method"], images, list_file)}
     sizes = np.array([images.size(index) for index in range(len(images))])

@@ -293,9 +293,9 @@ class TestStreams:
 
 
 class TestKilled:
-    @pytest.mark.parametrize("at", [1, 3, 4])
+    @pytest.mark.parametrize("at", [1, 4])
     def test_inside_the_adversarial_stage(self, finished, tmp_path, monkeypatch, at):
-        """In the first epoch, and between and after the checkpoints of two epochs."""
+        """In the first epoch, and after its checkpoint."""
         root, *_ = finished
         step, calls = S4GANModule.training_step, 0
 
@@ -314,9 +314,9 @@ class TestKilled:
         assert bought(tmp_path / "run") == bought(root)
         assert same_weights(tmp_path / "run", root)
 
-    @pytest.mark.parametrize("at", [2, 5, 8, 11, 13, 15])
+    @pytest.mark.parametrize("at", [5, 11, 13])
     def test_before_any_write(self, finished, tmp_path, monkeypatch, at):
-        """Answers of round 0 and 1, a query, metrics of the round without a stage, ..."""
+        """In round 1, in the round without a stage, and in the last one."""
         import alseg.active.ledger
 
         root, rows, _ = finished
@@ -423,7 +423,8 @@ class TestOptions:
         assert replace(fixed, hide_padding=False)._rules() == replace(FIXED, hide_padding=False)
         own = replace(reference, nan_without_labels=False, gate=0.3)._rules()
         assert own == replace(REFERENCE, nan_without_labels=False, gate=0.3)
-        assert reference._plan(1679).round_sizes[-1] == fixed._plan(1679).round_sizes[0]
+        whole, cut = (replace(m, ratio=0.05, beta=0.9)._plan(1679) for m in (reference, fixed))
+        assert (whole.round_sizes, cut.round_sizes) == ((53, 53), (53, 31))
         randoms = [replace(m, strategy="random", ratio=0.05) for m in (fixed, reference)]
         assert [m._plan(1679).masks for m in randoms] == [84, 83]
 
@@ -515,12 +516,6 @@ class TestClassifier:
         assert sum(p.numel() for p in network.parameters()) == 25_557_032 + 21 * 1001
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from tests.methods.test_als4gan import drive_even
-drive_even(Path(sys.argv[1]), int(sys.argv[2]))
-"""
 #: Without what depends on how a batch is shared: dropout, batch norms, means of means.
 EVEN = replace(
     RANDOM, ratio=0.7, matching_weight=0.0, self_training_weight=0.0, batch_size=4,
@@ -547,7 +542,11 @@ def drive_even(root: Path, devices: int) -> None:
     from alseg.data.transforms import TrainTransform
     from alseg.methods.als4gan import module
 
-    run = als4gan_run(root, EVEN, rounds=1, devices=devices)
+    # all its norms are batch norms, which stand still below
+    network = Network(
+        "Unet", "resnet18", None, {"encoder_depth": 3, "decoder_channels": [16, 16, 16]}
+    )
+    run = als4gan_run(root, EVEN, rounds=1, devices=devices, network=network)
     run.splits = DataSplits(EvenImages(6), run.splits.val)
     run.datamodule.splits = run.splits
     maps = run.datamodule.train_transform.pad_maps
@@ -580,7 +579,7 @@ def test_two_processes_stay_equal_and_compute_what_one_computes(tmp_path):
         folder = tmp_path / str(devices)
         folder.mkdir()
         result = subprocess.run(
-            [sys.executable, "-c", SCRIPT, str(folder), str(devices)],
+            [sys.executable, "-m", __name__, str(folder), str(devices)],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert result.returncode == 0, result.stdout + result.stderr
@@ -596,3 +595,7 @@ def test_two_processes_stay_equal_and_compute_what_one_computes(tmp_path):
         name.split(".")[0] for name, value in one.items() if not torch.equal(start[name], value)
     }
     assert moved >= {"network", "discriminator"}
+
+
+if __name__ == "__main__":
+    drive_even(Path(sys.argv[1]), int(sys.argv[2]))
