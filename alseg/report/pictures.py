@@ -360,7 +360,8 @@ def encode_picture(picture: NDArray[np.uint8], suffix: str = ".jpg") -> bytes:
     if suffix == ".png":
         shown.save(buffer, "PNG", optimize=True)
     else:  # full chroma: thin coloured lines would bleed at the usual half resolution
-        shown.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True)
+        # not optimised: Pillow's buffer for that is too small for noise
+        shown.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
 
 

@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,6 +20,7 @@ from alseg.report.pictures import (
     ASKED_COLOR,
     answered_picture,
     asked_picture,
+    encode_picture,
     groups_picture,
     heat_picture,
     label_overlay,
@@ -304,3 +307,9 @@ def test_heat_is_brighter_for_higher_numbers():
     assert brightness[0] < brightness[1] < brightness[2]
     assert (picture[:, 9:] == 100).all()
     assert np.array_equal(heat_picture(GREY, values + 1, size=(12, 12))[0, 0], picture[0, 6])
+
+
+def test_noise_can_be_encoded():
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    with Image.open(io.BytesIO(encode_picture(noise))) as file:
+        assert file.size == (300, 300)
