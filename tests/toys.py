@@ -106,7 +106,7 @@ def toy_pool(count=4, amount=20.0, **budget):
 def toy_run(
     root: Path, rounds=3, seed=0, method=None, network=None, kind=None, amount=10.0, **trainer
 ) -> Run:
-    """A run that trains in seconds: 6 images of 32x48, a small FPN on ResNet-18."""
+    """A run that trains in seconds: 6 images of 32x48, a small FPN."""
     planned = {"axis": "units", "rule": "within"} if method and method.plans_rounds else {}
     images, pool = toy_pool(count=6, amount=amount, **planned)
     if kind is None:
@@ -143,5 +143,8 @@ def toy_run(
 
 #: Small, with dropout: what a resumed stage draws has to be what it would have drawn.
 TINY = Network(
-    "FPN", "resnet18", None, {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32}
+    "FPN",
+    "tu-test_resnet",
+    None,
+    {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32},
 )

@@ -332,7 +332,7 @@ def test_a_stage_can_start_from_the_round_before(tmp_path):
             torch.load(root / f"round_00{r}/train/last.ckpt", weights_only=True)["state_dict"]
             for r in (0, 1)
         )
-        name = "network.encoder.conv1.weight"
+        name = "network.encoder.model.conv1.0.weight"
         return float((one[name] - two[name]).abs().max())
 
     assert moved(Warm(**options), tmp_path / "warm") < 1e-4

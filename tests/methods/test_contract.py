@@ -15,7 +15,7 @@ from alseg.run import option_texts
 from tests.toys import ToyImages, toy_run
 
 #: Two batches instead of a schedule, where a method has such options.
-SHORT = {"steps": 2, "batch_size": 2, "epoch_steps": 2, "epochs": 1, "passes": 1}
+SHORT = {"steps": 2, "batch_size": 2, "epoch_steps": 2, "epochs": 1}
 #: What six images and no network connection need.
 FITTING = {
     "als4gan": {
@@ -24,6 +24,7 @@ FITTING = {
         "beta": 1.0,
         "classifier": "tu-resnet10t",
         "classifier_weights": None,
+        "classifier_passes": 1,
         "discriminator_width": 4,
     }
 }
