@@ -57,7 +57,7 @@ def drive(run: Run) -> list[dict[str, Any]]:
             if metrics is None:
                 metrics = evaluate(run, context, modules)
             if not asked:
-                ask(run, context, modules)
+                run.asked = ask(run, context, modules)
         rows.append(_row(run, round, metrics))
         if not published:
             publish(run, rows)
@@ -94,6 +94,8 @@ def buy(run: Run, round: int) -> bool:
 
     def decide() -> Answers | None:
         query, answers = run.ledger.query(round), run.ledger.answers(round)
+        if query is None and run.asked is not None and run.asked.round == round:
+            query = run.asked  # processes have not met, and rank 0 has not written it yet
         if query is None and round == 0:
             query = _first_query(run)
             run.ledger.write_query(query)

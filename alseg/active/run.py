@@ -99,6 +99,7 @@ class Run:
                 "who has to pay for labels."
             )
         self.ledger = Ledger(self.root, writes=is_rank_zero())
+        self.asked: Query | None = None  # by this process, last
 
     def context(self, round: int) -> RoundContext:
         """What the method may know in a round."""

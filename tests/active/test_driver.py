@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import alseg.active.ledger
-from alseg.active.driver import drive
+from alseg.active.driver import ask, buy, drive
 from alseg.active.method import Start
 from alseg.active.oracle import AwaitingAnswersError, HumanOracle
 from alseg.active.tables import Answers
@@ -112,6 +112,19 @@ def test_more_rounds_can_be_asked_for_later(finished, tmp_path):
     drive(toy_run(tmp_path / "run", rounds=3))
     assert bought(tmp_path / "run") == bought(root)
     assert same_weights(tmp_path / "run", root)
+
+
+def test_a_process_that_does_not_write_goes_on_by_what_it_decided(tmp_path):
+    """Before processes meet, rank 1 may come to a file before rank 0 has written it."""
+    method = Random(steps=2, batch_size=2, epoch_steps=2)
+    drive(toy_run(tmp_path / "run", rounds=1, method=method))
+    other = toy_run(tmp_path / "run", rounds=2, method=method)
+    other.ledger.writes = False
+    assert buy(other, 0)
+    other.asked = ask(other, other.context(0), {})
+    assert not (tmp_path / "run" / "round_001" / "query.npz").exists()
+    assert buy(other, 1)
+    assert np.array_equal(other.pool.history[1].unit, other.asked.unit)
 
 
 class Killed(BaseException):
