@@ -41,6 +41,8 @@ PROFILES = ("fixed", "reference")
 CLASSIFIER = "classifier"
 #: Name of the adversarial stage.
 SEGMENT = "segment"
+#: Name of the stage that learns which classes an image contains.
+MLMT = "mlmt"
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,16 @@ class Als4gan(Method):
         epoch_steps: Batches of the GAN between two checkpoints.
         checkpoint_every: Keep the weights of the GAN every so many batches, in
             ``segment/checkpoints``; 0 = only the last ones.
+        mlmt: Train S4GAN's second branch too, in a stage ``mlmt`` after ``segment``: a mean teacher
+            that says which classes an image contains. All others are switched off in what the
+            segmenter predicts, and ``miou`` is that of the two together. Its network is that of
+            `classifier`, with the same `classifier_weights` to start from.
+        mlmt_passes: Passes of that stage over the unlabelled images.
+        mlmt_batch_size: Labelled images per batch of that stage.
+        mlmt_unlabelled: Unlabelled images per labelled one in a batch of that stage.
+        mlmt_lr: Learning rate of that stage (SGD) in its first pass; it falls to a 300th.
+        mlmt_burn_in: Last pass of that stage, the first being 0, without unlabelled images.
+        mlmt_threshold: Probability below which a class is switched off.
     """
 
     defaults: ClassVar[Mapping[str, str]] = {
@@ -118,6 +130,9 @@ class Als4gan(Method):
         "method.lr": "0.01",
         "method.discriminator_width": "16",
         "method.self_training_start": "60",
+        "method.mlmt_passes": "30",
+        "method.mlmt_batch_size": "4",
+        "method.mlmt_lr": "0.01",
     }
     plans_rounds: ClassVar[bool] = True
     takes_list: ClassVar[bool] = True
@@ -152,6 +167,13 @@ class Als4gan(Method):
     keep: str = "last"
     epoch_steps: int = 500
     checkpoint_every: int = 0
+    mlmt: bool = False
+    mlmt_passes: int = 100
+    mlmt_batch_size: int = 16
+    mlmt_unlabelled: int = 5
+    mlmt_lr: float = 0.03
+    mlmt_burn_in: int = 10
+    mlmt_threshold: float = 0.2
 
     def __post_init__(self) -> None:
         for option, known in (
@@ -168,11 +190,14 @@ class Als4gan(Method):
         for option in ("alpha", "beta"):
             if not 0 <= getattr(self, option) <= 1:
                 raise UserError(f"method.{option} is {getattr(self, option)}; it is a share, 0..1.")
-        if self.gate is not None and not 0 <= self.gate <= 1:
-            raise UserError(f"method.gate is {self.gate}; it is a probability, 0..1.")
+        for option in ("gate", "mlmt_threshold"):
+            value = getattr(self, option)
+            if value is not None and not 0 <= value <= 1:
+                raise UserError(f"method.{option} is {value}; it is a probability, 0..1.")
         for option in (
             *("classifier_passes", "classifier_batch_size", "classifier_lr", "steps"),
             *("batch_size", "lr", "discriminator_lr", "discriminator_width", "decay_steps"),
+            *("mlmt_passes", "mlmt_batch_size", "mlmt_unlabelled", "mlmt_lr"),
         ):
             value = getattr(self, option)
             if value is not None and not value > 0:
@@ -180,8 +205,9 @@ class Als4gan(Method):
         for option in ("weight_decay", "matching_weight", "self_training_weight"):
             if not 0 <= getattr(self, option) < float("inf"):
                 raise UserError(f"method.{option} is {getattr(self, option)}; it must be >= 0.")
-        if self.checkpoint_every < 0:
-            raise UserError(f"method.checkpoint_every is {self.checkpoint_every}; give 0 or more.")
+        for option in ("checkpoint_every", "mlmt_burn_in"):
+            if getattr(self, option) < 0:
+                raise UserError(f"method.{option} is {getattr(self, option)}; give 0 or more.")
 
     def _flag(self, name: str) -> Any:
         """An option, or what the profile says where it is null."""
@@ -239,8 +265,19 @@ class Als4gan(Method):
                 f"method=als4gan plans what each round buys, up to {most} images, by method.ratio, "
                 f"alpha and beta; leave out budget.amount and budget.axis."
             )
-        if not plan.round_sizes:
-            return
+        if plan.round_sizes:
+            self._check_answers(images)
+        if plan.round_sizes or self.mlmt:
+            from alseg.methods.als4gan.classifier import build_classifier
+
+            # weights that cannot be had are found out now
+            build_classifier(self.classifier, self.classifier_weights, 2)
+            if self.classifier_weights is None:
+                log.warning(
+                    "The classifier starts from random weights (method.classifier_weights)."
+                )
+
+    def _check_answers(self, images: ImageSet) -> None:
         if self.learner == "scenes" and not images.scenes:
             raise UserError(
                 "method.learner=scenes asks for the scene classes of images, and this data set has "
@@ -252,12 +289,6 @@ class Als4gan(Method):
                 "The classifier learns the class that covers most of each image%s.",
                 "" if self.learner else ", since this data set has no scene classes",
             )
-        from alseg.methods.als4gan.classifier import build_classifier
-
-        # weights that cannot be had are found out now
-        build_classifier(self.classifier, self.classifier_weights, 2)
-        if self.classifier_weights is None:
-            log.warning("The classifier starts from random weights (method.classifier_weights).")
 
     def _answer(self, images: ImageSet) -> AnswerKind:
         """What the classifier asks about an image."""
@@ -306,7 +337,7 @@ class Als4gan(Method):
                 epoch_steps=self.epoch_steps,
                 keep=self.keep,
             )
-            return [segment]
+            return [segment, self._mlmt_stage(context)] if self.mlmt else [segment]
         if not self._learns(context):
             return []
         return [
@@ -320,20 +351,51 @@ class Als4gan(Method):
             )
         ]
 
+    def _mlmt_stage(self, context: RoundContext) -> Stage:
+        """An epoch goes over the unlabelled images once."""
+        together = self.mlmt_batch_size * self.mlmt_unlabelled
+        batches = -(-len(self._unlabelled(context)) // together)
+        return Stage(
+            MLMT,
+            steps=self.mlmt_passes * batches,
+            batch_size=self.mlmt_batch_size,
+            epoch_steps=batches,
+            start=Start(SEGMENT),
+        )
+
+    def _unlabelled(self, context: RoundContext) -> NDArray[np.int64]:
+        """Images without a mask; all, if there are none."""
+        everything = np.arange(len(context.pool))
+        others = np.setdiff1d(everything, context.pool.images(("mask",)))
+        return others if len(others) else everything
+
     def _classes(self, context: RoundContext) -> Any:
         from alseg.methods.als4gan.classifier import ImageClasses
 
         return ImageClasses.of(context.pool, self._version(context))
 
     def module(self, stage: Stage, context: RoundContext) -> "L.LightningModule":
-        """The classifier, or a segmenter and its discriminator."""
+        """The classifier, a segmenter and its discriminator, or a segmenter and its teacher."""
         if stage.name == CLASSIFIER:
             return self._classifier(context)
+        num_classes = context.pool.num_classes
+        network = self._network(context.network).build(num_classes)
+        if stage.name == MLMT:
+            from alseg.methods.als4gan.classifier import build_classifier
+            from alseg.methods.als4gan.mean_teacher import MeanTeacher
+
+            return MeanTeacher(
+                network=network,
+                num_classes=num_classes,
+                student=build_classifier(self.classifier, self.classifier_weights, num_classes),
+                epochs=stage.epochs,
+                lr=self.mlmt_lr,
+                burn_in=self.mlmt_burn_in,
+                threshold=self.mlmt_threshold,
+            )
         from alseg.methods.als4gan.discriminator import Discriminator
         from alseg.methods.als4gan.module import S4GANModule
 
-        num_classes = context.pool.num_classes
-        network = self._network(context.network).build(num_classes)
         if not _is_papers(context.network):
             log.info(
                 "The segmenter is a %s on %s, not the paper's DeepLabV2 on resnet101.",
@@ -376,13 +438,15 @@ class Als4gan(Method):
         return SceneClassifier(network, self.classifier_lr, cast(Strategy, self.strategy))
 
     def supervision(self, stage: Stage, context: RoundContext) -> Supervision:
-        """Classes of images, or the GAN's three streams, of which one has no labels."""
+        """Classes of images, or streams of images with and without masks."""
         if stage.name == CLASSIFIER:
             return self._classes(context)
         labelled = LabelMaps(context.pool, kinds=("mask",))
-        everything = np.arange(len(context.pool))
-        others = np.setdiff1d(everything, labelled.images)
-        unlabelled = Unlabelled(others if len(others) else everything, context.pool.sizes)
+        unlabelled = Unlabelled(self._unlabelled(context), context.pool.sizes)
+        if stage.name == MLMT:
+            # streams have batches of one size
+            others = {f"unlabelled_{n}": unlabelled for n in range(1, self.mlmt_unlabelled + 1)}
+            return Streams({"labelled": labelled, **others})
         return Streams({"labelled": labelled, "unlabelled": unlabelled, "real": labelled})
 
     # Choosing

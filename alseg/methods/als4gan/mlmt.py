@@ -1,6 +1,7 @@
 """The multi-label mean teacher of S4GAN, which says what classes an image contains.
 
-A classifier of whole images, trained apart from the GAN, switches classes off in its predictions.
+A classifier of whole images, trained apart from the GAN, switches classes off in its predictions;
+`mean_teacher.py` trains it.
 Equation numbers are those of S4GAN (arXiv 1908.05724) as its reference implementation has them.
 ALS4GAN has no such branch.
 """
@@ -9,9 +10,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alseg.images import VOID
 from alseg.nn.precision import at_least_float32
 
 _EPS = 1e-12
+
+
+def classes_present(labels: Tensor, num_classes: int) -> Tensor:
+    """Classes that label maps contain.
+
+    Args:
+        labels: Classes or `alseg.images.VOID`, (B, H, W), any integer type.
+        num_classes: K.
+
+    Returns:
+        (B, K), bool.
+
+    >>> classes_present(torch.tensor([[[2, 0, 0]], [[255, 255, 1]]]), 3).int().tolist()
+    [[1, 0, 1], [0, 1, 0]]
+    """
+    columns = torch.where(labels == VOID, num_classes, labels.long()).flatten(1)
+    present = torch.zeros(len(labels), num_classes + 1, dtype=torch.bool, device=labels.device)
+    return present.scatter_(1, columns, True)[:, :num_classes]
 
 
 def consistency(student: Tensor, teacher: Tensor) -> Tensor:

@@ -1,0 +1,170 @@
+"""The stage of the multi-label mean teacher, which corrects a segmenter that is trained."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from alseg.active.module import EvaluatedModule, LoopDataModule
+from alseg.errors import UserError
+from alseg.methods.als4gan.mlmt import (
+    classes_present,
+    consistency,
+    consistency_weight,
+    fuse,
+    mlmt_loss,
+    teacher_decay,
+    update_teacher,
+)
+from alseg.nn.segmenter import Segmenter
+
+#: Weight decay of the student.
+WEIGHT_DECAY = 1e-5
+#: What the cosine divides the learning rate by in the end; the reference's fall from 0.03 to 1e-4.
+LR_FALL = 300
+
+_FLIP = v2.RandomHorizontalFlip()
+_STRONG = v2.Compose(
+    [
+        v2.ColorJitter(0.4, 0.4, 0.4, 0.1),
+        _FLIP,
+        v2.GaussianBlur(13, (0.1, 2.0)),  # 3 of the largest sigma to either side
+    ]
+)
+
+
+class MeanTeacher(EvaluatedModule):
+    """Learns which classes an image contains, and switches the others off in a segmenter.
+
+    A student learns from labelled images and agrees with its teacher on unlabelled ones (E21,
+    E22); the teacher follows it (E23). The segmenter stands still. Evaluated is what the segmenter
+    predicts of the classes that the teacher finds (E24).
+
+    Args:
+        network: The trained segmenter.
+        num_classes: C.
+        student: Maps (B, 3, H, W) to logits (B, C).
+        epochs: Of the training, the horizon of its schedules.
+        lr: Learning rate of SGD with Nesterov's momentum, lowered after every epoch by a cosine.
+        burn_in: Last epoch without consistency, 0-based.
+        threshold: Classes that are less probable are off.
+    """
+
+    def __init__(
+        self,
+        network: Segmenter,
+        num_classes: int,
+        student: nn.Module,
+        epochs: int,
+        lr: float,
+        burn_in: int,
+        threshold: float,
+    ) -> None:
+        super().__init__(network.requires_grad_(False), num_classes)
+        self.student = student
+        self.teacher = copy.deepcopy(student).requires_grad_(False)
+        self.epochs = epochs
+        self.lr = lr
+        self.burn_in = burn_in
+        self.threshold = threshold
+        self.train()
+
+    def train(self, mode: bool = True) -> "MeanTeacher":
+        """Student and teacher train, the segmenter never does: its running statistics stay."""
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load weights of this stage, or those of the adversarial one without its discriminator."""
+        own = {k: v for k, v in state_dict.items() if not k.startswith("discriminator.")}
+        return super().load_state_dict(own, *args, **kwargs)
+
+    def configure_optimizers(self) -> Any:
+        """SGD of the student alone."""
+        optimizer = torch.optim.SGD(
+            self.student.parameters(),
+            lr=self.lr,
+            momentum=0.9,
+            weight_decay=WEIGHT_DECAY,
+            nesterov=True,
+        )
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            optimizer, self.epochs, eta_min=self.lr / LR_FALL
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "epoch"},
+        }
+
+    def loss(self, batch: Mapping[str, Mapping[str, Tensor]], epoch: int) -> dict[str, Tensor]:
+        """Loss terms (E21) of a batch, which is one of labelled and several of other images."""
+        labelled = batch["labelled"]
+        others = [part["image"] for name, part in batch.items() if name != "labelled"]
+        unlabelled = torch.cat(others)
+        mean, std = self._normalisation(unlabelled)
+        logits = self.student(weak_view(labelled["image"]))
+        strong = self.student(strong_view(unlabelled, mean, std))
+        with torch.no_grad():
+            weak = self.teacher(weak_view(unlabelled))
+        present = classes_present(labelled["target"], self.num_classes)
+        known = present.any(dim=1)  # a crop without labels does not say that nothing is there
+        weight = consistency_weight(epoch, self.epochs, self.burn_in)
+        agreement = consistency(strong, weak)
+        if known.any():
+            loss = mlmt_loss(logits[known], present[known], strong, weak, weight)
+        else:
+            loss = weight * agreement + 0 * logits.sum()
+        return {"loss": loss, "consistency": agreement}
+
+    def _normalisation(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the images' channels, (3, 1, 1) each."""
+        datamodule: LoopDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        about = datamodule.description()
+        mean, std = (images.new_tensor(about[key])[:, None, None] for key in ("mean", "std"))
+        return mean, std
+
+    def training_step(self, batch: Mapping[str, Mapping[str, Tensor]], batch_idx: int) -> Tensor:
+        """Compute, check and log the loss."""
+        terms = self.loss(batch, self.trainer.current_epoch)
+        if not torch.isfinite(terms["loss"]):
+            raise UserError(
+                f"the loss of the classifier of stage mlmt is {float(terms['loss'])}; lower "
+                f"method.mlmt_lr."
+            )
+        self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
+        return terms["loss"]
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Let the teacher follow."""
+        update_teacher(self.teacher, self.student, teacher_decay(self.global_step))
+
+    def evaluate(self, batch: dict[str, Tensor]) -> None:
+        """Add a batch of whole images to the confusion matrix, absent classes switched off."""
+        scores = self.network(batch["image"])[:, : self.num_classes]
+        present = self.teacher(batch["image"]).float().sigmoid()
+        fused = fuse(scores, present, self.threshold)
+        self.iou.update(fused.argmax(dim=1), batch["target"])
+
+
+def weak_view(images: Tensor) -> Tensor:
+    """Images, (B, 3, H, W), of which each is mirrored or not."""
+    return torch.stack([_FLIP(image) for image in images])
+
+
+def strong_view(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Images with changed colours, mirrored or not, and blurred, each in its own way.
+
+    Args:
+        images: Normalised, (B, 3, H, W).
+        mean: Of the normalisation, of images in [0, 1], (3, 1, 1).
+        std: Likewise.
+
+    Returns:
+        Normalised, (B, 3, H, W).
+    """
+    colors = (images * std + mean).clamp(0, 1)
+    return (torch.stack([_STRONG(image) for image in colors]) - mean) / std
