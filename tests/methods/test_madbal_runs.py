@@ -460,15 +460,17 @@ def test_columns_say_which_clusters_the_clicks_went_to(finished):
         assert [rows[round][f"clicks_by_cluster/{k}"] for k in range(4)] == counts
 
 
-def test_small_maps_stay_small():
+@pytest.mark.parametrize("architecture", ["DeepLabV3Plus", "LRASPP"])
+def test_small_maps_stay_small(architecture):
     """Outputs of a quarter of the image's size, by the shortcut and by way of the whole size."""
     torch.manual_seed(0)
-    network = Network("DeepLabV3Plus", "tu-test_resnet", None).build(3)
+    network = Network(architecture, "tu-test_resnet", None).build(3)
     supported = Supported(network, 3).eval()
     image = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
         maps = supported.maps(image)
-        assert maps.scores.shape[-2:] == (16, 24)
+        stride = {"DeepLabV3Plus": 4, "LRASPP": 8}[architecture]
+        assert maps.scores.shape[-2:] == (64 // stride, 96 // stride)
         logits, auxiliary, weights, hard = on_grid(supported, maps, image, (16, 24))
         scores, support = supported(image)
 

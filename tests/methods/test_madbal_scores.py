@@ -11,7 +11,7 @@ from alseg.images import VOID
 from alseg.methods.madbal.disagreement import READINGS, depth_disagreements, pixel_scores
 from alseg.methods.madbal.edges import edge_mask
 from alseg.methods.madbal.evaluation import reference_iou
-from alseg.methods.madbal.grid import enlarged_to_grid, grid_size, to_grid
+from alseg.methods.madbal.grid import enlarged_to_grid, grid_size, sampled_on_grid, to_grid
 from alseg.methods.madbal.network import (
     Detector,
     ResidualBlock,
@@ -186,6 +186,19 @@ def test_the_grid_reads_the_four_central_pixels():
     expected = cells[:, :, :, 1:3, :, 1:3].mean(dim=(3, 5))
     torch.testing.assert_close(to_grid(maps, (2, 3)), expected)
     assert to_grid(maps, (8, 12)) is maps
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize(
+    ("full", "canvas", "cell"),
+    [((64, 96), (64, 96), 4), ((61, 90), (64, 96), 4), ((64, 96), (64, 96), 2)],
+)
+def test_outputs_on_any_grid_are_sampled_without_enlarging_them(full, canvas, cell, align_corners):
+    maps = torch.randn(2, 3, 8, 12, dtype=torch.float64)
+    size = (-(-full[0] // cell), -(-full[1] // cell))
+    enlarged = upsample(maps, canvas, align_corners)[..., : full[0], : full[1]]
+    found = sampled_on_grid(maps, canvas, full, size, align_corners)
+    assert torch.allclose(found, to_grid(enlarged, size), atol=1e-12)
 
 
 def test_the_longer_side_of_the_grid():

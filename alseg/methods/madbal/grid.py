@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from alseg.nn.segmenter import upsample
+
 
 def grid_size(
     height: int, width: int, longest: int = 400, as_written: bool = True
@@ -47,6 +49,47 @@ def to_grid(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if maps.shape[-2:] == size:
         return maps
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+def sampled_on_grid(
+    maps: Tensor,
+    canvas: tuple[int, int],
+    full: tuple[int, int],
+    size: tuple[int, int],
+    align_corners: bool = False,
+) -> Tensor:
+    """What (F17) makes of outputs on any grid, without enlarging them.
+
+    Equals ``to_grid(upsample(maps, canvas)[..., :H, :W], size)`` up to rounding: both steps are
+    linear and treat rows and columns apart, so that two small matrices do the work of both.
+
+    Args:
+        maps: Outputs on a grid over the canvas, (B, C, m, n).
+        canvas: Height and width of the padded images.
+        full: Height and width of the images, H and W.
+        size: Cells from top to bottom and from left to right.
+        align_corners: How the grid lies on the canvas, see `alseg.nn.segmenter.upsample`.
+
+    Returns:
+        (B, C, h, w).
+    """
+    rows, columns = (
+        _sampling(maps, maps.shape[2 + axis], canvas[axis], full[axis], size[axis], align_corners)
+        for axis in (0, 1)
+    )
+    return rows @ maps @ columns.T
+
+
+def _sampling(
+    maps: Tensor, cells: int, canvas: int, full: int, size: int, align_corners: bool
+) -> Tensor:
+    """How much each of the cells of a side adds to each cell of the grid, (size, cells)."""
+    # one map per cell, 1 there and 0 elsewhere, all along the other side
+    ones = torch.eye(cells, dtype=maps.dtype, device=maps.device)[:, None, :, None].expand(
+        -1, 1, -1, 2
+    )
+    enlarged = upsample(ones, (canvas, 2), align_corners)[:, :, :full]
+    return to_grid(enlarged, (size, 2))[:, 0, :, 0].T
 
 
 def enlarged_to_grid(maps: Tensor, sigmoid: bool = False) -> Tensor:

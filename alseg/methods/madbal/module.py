@@ -17,7 +17,7 @@ from alseg.methods.madbal import losses
 from alseg.methods.madbal.disagreement import Reading, pixel_scores
 from alseg.methods.madbal.edges import edge_mask
 from alseg.methods.madbal.files import ImageFiles
-from alseg.methods.madbal.grid import enlarged_to_grid, to_grid
+from alseg.methods.madbal.grid import enlarged_to_grid, sampled_on_grid, to_grid
 from alseg.methods.madbal.labels import CellLabels
 from alseg.methods.madbal.patches import patch_features, superpixel_patches
 from alseg.methods.madbal.superpixels import superpixel_scores
@@ -188,8 +188,8 @@ def on_grid(
 ) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
     """Outputs of a supported network on the grid of cells (F17).
 
-    Maps that have one value per cell of 4 x 4 pixels stay as small as they are; others are brought
-    to the size of the images one after the other.
+    Nothing is brought to the size of the images on the way, except, where cells have other than 4 x
+    4 pixels or outputs are not on their grid, what the sigmoid comes before: the detector's maps.
 
     Args:
         network: Made the maps.
@@ -207,6 +207,9 @@ def on_grid(
         quarter = full == maps.canvas == (4 * size[0], 4 * size[1])
         if quarter and values.shape[-2:] == size and not network.network.align_corners:
             return enlarged_to_grid(values, sigmoid)
+        if not sigmoid and size != full:
+            aligned = network.network.align_corners
+            return sampled_on_grid(values, maps.canvas, full, size, aligned)
         enlarged = network.network.enlarge(values, maps.canvas, full)
         return to_grid(enlarged.sigmoid() if sigmoid else enlarged, size)
 
