@@ -170,6 +170,10 @@ def test_every_checkpoint_of_every_method_can_be_used(name, tmp_path):
     checkpoints = sorted(tmp_path.rglob("*.ckpt"))
     assert checkpoints
     for path in checkpoints:
+        if path.parent.name == "classifier":  # of whole images
+            with pytest.raises(UserError, match="holds no segmentation network"):
+                load_segmenter(path, "cpu")
+            continue
         model = load_segmenter(path, "cpu")
         assert model.classes.names == ("red", "green", "blue")
         assert predict_labels(model, TRUTH.image(0), flip=True).max() < 3
