@@ -10,7 +10,7 @@ from skimage.measure import regionprops
 from alseg.acquisition.scores import pixel_scores
 from alseg.acquisition.selection import top
 from alseg.acquisition.statistics import class_histogram, region_means
-from alseg.images import VOID
+from alseg.core.images import VOID
 from benchmarks.harness import Comparison, compare, equal, table, within
 
 CLASSES = 19

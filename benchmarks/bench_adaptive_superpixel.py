@@ -7,7 +7,7 @@ import torch
 
 from alseg.acquisition.scores import pixel_scores
 from alseg.acquisition.statistics import region_vectors
-from alseg.images import VOID
+from alseg.core.images import VOID
 from alseg.methods.adaptive_superpixel.labels import paint
 from alseg.methods.adaptive_superpixel.merging import merge
 from alseg.methods.adaptive_superpixel.sieving import answer_confidence, sieve

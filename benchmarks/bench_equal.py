@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from alseg.images import VOID
+from alseg.core.images import VOID
 from alseg.methods.equal.acquisition import patch_means, select_patches
 from benchmarks.harness import Comparison, compare, equal, table, within
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alseg.active.budget import Budget
-from alseg.active.pool import LabelPool
 from alseg.active.shards import ShardWriter
-from alseg.active.tables import Answers, pack_sets
-from alseg.images import VOID
+from alseg.core.images import VOID
+from alseg.labels.budget import Budget
+from alseg.labels.pool import LabelPool
+from alseg.labels.tables import Answers, pack_sets
 from benchmarks.harness import Comparison, compare, equal, table
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from alseg.images import VOID
+from alseg.core.images import VOID
 from alseg.methods.mulquery.losses import stage_one_loss
 from alseg.methods.mulquery.pseudo_labels import pseudo_label_map
 from benchmarks.harness import Comparison, compare, table

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.active.quality import best_labels, boundary_recall, class_iou, confusion
 from alseg.data.camvid import CamVid
+from alseg.labels.quality import best_labels, boundary_recall, class_iou, confusion
 from alseg.regions.base import RegionSource
 from alseg.regions.simple import Grid
 from alseg.regions.superpixels import PublishedSeeds, Seeds, Slic

@@ -30,8 +30,8 @@ settings = [  # the options of the command `python -m alseg.run`, which --help e
 # the parts, which are plain objects.
 
 # %%
-from alseg.compose import options
-from alseg.run import build
+from alseg.cli.compose import options
+from alseg.cli.run import build
 
 described = options("method=mulquery", "data=synthetic", f"run_dir={run_dir}", *settings)
 parts = build(described)
@@ -134,7 +134,7 @@ for entry in pictures_of(answers, parts.pool, images, most=2):
 # stopped. Run it again at the end: nothing is left to do. Other settings need another `run_dir`.
 
 # %%
-from alseg.run import run
+from alseg.cli.run import run
 
 status = run(described)  # 0: done
 

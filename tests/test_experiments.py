@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from alseg.compose import GROUPS, Options, composed, expand, options_of
+from alseg.cli.compose import GROUPS, Options, composed, expand, options_of
 from alseg.methods.equal import schedule
 from tests.toys import ToyImages, toy_run
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from alseg.active.budget import Budget
-from alseg.active.oracle import SimulatedOracle
-from alseg.active.pool import LabelPool
 from alseg.active.run import Run
-from alseg.active.tables import PIXELS
-from alseg.config import TrainerOptions
+from alseg.cli.options import TrainerOptions
+from alseg.core.images import VOID, ClassTable, DataSplits, Sceneless
 from alseg.data.datamodule import ActiveDataModule
 from alseg.data.transforms import EvalTransform, TrainTransform
-from alseg.images import VOID, ClassTable, DataSplits, Sceneless
+from alseg.labels.budget import Budget
+from alseg.labels.oracle import SimulatedOracle
+from alseg.labels.pool import LabelPool
+from alseg.labels.tables import PIXELS
 from alseg.methods.mulquery.method import MulQuery
 from alseg.nn.network import Network
 

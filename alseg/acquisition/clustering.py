@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.errors import unknown_name
+from alseg.core.errors import unknown_name
 
 Metric = Literal["euclidean", "cosine"]
 

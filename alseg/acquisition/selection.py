@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.errors import unknown_name
+from alseg.core.errors import unknown_name
 
 Ties = Literal["first", "last"]
 SpendRule = Literal["exceed", "reach", "within"]

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.acquisition.selection import Ties, top
-from alseg.active.budget import Budget
 from alseg.active.method import RoundContext
-from alseg.active.pool import LabelPool
-from alseg.active.tables import PIXELS, AnswerKind, Query
-from alseg.errors import UserError
+from alseg.core.errors import UserError
+from alseg.labels.budget import Budget
+from alseg.labels.pool import LabelPool
+from alseg.labels.tables import PIXELS, AnswerKind, Query
 
 
 def query_from_scores(

@@ -20,11 +20,11 @@ from alseg.active.fits import make_trainer, train
 from alseg.active.ledger import Ledger
 from alseg.active.loop import ActiveLoop, on_rank_zero
 from alseg.active.method import RoundContext, Table
-from alseg.active.oracle import AwaitingAnswersError
 from alseg.active.run import Run
-from alseg.active.seeds import derive
-from alseg.active.tables import PIXELS, Answers, Query, plural
-from alseg.errors import UserError
+from alseg.core.errors import UserError
+from alseg.core.seeds import derive
+from alseg.labels.oracle import AwaitingAnswersError
+from alseg.labels.tables import PIXELS, Answers, Query, plural
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from lightning.pytorch.loggers import CSVLogger
 from alseg.active.loop import CarriedOptimizers, Reseed, Stopwatch, on_rank_zero
 from alseg.active.method import RoundContext, Stage
 from alseg.active.run import Run
-from alseg.active.seeds import derive
-from alseg.errors import UserError
+from alseg.core.errors import UserError
+from alseg.core.seeds import derive
 
 
 def train(run: Run, context: RoundContext) -> dict[str, L.LightningModule]:

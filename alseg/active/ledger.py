@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.active.tables import Answers, Query, load_arrays
-from alseg.errors import UserError
-from alseg.files import write_atomic
+from alseg.core.errors import UserError
+from alseg.core.files import write_atomic
+from alseg.labels.tables import Answers, Query, load_arrays
 
 
 class Ledger:

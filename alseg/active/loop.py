@@ -14,9 +14,9 @@ import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_only
 
 from alseg.active.method import Table
-from alseg.active.seeds import derive
 from alseg.active.shards import ShardWriter, read_shards
-from alseg.active.tables import Query
+from alseg.core.seeds import derive
+from alseg.labels.tables import Query
 
 T = TypeVar("T")
 

@@ -4,19 +4,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.active.budget import Budget
 from alseg.active.ledger import Ledger
-from alseg.active.pool import LabelPool, Maps
-from alseg.active.seeds import derive
-from alseg.active.tables import Query, UnitKind
-from alseg.errors import UserError, unknown_name
-from alseg.images import ImageSet
+from alseg.core.errors import UserError, unknown_name
+from alseg.core.images import ImageSet
+from alseg.core.seeds import derive
+from alseg.labels.budget import Budget
+from alseg.labels.pool import LabelPool
+from alseg.labels.supervision import Supervision
+from alseg.labels.tables import Query, UnitKind
 from alseg.nn.network import Network
+from alseg.regions.base import Maps
 
 if TYPE_CHECKING:  # torch takes seconds to import, and this module names the options of methods
     import lightning as L
@@ -119,32 +121,6 @@ class Stage:
     def epoch_batches(self) -> int:
         """Batches per epoch."""
         return min(self.steps, self.epoch_steps)
-
-
-class Target(NamedTuple):
-    """What is known about one training image, for a batch.
-
-    Attributes:
-        maps: Integer maps (H, W) that are augmented together with the image: ``regions``, -1
-            where there is nothing, or ``target``, VOID where there is nothing.
-        tables: Arrays whose first axis differs between images; padded with zeros in a batch.
-    """
-
-    maps: dict[str, NDArray[Any]]
-    tables: dict[str, NDArray[Any]]
-
-
-class Supervision(Protocol):
-    """What a stage learns from. Picklable: loader workers call it."""
-
-    @property
-    def images(self) -> NDArray[np.int64]:
-        """Pool images to train on; a pass over them is shuffled, and follows upon a pass."""
-        ...
-
-    def __call__(self, image: int) -> Target:
-        """Target of one of the images."""
-        ...
 
 
 class Preparation(NamedTuple):

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from alseg.active.method import Stage, Supervision
-from alseg.errors import UserError
-from alseg.images import VOID
+from alseg.active.method import Stage
+from alseg.core.errors import UserError
+from alseg.core.images import VOID
+from alseg.labels.supervision import Supervision
 from alseg.nn.losses import labelled_cross_entropy
 from alseg.nn.recipe import Recipe
 from alseg.nn.segmenter import Segmenter

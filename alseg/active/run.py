@@ -14,11 +14,11 @@ from alseg.active.ledger import Ledger
 from alseg.active.loop import is_rank_zero
 from alseg.active.method import Method, RoundContext
 from alseg.active.module import LoopDataModule
-from alseg.active.oracle import Oracle
-from alseg.active.pool import LabelPool
-from alseg.active.tables import Query, UnitKind
-from alseg.errors import UserError
-from alseg.images import DataSplits, WithoutTruth
+from alseg.core.errors import UserError
+from alseg.core.images import DataSplits, WithoutTruth
+from alseg.labels.oracle import Oracle
+from alseg.labels.pool import LabelPool
+from alseg.labels.tables import Query, UnitKind
 from alseg.nn.network import Network
 
 log = logging.getLogger(__name__)

@@ -1,10 +1,10 @@
 """Data sets, transforms, and the one LightningDataModule."""
 
-from alseg.registry import Registry
+from alseg.core.registry import Registry
 
 #: Data sets by name. Each is a frozen dataclass of its options with a method
-#: ``splits(progress: bool = True, cache: Path | None = None) -> alseg.images.DataSplits``, which
-#: checks everything before any long work and raises `alseg.errors.UserError`.
+#: ``splits(progress: bool = True, cache: Path | None = None) -> alseg.core.images.DataSplits``,
+#: which checks everything before any long work and raises `alseg.core.errors.UserError`.
 DATASETS = Registry(
     "data",
     {

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from alseg.core.errors import UserError
+from alseg.core.images import DataSplits
 from alseg.data.checks import Problems, check_images, pair_files
 from alseg.data.files import FileImages, Resize
 from alseg.data.find import find_files, find_folder
 from alseg.data.masks import class_table, read_masks_by_id
-from alseg.errors import UserError
-from alseg.images import DataSplits
 
 #: Display colour of each class, in the order of the ids; the files hold ids. Id 11 is void.
 COLORS = {

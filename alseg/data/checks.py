@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from alseg.core.errors import UserError
+from alseg.core.files import write_atomic
 from alseg.data.files import ImageFile, read_rgb, refuse_turned
 from alseg.data.masks import UNKNOWN, Color, MaskReader, pack_rgb, show_color, unpack_rgb
-from alseg.errors import UserError
-from alseg.files import write_atomic
 
 #: Lines told per kind of problem.
 LINES = 20

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from alseg.core.images import VOID, DataSplits
 from alseg.data.checks import Problems, check_images, pair_files
 from alseg.data.files import FileImages, Resize
 from alseg.data.find import find_files, find_folder
 from alseg.data.masks import Entry, MaskReader, class_table
-from alseg.images import VOID, DataSplits
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from alseg.active.method import Stage, Supervision
+from alseg.active.method import Stage
 from alseg.active.module import LoopDataModule
-from alseg.active.pool import LabelPool
-from alseg.active.supervision import Streams
+from alseg.core.errors import UserError
+from alseg.core.images import VOID, DataSplits, ImageSet
 from alseg.data.files import KEEP_SIZE, FileImages
 from alseg.data.samplers import PoolShard, TrainStream
 from alseg.data.transforms import EvalTransform, TrainTransform
 from alseg.data.windows import WindowImages
-from alseg.errors import UserError
-from alseg.images import VOID, DataSplits, ImageSet
+from alseg.labels.pool import LabelPool
+from alseg.labels.supervision import Streams, Supervision
 
 
 @dataclass(frozen=True)

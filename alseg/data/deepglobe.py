@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from alseg.core.errors import UserError
+from alseg.core.images import DataSplits
 from alseg.data.checks import Problems, check_images, pair_files
 from alseg.data.files import NO_SCENES, FileImages, ImageFile, Resize, SceneTable, resize_nearest
 from alseg.data.find import find_files, find_folder
 from alseg.data.masks import Color, MaskReader, class_table, read_masks_by_color
 from alseg.data.parts import check_choice, pool_and_scored, split_by_name
-from alseg.errors import UserError
-from alseg.images import DataSplits
 
 #: Colour of each class, RGB, in the order of their ids. Everything else, black for unknown
 #: included, has no class.
@@ -111,7 +111,7 @@ def mask_reader() -> MaskReader:
 def labels_of_colors(
     mask: NDArray[np.uint8], size: tuple[int, int] | None = None
 ) -> NDArray[np.uint8]:
-    """Labels of a mask: ids of `COLORS`, `alseg.images.VOID` elsewhere.
+    """Labels of a mask: ids of `COLORS`, `alseg.core.images.VOID` elsewhere.
 
     Args:
         mask: (H, W, 3), uint8, RGB.

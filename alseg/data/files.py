@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from alseg.core.errors import UserError
+from alseg.core.images import ClassTable, Sceneless
 from alseg.data.masks import UNKNOWN, MaskReader
-from alseg.errors import UserError
-from alseg.images import ClassTable, Sceneless
 
 #: File name endings that are read as images or masks, in lower case.
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
@@ -96,7 +96,7 @@ NO_SCENES = SceneTable()
 
 
 class FileImages(Sceneless):
-    """An `alseg.images.ImageSet` over files, in the order of their names.
+    """An `alseg.core.images.ImageSet` over files, in the order of their names.
 
     Images may differ in size. Grey images become RGB with equal channels and palette images their
     colours; an alpha channel is dropped; of 16-bit RGB the high byte is kept. See `read_rgb` for
@@ -189,7 +189,7 @@ class FileImages(Sceneless):
         return labels.astype(np.uint8)
 
     def scene(self, index: int) -> int:
-        """Class of a whole image; see `alseg.images.ImageSet.scene`."""
+        """Class of a whole image; see `alseg.core.images.ImageSet.scene`."""
         return self._scene_of[self.names[index]] if self.scenes else super().scene(index)
 
     def fingerprint(self, index: int) -> str:

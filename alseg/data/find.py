@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from alseg.core.errors import UserError
 from alseg.data.checks import Problems
 from alseg.data.files import EXTENSIONS
-from alseg.errors import UserError
 
 
 def find_folder(path: str, what: str) -> Path:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from alseg.core.errors import UserError
+from alseg.core.images import DataSplits
 from alseg.data.checks import Problems, check_images, pair_files
 from alseg.data.files import FileImages, ImageFile, Resize
 from alseg.data.find import find_files, find_folder, read_list
@@ -20,8 +22,6 @@ from alseg.data.masks import (
     read_masks_by_id,
 )
 from alseg.data.windows import WindowImages, check_windows, window_from_option
-from alseg.errors import UserError
-from alseg.images import DataSplits
 
 
 @dataclass(frozen=True)

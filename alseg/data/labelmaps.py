@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from alseg.errors import UserError
-from alseg.files import write_atomic
+from alseg.core.errors import UserError
+from alseg.core.files import write_atomic
 
 #: Keyword of the text chunk that says what made a file.
 _ORIGIN = "alseg"

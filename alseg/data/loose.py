@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from alseg.core.errors import UserError
 from alseg.data.checks import Problems
 from alseg.data.files import EXTENSIONS
 from alseg.data.find import find_files
-from alseg.errors import UserError
 
 
 def find_images(given: Path, problems: Problems) -> dict[str, Path]:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alseg.errors import UserError
-from alseg.images import VOID, ClassTable
+from alseg.core.errors import UserError
+from alseg.core.images import VOID, ClassTable
 
 Color = tuple[int, int, int]
 
@@ -27,7 +27,7 @@ class Entry(NamedTuple):
     """The id (0..255) or the colour in the file."""
     name: str
     label: int
-    """Class id 0..254, or `alseg.images.VOID`."""
+    """Class id 0..254, or `alseg.core.images.VOID`."""
 
 
 class MaskReader(NamedTuple):

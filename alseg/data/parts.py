@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import NamedTuple
 
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 
 
 class Parts(NamedTuple):

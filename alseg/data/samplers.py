@@ -8,7 +8,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from alseg.active.method import Stage
-from alseg.active.seeds import derive
+from alseg.core.seeds import derive
 
 
 class TrainStream(Sampler[list[tuple[int, int]]]):

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.errors import UserError
-from alseg.images import ClassTable, DataSplits, Sceneless
+from alseg.core.errors import UserError
+from alseg.core.images import ClassTable, DataSplits, Sceneless
 
 #: Classes in the order of their ids, with display colours.
 COLORS = {
@@ -91,7 +91,7 @@ class Synthetic:
 
 
 class PaintedImages(Sceneless):
-    """One split of `Synthetic`, an `alseg.images.ImageSet`.
+    """One split of `Synthetic`, an `alseg.core.images.ImageSet`.
 
     Attributes:
         classes: Names and display colours.

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from alseg.core.errors import UserError, unknown_name
+from alseg.core.images import DataSplits
 from alseg.data.checks import Problems, check_images, pair_files
 from alseg.data.files import FileImages, ImageFile, Resize, SceneTable
 from alseg.data.find import find_files, find_folder, read_list
 from alseg.data.masks import class_table, read_masks_by_id
 from alseg.data.parts import Parts, check_choice, pool_and_scored
-from alseg.errors import UserError, unknown_name
-from alseg.images import DataSplits
 
 #: Scenes in the order of their ids.
 SCENES = (

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from alseg.core.errors import UserError
+from alseg.core.images import DataSplits
 from alseg.data.checks import Problems, check_images
 from alseg.data.files import FileImages, ImageFile, Resize
 from alseg.data.find import find_files, find_folder, read_list
 from alseg.data.masks import class_table, default_colors, read_masks_by_id
-from alseg.errors import UserError
-from alseg.images import DataSplits
 
 #: Classes in the order of their ids.
 NAMES = (

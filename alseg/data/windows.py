@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from alseg.core.errors import UserError
+from alseg.core.images import Sceneless
 from alseg.data.checks import Problems
 from alseg.data.files import FileImages
-from alseg.errors import UserError
-from alseg.images import Sceneless
 
 #: Bytes of decoded files that one process keeps in memory.
 MEMORY = 1 << 28
@@ -57,7 +57,7 @@ def window_starts(length: int, window: int) -> list[int]:
 
 
 class WindowImages(Sceneless):
-    """An `alseg.images.ImageSet` of the windows of files, file by file and row by row.
+    """An `alseg.core.images.ImageSet` of the windows of files, file by file and row by row.
 
     A window is called by its file and its first row and column, such as ``tile_1/part_2@y160x320``.
     Windows of the last row and column reach back over their neighbours where the size does not

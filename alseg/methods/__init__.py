@@ -1,6 +1,6 @@
 """The methods, by name: one folder per paper. `README.md` says how to add one."""
 
-from alseg.registry import Registry
+from alseg.core.registry import Registry
 
 METHODS = Registry(
     "method",

@@ -21,7 +21,7 @@ import segmentation_models_pytorch as smp
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 from alseg.nn.segmenter import Segmenter
 
 #: Encoders that stand for a trunk of DeepLabv2's own kind, and the blocks of its stages.

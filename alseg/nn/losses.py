@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from alseg.images import VOID
+from alseg.core.images import VOID
 from alseg.nn.precision import at_least_float32
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from alseg.errors import UserError, unknown_name
+from alseg.core.errors import UserError, unknown_name
 from alseg.nn.schedules import poly_lr, step_lr
 
 OPTIMIZERS = ("adamw", "adam", "sgd")

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alseg.errors import UserError, unknown_name
+from alseg.core.errors import UserError, unknown_name
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from alseg.errors import unknown_name
+from alseg.core.errors import unknown_name
 from alseg.nn.segmenter import Segmenter
 
 _NAME = re.compile(r"(?P<module>[^\[\]]+)(\[(?P<item>-?\d+)\])?")

@@ -1,6 +1,6 @@
 """Cut images into units: grids, superpixels, maps made by other tools."""
 
-from alseg.registry import Registry
+from alseg.core.registry import Registry
 
 #: Region sources by name; see `alseg.regions.base.RegionSource`.
 REGIONS = Registry(

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.errors import UserError
-from alseg.images import ImageSet
+from alseg.core.errors import UserError
+from alseg.core.images import ImageSet
 
 #: What one region of a map is called.
 Unit = Literal["pixel", "patch", "region", "image"]
@@ -52,6 +52,17 @@ class RegionSource(Protocol):
             Region id of each pixel, (H, W), int32: 0..R-1, or -1 for pixels in no region. Ids may
             have holes: an id without a pixel is no region.
         """
+        ...
+
+
+class Maps(Protocol):
+    """The region maps of all pool images, one version of them (see `alseg.regions`)."""
+
+    version: str
+    num_regions: NDArray[np.int64]
+
+    def __getitem__(self, index: int) -> NDArray[np.int32]:
+        """Region ids of an image, (H, W), int32, -1 = in no region."""
         ...
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alseg.errors import UserError
-from alseg.images import ImageSet
+from alseg.core.errors import UserError
+from alseg.core.images import ImageSet
 from alseg.regions.base import Unit, listed
 
 #: Endings of image names that are replaced by the ending of the map.

@@ -25,9 +25,9 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from alseg.errors import UserError
-from alseg.files import write_atomic
-from alseg.images import ImageSet
+from alseg.core.errors import UserError
+from alseg.core.files import write_atomic
+from alseg.core.images import ImageSet
 from alseg.regions.base import RegionSource, listed, map_version
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.errors import UserError
-from alseg.images import ImageSet
+from alseg.core.errors import UserError
+from alseg.core.images import ImageSet
 from alseg.regions.base import Unit, listed, positive
 
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.errors import UserError
-from alseg.images import ImageSet
+from alseg.core.errors import UserError
+from alseg.core.images import ImageSet
 from alseg.regions.base import Unit, listed, positive
 from alseg.regions.cells import block_labels, grid_of, shrink_image
 from alseg.regions.seeds import cell_grid, equalized_hsv, joint_bins, nearest_request, seeds

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

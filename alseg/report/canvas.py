@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alseg.images import VOID
+from alseg.core.images import VOID
 
 Color = tuple[int, int, int]
 #: Pixels in the making, (H, W, 3), float32, 0..255.

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.active.tables import plural
-from alseg.errors import UserError
-from alseg.files import write_atomic
+from alseg.core.errors import UserError
+from alseg.core.files import write_atomic
+from alseg.labels.tables import plural
 from alseg.report.pictures import save_picture
 
 #: Marks the columns of ``rounds.csv`` that hold the IoU of one class.

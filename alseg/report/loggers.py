@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alseg.registry import Registry
+from alseg.core.registry import Registry
 
 if TYPE_CHECKING:  # lightning takes seconds to import
     from lightning.pytorch.loggers import Logger

@@ -13,11 +13,11 @@ from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 
 from alseg.active.ledger import Ledger
-from alseg.active.oracle import SimulatedOracle
-from alseg.active.pool import LabelPool, rows_by_image
-from alseg.active.tables import PIXELS, Answers, Query, plural
-from alseg.files import write_atomic
-from alseg.images import VOID, DataSplits, ImageSet
+from alseg.core.files import write_atomic
+from alseg.core.images import VOID, DataSplits, ImageSet
+from alseg.labels.oracle import SimulatedOracle
+from alseg.labels.pool import LabelPool, rows_by_image
+from alseg.labels.tables import PIXELS, Answers, Query, plural
 from alseg.report.folder import PictureEntry, save_pictures
 from alseg.report.page import write_report
 from alseg.report.pictures import (

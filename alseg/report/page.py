@@ -10,8 +10,8 @@ import numpy as np
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from alseg.errors import UserError
-from alseg.files import write_atomic
+from alseg.core.errors import UserError
+from alseg.core.files import write_atomic
 from alseg.report import sections, wording
 from alseg.report.curves import (
     COLORS,

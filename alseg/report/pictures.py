@@ -1,7 +1,7 @@
 """Pictures of queries and answers: pure functions of arrays, drawn with numpy and Pillow.
 
 All pictures of one image come out in the same size, so that they can stand side by side. Units are
-named as in `alseg.active.tables.Query`: by the ids of a region map or, when ``regions`` is None, as
+named as in `alseg.labels.tables.Query`: by the ids of a region map or, when ``regions`` is None, as
 pixels ``y * W + x``.
 """
 
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from alseg.files import write_atomic
-from alseg.images import VOID
+from alseg.core.files import write_atomic
+from alseg.core.images import VOID
 from alseg.report import canvas as draw
 from alseg.report.canvas import Color, display_size
 

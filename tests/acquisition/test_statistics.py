@@ -11,7 +11,7 @@ from alseg.acquisition.statistics import (
     region_vectors,
     sparse_class_sums,
 )
-from alseg.images import VOID
+from alseg.core.images import VOID
 
 R, C = 9, 4
 INTEGERS = [torch.int64, torch.int32, torch.int16, torch.int8]

@@ -3,8 +3,8 @@ import pytest
 
 from alseg.active.choose import check_budget, query_from_scores, random_query, unit_centers
 from alseg.active.method import RoundContext
-from alseg.active.tables import PIXELS, Answers
-from alseg.errors import UserError
+from alseg.core.errors import UserError
+from alseg.labels.tables import PIXELS, Answers
 from tests.toys import toy_pool
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from alseg.active.clicks import polygon_clicks
-from alseg.images import VOID
+from alseg.core.images import VOID
 from alseg.regions.simple import Grid
 
 

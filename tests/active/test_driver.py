@@ -18,10 +18,10 @@ import torch
 import alseg.active.ledger
 from alseg.active.driver import ask, buy, drive
 from alseg.active.method import Start
-from alseg.active.oracle import AwaitingAnswersError, HumanOracle
-from alseg.active.tables import Answers
-from alseg.errors import UserError
-from alseg.images import VOID
+from alseg.core.errors import UserError
+from alseg.core.images import VOID
+from alseg.labels.oracle import AwaitingAnswersError, HumanOracle
+from alseg.labels.tables import Answers
 from alseg.methods.baselines.base import Random
 from alseg.methods.mulquery.method import MulQuery
 from alseg.methods.mulquery.module import StageOne, StageTwo
@@ -146,7 +146,7 @@ def test_a_run_cut_off_at_any_write_goes_on_bit_for_bit(finished, tmp_path, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(alseg.active.ledger, "write_atomic", cut)
-        patch.setattr("alseg.active.tables.write_atomic", cut)
+        patch.setattr("alseg.labels.tables.write_atomic", cut)
         with pytest.raises(Killed):
             drive(toy_run(tmp_path / "run"))
     drive(toy_run(tmp_path / "run"))

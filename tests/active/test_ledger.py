@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alseg.active.ledger import Ledger
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 
 
 def bought(root):

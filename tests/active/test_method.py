@@ -1,7 +1,7 @@
 import pytest
 
 from alseg.active.method import Stage, Start
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 
 
 @pytest.mark.parametrize(

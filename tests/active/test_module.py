@@ -4,8 +4,8 @@ import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from alseg.active.module import SegmentationModule
-from alseg.errors import UserError
-from alseg.images import VOID
+from alseg.core.errors import UserError
+from alseg.core.images import VOID
 from alseg.nn.recipe import Recipe
 from alseg.nn.schedules import poly_lr
 from alseg.nn.segmenter import build_segmenter

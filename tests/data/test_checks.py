@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alseg.core.errors import UserError
 from alseg.data import checks
 from alseg.data.checks import LINES, Problems, check_images, pair_files
 from alseg.data.files import ImageFile
 from alseg.data.masks import read_masks_by_color, read_masks_by_id
-from alseg.errors import UserError
 from tests.data.make import TABLE, VOID_COLOR, ids, paint, picture, save
 
 BY_ID = read_masks_by_id({0: "water", 1: "road", 2: "roof"})

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from alseg.active.method import Stage, Target
+from alseg.active.method import Stage
+from alseg.core.errors import UserError
+from alseg.core.images import VOID
 from alseg.data.datamodule import TrainItems, WholeImages, collate
 from alseg.data.transforms import EvalTransform, TrainTransform
-from alseg.errors import UserError
-from alseg.images import VOID
+from alseg.labels.supervision import Target
 from tests.toys import BlockMaps, ToyImages, toy_run
 
 

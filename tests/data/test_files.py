@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 import alseg.data.files
+from alseg.core.errors import UserError
+from alseg.core.images import VOID, WithoutTruth
 from alseg.data.files import FileImages, ImageFile, Resize, SceneTable, resize_nearest
 from alseg.data.masks import class_table, read_masks_by_id
-from alseg.errors import UserError
-from alseg.images import VOID, WithoutTruth
 from tests.data.make import ids, picture, save
 
 READER = read_masks_by_id({0: "a", 1: "b", 2: "c"})

@@ -1,8 +1,8 @@
 import pytest
 
+from alseg.core.errors import UserError
 from alseg.data.checks import Problems
 from alseg.data.find import find_files, find_folder, read_list
-from alseg.errors import UserError
 from tests.data.make import ids, save
 
 

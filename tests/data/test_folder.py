@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alseg.core.errors import UserError
+from alseg.core.images import VOID
 from alseg.data.folder import Folder
-from alseg.errors import UserError
-from alseg.images import VOID
 from tests.data.make import TABLE, VOID_COLOR, folder, ids, paint, picture, save
 
 NAMES = ["water", "road", "roof"]

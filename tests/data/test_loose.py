@@ -1,9 +1,9 @@
 import pytest
 from PIL import Image
 
+from alseg.core.errors import UserError
 from alseg.data.checks import Problems
 from alseg.data.loose import find_images
-from alseg.errors import UserError
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alseg.core.errors import UserError
+from alseg.core.images import VOID
 from alseg.data.masks import (
     UNKNOWN,
     class_table,
@@ -11,8 +13,6 @@ from alseg.data.masks import (
     read_masks_by_color,
     read_masks_by_id,
 )
-from alseg.errors import UserError
-from alseg.images import VOID
 from tests.data.make import TABLE, VOID_COLOR, ids, paint, palette_png, picture, save
 
 COLORS = {**TABLE, "nothing": VOID_COLOR}

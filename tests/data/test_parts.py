@@ -1,7 +1,7 @@
 import pytest
 
+from alseg.core.errors import UserError
 from alseg.data.parts import Parts, check_choice, pool_and_scored, split_by_name
-from alseg.errors import UserError
 
 NAMES = [f"{number}" for number in range(803)]
 

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alseg.core.errors import UserError
+from alseg.core.images import VOID
 from alseg.data import DATASETS
 from alseg.data.camvid import CamVid
 from alseg.data.cityscapes import Cityscapes
 from alseg.data.voc import VOC
-from alseg.errors import UserError
-from alseg.images import VOID
 from tests.data.make import ids, palette_png, picture, save
 
 

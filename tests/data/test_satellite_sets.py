@@ -5,12 +5,12 @@ from hashlib import blake2b
 import numpy as np
 import pytest
 
+from alseg.core.errors import UserError
+from alseg.core.images import VOID
 from alseg.data import deepglobe, ucmerced
 from alseg.data.deepglobe import DeepGlobe, read_class_map
 from alseg.data.parts import Parts, split_by_name
 from alseg.data.ucmerced import COLORS, LAYOUTS, SCENES, UCMerced, list_file, scene_of_name
-from alseg.errors import UserError
-from alseg.images import VOID
 from tests.data.make import ids, palette_png, picture, save
 
 # UC Merced

@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 
+from alseg.core.errors import UserError
+from alseg.core.images import VOID
 from alseg.data.synthetic import Synthetic
-from alseg.errors import UserError
-from alseg.images import VOID
 
 SMALL = {"size": (64, 80)}
 

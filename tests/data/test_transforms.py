@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+from alseg.core.images import VOID
 from alseg.data.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, TrainTransform
-from alseg.images import VOID
 
 PAD = {"regions": -1, "labels": VOID}
 

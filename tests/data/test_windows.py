@@ -3,12 +3,12 @@ import pickle
 import numpy as np
 import pytest
 
+from alseg.core.errors import UserError
 from alseg.data import windows
 from alseg.data.files import FileImages, ImageFile, Resize
 from alseg.data.folder import Folder
 from alseg.data.masks import class_table, read_masks_by_id
 from alseg.data.windows import WindowImages, window_starts
-from alseg.errors import UserError
 from tests.data.make import folder, ids, picture, save
 
 READER = read_masks_by_id({0: "a", 1: "b", 2: "c"})

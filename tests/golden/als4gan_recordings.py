@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from alseg.images import VOID
+from alseg.core.images import VOID
 from alseg.methods.als4gan import learner
 from alseg.methods.als4gan.discriminator import Discriminator
 from alseg.methods.als4gan.schedules import stepped_poly_lr

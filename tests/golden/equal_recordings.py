@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from alseg.core.images import VOID
 from alseg.data.files import resize_nearest
-from alseg.images import VOID
 from alseg.methods.equal import schedule
 from alseg.methods.equal.acquisition import (
     patch_majority,

@@ -12,9 +12,9 @@ from alseg.acquisition.scores import pixel_scores
 from alseg.acquisition.selection import order, spend, top
 from alseg.acquisition.statistics import region_means, region_vectors
 from alseg.active.clicks import polygon_clicks
-from alseg.active.quality import class_iou, confusion
-from alseg.active.truth import dominant_labels
-from alseg.images import VOID
+from alseg.core.images import VOID
+from alseg.labels.quality import class_iou, confusion
+from alseg.labels.truth import dominant_labels
 from alseg.methods.adaptive_superpixel.labels import paint
 from alseg.methods.adaptive_superpixel.merging import (
     js_distance,

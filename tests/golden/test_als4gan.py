@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from alseg.acquisition import scores
+from alseg.core.errors import UserError
+from alseg.core.images import VOID
 from alseg.data import deepglobe, ucmerced
 from alseg.data.files import resize_nearest
 from alseg.data.transforms import EvalTransform, TrainTransform
-from alseg.errors import UserError
-from alseg.images import VOID
 from alseg.methods.als4gan import evaluation, inputs, learner, losses, mlmt
 from alseg.methods.als4gan.masks import released_deepglobe_labels
 from alseg.methods.als4gan.schedules import stepped_poly_lr

@@ -15,9 +15,9 @@ from alseg.acquisition.badge import (
 )
 from alseg.acquisition.clustering import k_center
 from alseg.acquisition.committee import CommitteeSums
+from alseg.core.images import VOID
 from alseg.data.cityscapes import Cityscapes
 from alseg.data.files import resize_nearest
-from alseg.images import VOID
 from alseg.methods.equal import schedule
 from alseg.methods.equal.acquisition import (
     patch_means,

@@ -9,8 +9,8 @@ from alseg.acquisition import scores
 from alseg.acquisition.clustering import nearest
 from alseg.acquisition.pixels import ranked_pixels, spatial_coverage
 from alseg.acquisition.statistics import class_histogram
+from alseg.core.images import VOID
 from alseg.data.transforms import TrainTransform
-from alseg.images import VOID
 from alseg.methods.madbal.budget import (
     available_superpixels,
     best_of_each,

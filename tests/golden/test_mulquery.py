@@ -7,8 +7,8 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from alseg.acquisition.region_table import RegionTable, with_absent_regions
 from alseg.acquisition.selection import order, spend
-from alseg.active.truth import class_sets, dominant_labels
-from alseg.images import VOID
+from alseg.core.images import VOID
+from alseg.labels.truth import class_sets, dominant_labels
 from alseg.methods.mulquery.acquisition import (
     bvsb_scores,
     class_balanced_scores,

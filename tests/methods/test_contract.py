@@ -9,9 +9,9 @@ from torch.utils.data import DataLoader
 
 from alseg.active.driver import buy, drive
 from alseg.active.method import Method
+from alseg.cli.run import option_texts
 from alseg.data.datamodule import TrainItems, collate
 from alseg.methods import METHODS
-from alseg.run import option_texts
 from tests.toys import ToyImages, toy_run
 
 #: Two batches instead of a schedule, where a method has such options.

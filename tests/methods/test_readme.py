@@ -10,10 +10,10 @@ import torch
 
 import alseg.methods
 from alseg.active.driver import drive
-from alseg.active.tables import Query
-from alseg.compose import composed, expand, options_of
+from alseg.cli.compose import composed, expand, options_of
+from alseg.cli.run import help_text
+from alseg.labels.tables import Query
 from alseg.methods import METHODS
-from alseg.run import help_text
 from tests.toys import toy_run
 
 README = Path(alseg.methods.__file__).with_name("README.md")

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 from alseg.nn.deeplabv2 import (
     TRUNKS,
     CaffeResNet,

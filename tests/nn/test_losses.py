@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from alseg.images import VOID
+from alseg.core.images import VOID
 from alseg.nn.losses import labelled_cross_entropy
 
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 from alseg.nn.lraspp import LRASPPDecoder
 from alseg.nn.segmenter import LinearClassifier, Segmenter, build_segmenter
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 from alseg.nn.recipe import Recipe
 from alseg.nn.schedules import poly_lr, step_lr
 

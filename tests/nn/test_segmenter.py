@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 from alseg.nn.network import Network
 from alseg.nn.segmenter import build_segmenter, cosine_logits, upsample
 

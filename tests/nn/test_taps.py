@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 from alseg.nn.segmenter import build_segmenter
 from alseg.nn.taps import stage_taps, tap_shapes, tapped, taps
 

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from alseg.errors import UserError
-from alseg.images import ClassTable, Sceneless
+from alseg.core.errors import UserError
+from alseg.core.images import ClassTable, Sceneless
 from alseg.regions.base import Unit
 from alseg.regions.simple import Grid
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 from alseg.regions.cells import block_labels, grid_labels, grid_of, shrink_image
 from alseg.regions.superpixels import PublishedSeeds, Seeds
 

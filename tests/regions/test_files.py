@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 from alseg.regions.base import map_version
 from alseg.regions.files import Files
 from alseg.regions.maps import extract_regions

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 from alseg.regions import maps as maps_module
 from alseg.regions.base import map_version
 from alseg.regions.maps import RegionMaps, extract_regions

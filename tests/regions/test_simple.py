@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 from alseg.regions import REGIONS
 from alseg.regions.base import map_version
 from alseg.regions.simple import Grid, WholeImage

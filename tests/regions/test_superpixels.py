@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 from alseg.regions.seeds import cell_grid, equalized_hsv, joint_bins, nearest_request, seeds
 from alseg.regions.superpixels import PublishedSeeds, Seeds, Slic
 from tests.regions.fakes import FakeImages

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 from alseg.report.folder import PictureEntry, read_run, save_pictures
 
 from .runs import write_config, write_pictures, write_run

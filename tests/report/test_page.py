@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 from alseg.report.page import write_comparison, write_report
 
 from .runs import Page, write_config, write_pictures, write_run

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alseg.images import VOID
+from alseg.core.images import VOID
 from alseg.report.canvas import (
     VOID_COLORS,
     display_size,

@@ -5,10 +5,10 @@ import csv
 import numpy as np
 import pytest
 
-from alseg.active.budget import Budget
-from alseg.active.pool import LabelPool
-from alseg.active.tables import Answers
-from alseg.images import VOID
+from alseg.core.images import VOID
+from alseg.labels.budget import Budget
+from alseg.labels.pool import LabelPool
+from alseg.labels.tables import Answers
 from alseg.report.curves import training_charts
 from alseg.report.folder import read_run
 from alseg.report.observer import pictures_of

@@ -8,6 +8,7 @@ classes apart is shape, texture and place.
 import numpy as np
 from numpy.typing import NDArray
 
+from alseg.core.images import VOID
 from alseg.data.painting.backdrop import (
     CROWNS,
     paint_ground,
@@ -25,7 +26,6 @@ from alseg.data.painting.things import (
     paint_pole,
     paint_tree,
 )
-from alseg.images import VOID
 
 
 def paint_scene(

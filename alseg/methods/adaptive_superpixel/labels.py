@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.images import VOID
+from alseg.core.images import VOID
 from alseg.regions.geometry import RegionPixels
 
 

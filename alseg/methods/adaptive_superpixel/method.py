@@ -7,23 +7,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.active.budget import Budget
 from alseg.active.choose import check_budget, query_from_scores, random_query
-from alseg.active.method import (
-    Method,
-    Preparation,
-    RoundContext,
-    Scoring,
-    Stage,
-    Supervision,
-    Table,
-)
-from alseg.active.pool import LabelPool, Maps
-from alseg.active.supervision import LabelFiles, LabelMaps
-from alseg.active.tables import PIXELS, Query, plural
-from alseg.errors import UserError, unknown_name
-from alseg.images import VOID, ImageSet
+from alseg.active.method import Method, Preparation, RoundContext, Scoring, Stage, Table
+from alseg.core.errors import UserError, unknown_name
+from alseg.core.images import VOID, ImageSet
+from alseg.labels.budget import Budget
+from alseg.labels.pool import LabelPool
+from alseg.labels.supervision import LabelFiles, LabelMaps, Supervision
+from alseg.labels.tables import PIXELS, Query, plural
 from alseg.nn.recipe import Recipe
+from alseg.regions.base import Maps
 from alseg.regions.merged import MergedMaps
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -263,7 +256,7 @@ class AdaptiveSuperpixel(Method):
 
     def measures(self, context: RoundContext, truth: ImageSet | None) -> Mapping[str, float]:
         """Pixels of an asked region, and the share of wrong labels before and after sieving."""
-        from alseg.active.quality import label_quality
+        from alseg.labels.quality import label_quality
 
         pool = context.pool
         pixels = pool.unit_pixels(pool.history[context.round])
@@ -317,6 +310,6 @@ def asked_base(pool: LabelPool, image: int) -> NDArray[np.int64]:
 
 
 def _noise(quality: NDArray[np.int64]) -> float:
-    from alseg.active.quality import LabelQuality
+    from alseg.labels.quality import LabelQuality
 
     return LabelQuality(*quality.tolist()).noise

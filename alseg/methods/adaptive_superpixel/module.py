@@ -19,10 +19,10 @@ from alseg.acquisition.region_table import region_rows
 from alseg.acquisition.scores import pixel_scores
 from alseg.acquisition.statistics import region_vectors
 from alseg.active.module import CrossEntropyModule
-from alseg.active.pool import LabelPool
-from alseg.active.supervision import LabelFiles
-from alseg.files import write_atomic
-from alseg.images import VOID
+from alseg.core.files import write_atomic
+from alseg.core.images import VOID
+from alseg.labels.pool import LabelPool
+from alseg.labels.supervision import LabelFiles
 from alseg.methods.adaptive_superpixel.labels import paint
 from alseg.methods.adaptive_superpixel.merging import merge, merge_limited
 from alseg.methods.adaptive_superpixel.sieving import answer_confidence, sieve

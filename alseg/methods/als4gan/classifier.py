@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from alseg.active.method import Target
-from alseg.active.pool import LabelPool
-from alseg.errors import UserError, unknown_name
-from alseg.images import VOID
+from alseg.core.errors import UserError, unknown_name
+from alseg.core.images import VOID
+from alseg.labels.pool import LabelPool
+from alseg.labels.supervision import Target
 from alseg.methods.als4gan.learner import Strategy, uncertainty
 
 #: Classifiers of the reference; all others are timm's, with the prefix ``tu-``.

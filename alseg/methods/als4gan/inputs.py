@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alseg.images import VOID
+from alseg.core.images import VOID
 from alseg.nn.precision import at_least_float32
 
 #: Mean the reference subtracts, of images in [0, 1], RGB, and what it divides by: its images range

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from alseg.acquisition import scores
 from alseg.acquisition.selection import top
-from alseg.errors import UserError, unknown_name
+from alseg.core.errors import UserError, unknown_name
 
 Strategy = Literal["entropy", "margin", "least_confidence"]
 

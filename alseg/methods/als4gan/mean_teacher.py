@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from alseg.active.module import EvaluatedModule, LoopDataModule
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 from alseg.methods.als4gan.mlmt import (
     classes_present,
     consistency,

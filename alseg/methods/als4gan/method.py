@@ -8,23 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.active.budget import Budget
 from alseg.active.choose import whole_images
-from alseg.active.method import (
-    Method,
-    RoundContext,
-    Scoring,
-    Stage,
-    Start,
-    Supervision,
-    Table,
-)
-from alseg.active.pool import Maps
-from alseg.active.supervision import LabelMaps, Streams, Unlabelled
-from alseg.active.tables import AnswerKind, Answers, Query, plural
-from alseg.errors import UserError, unknown_name
-from alseg.images import ImageSet
+from alseg.active.method import Method, RoundContext, Scoring, Stage, Start, Table
+from alseg.core.errors import UserError, unknown_name
+from alseg.core.images import ImageSet
+from alseg.labels.budget import Budget
+from alseg.labels.supervision import LabelMaps, Streams, Supervision, Unlabelled
+from alseg.labels.tables import AnswerKind, Answers, Query, plural
 from alseg.nn.network import Network
+from alseg.regions.base import Maps
 
 if TYPE_CHECKING:  # torch takes seconds to import
     import lightning as L

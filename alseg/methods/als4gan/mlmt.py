@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alseg.images import VOID
+from alseg.core.images import VOID
 from alseg.nn.precision import at_least_float32
 
 _EPS = 1e-12
@@ -20,7 +20,7 @@ def classes_present(labels: Tensor, num_classes: int) -> Tensor:
     """Classes that label maps contain.
 
     Args:
-        labels: Classes or `alseg.images.VOID`, (B, H, W), any integer type.
+        labels: Classes or `alseg.core.images.VOID`, (B, H, W), any integer type.
         num_classes: K.
 
     Returns:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from alseg.active.module import EvaluatedModule
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 from alseg.methods.als4gan.discriminator import Discriminator
 from alseg.methods.als4gan.schedules import stepped_poly_lr
 from alseg.methods.als4gan.step import Batches, Rules, s4gan_step

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.active.pool import Maps
+from alseg.regions.base import Maps
 
 
 class Renamed:
@@ -20,5 +20,5 @@ class Renamed:
         self.num_regions: NDArray[np.int64] = maps.num_regions
 
     def __getitem__(self, index: int) -> NDArray[np.int32]:
-        """See `alseg.active.pool.Maps`."""
+        """See `alseg.labels.pool.Maps`."""
         return self.maps[index]

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 from alseg.methods.als4gan import losses
 from alseg.methods.als4gan.discriminator import Discriminator
 from alseg.methods.als4gan.inputs import fake_input, real_input
@@ -63,7 +63,7 @@ class Batches(NamedTuple):
     images: Tensor
     """Labelled images for the cross-entropy, (B, 3, H, W)."""
     labels: Tensor
-    """Classes or `alseg.images.VOID`, (B, H, W), any integer type."""
+    """Classes or `alseg.core.images.VOID`, (B, H, W), any integer type."""
     unlabelled: Tensor
     """Images without labels, (B', 3, H, W)."""
     real_images: Tensor

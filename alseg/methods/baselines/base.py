@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 
 import numpy as np
 
-from alseg.active.budget import Budget
 from alseg.active.choose import check_budget, most_units, query_from_scores, random_query
-from alseg.active.method import Method, RoundContext, Scoring, Stage, Supervision, Table
-from alseg.active.seeds import derive
-from alseg.active.supervision import LabelMaps
-from alseg.active.tables import PIXELS, AnswerKind, Query
-from alseg.errors import UserError, unknown_name
-from alseg.images import ImageSet
+from alseg.active.method import Method, RoundContext, Scoring, Stage, Table
+from alseg.core.errors import UserError, unknown_name
+from alseg.core.images import ImageSet
+from alseg.core.seeds import derive
+from alseg.labels.budget import Budget
+from alseg.labels.supervision import LabelMaps, Supervision
+from alseg.labels.tables import PIXELS, AnswerKind, Query
 from alseg.nn.recipe import Recipe
 
 if TYPE_CHECKING:  # torch takes seconds to import

@@ -9,8 +9,8 @@ import numpy as np
 from alseg.acquisition.selection import top
 from alseg.active.choose import check_budget, most_units, query_from_scores, unit_centers
 from alseg.active.method import RoundContext, Scoring, Table
-from alseg.active.tables import AnswerKind, Query
-from alseg.errors import UserError, unknown_name
+from alseg.core.errors import UserError, unknown_name
+from alseg.labels.tables import AnswerKind, Query
 from alseg.methods.baselines.base import Random, Scored
 
 

@@ -14,9 +14,9 @@ from alseg.acquisition.randomized import power_noise
 from alseg.acquisition.statistics import class_histogram, region_majority
 from alseg.acquisition.units import UnitScores, region_scores, top_pixels
 from alseg.active.module import CrossEntropyModule
-from alseg.active.seeds import derive
-from alseg.errors import UserError
-from alseg.images import VOID
+from alseg.core.errors import UserError
+from alseg.core.images import VOID
+from alseg.core.seeds import derive
 
 #: Scores of one pass, (B, C, H, W) logits to (B, H, W).
 SINGLE: dict[str, Callable[[Tensor], Tensor]] = {

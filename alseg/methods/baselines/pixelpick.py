@@ -8,9 +8,9 @@ import numpy as np
 
 from alseg.active.choose import check_budget
 from alseg.active.method import RoundContext, Table
-from alseg.active.seeds import derive
-from alseg.active.tables import PIXELS, Query
-from alseg.errors import UserError, unknown_name
+from alseg.core.errors import UserError, unknown_name
+from alseg.core.seeds import derive
+from alseg.labels.tables import PIXELS, Query
 from alseg.methods.baselines.base import Scored
 
 STRATEGIES = ("margin", "entropy", "least_confidence")

@@ -8,8 +8,8 @@ import numpy as np
 
 from alseg.active.choose import query_from_scores
 from alseg.active.method import RoundContext, Scoring, Table
-from alseg.active.tables import AnswerKind, Query
-from alseg.errors import UserError
+from alseg.core.errors import UserError
+from alseg.labels.tables import AnswerKind, Query
 from alseg.methods.baselines.base import Scored
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from alseg.acquisition.scores import pixel_scores
 from alseg.acquisition.selection import top
 from alseg.acquisition.statistics import class_histogram, region_majority
-from alseg.images import VOID
+from alseg.core.images import VOID
 
 
 def two_view_entropy(plain: Tensor, mirrored: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from alseg.images import VOID
+from alseg.core.images import VOID
 from alseg.nn.precision import at_least_float32
 
 

@@ -6,21 +6,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from alseg.active.budget import Budget
 from alseg.active.choose import most_units
-from alseg.active.method import (
-    Method,
-    RoundContext,
-    Scoring,
-    Stage,
-    Start,
-    Supervision,
-    Table,
-)
-from alseg.active.supervision import LabelMaps
-from alseg.active.tables import Query
-from alseg.errors import UserError, unknown_name
-from alseg.images import ImageSet
+from alseg.active.method import Method, RoundContext, Scoring, Stage, Start, Table
+from alseg.core.errors import UserError, unknown_name
+from alseg.core.images import ImageSet
+from alseg.labels.budget import Budget
+from alseg.labels.supervision import LabelMaps, Supervision
+from alseg.labels.tables import Query
 from alseg.methods.equal import schedule
 from alseg.methods.equal.patches import grid_of, patch_of_region
 from alseg.nn.recipe import Recipe

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from alseg.active.module import SegmentationModule
-from alseg.images import VOID
+from alseg.core.images import VOID
 from alseg.methods.equal.acquisition import patch_majority, patch_means, two_view_entropy
 from alseg.methods.equal.losses import consistency, cross_entropy, two_view_loss
 from alseg.methods.equal.views import paired_views, two_views

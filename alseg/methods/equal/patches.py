@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 
 
 def patch_of_region(region: NDArray[np.integer[Any]], rows: int, cols: int) -> NDArray[np.int64]:

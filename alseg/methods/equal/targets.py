@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.errors import UserError
-from alseg.images import VOID
+from alseg.core.errors import UserError
+from alseg.core.images import VOID
 
 
 def patch_target(

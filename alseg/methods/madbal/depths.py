@@ -4,7 +4,7 @@ The paper's encoders and blocks are those of MADBAL (arXiv 2308.14904) as its re
 implementation has them.
 """
 
-from alseg.errors import UserError
+from alseg.core.errors import UserError
 from alseg.nn.segmenter import Segmenter
 from alseg.nn.taps import stage_channels, stage_taps
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from alseg.acquisition import scores
-from alseg.errors import unknown_name
+from alseg.core.errors import unknown_name
 from alseg.nn.precision import at_least_float32
 
 #: How the disagreement of two predictions is read, see `depth_disagreements`.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.images import VOID
+from alseg.core.images import VOID
 
 
 class ReferenceIoU(NamedTuple):

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.active.tables import load_arrays
-from alseg.files import write_atomic
+from alseg.core.files import write_atomic
+from alseg.labels.tables import load_arrays
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.active.method import Target
-from alseg.active.pool import LabelPool
-from alseg.active.tables import PIXELS
-from alseg.errors import UserError
-from alseg.images import VOID
+from alseg.core.errors import UserError
+from alseg.core.images import VOID
+from alseg.labels.pool import LabelPool
+from alseg.labels.supervision import Target
+from alseg.labels.tables import PIXELS
 from alseg.regions.cells import block_labels, grid_labels, grid_of
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from alseg.acquisition.statistics import region_counts, region_sums
-from alseg.images import VOID
+from alseg.core.images import VOID
 from alseg.nn.precision import at_least_float32
 
 #: Weight of the auxiliary loss of each depth, from the shallowest on, in their sum.

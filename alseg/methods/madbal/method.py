@@ -10,22 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.active.budget import Budget
 from alseg.active.choose import check_budget
-from alseg.active.method import (
-    Method,
-    Preparation,
-    RoundContext,
-    Scoring,
-    Stage,
-    Start,
-    Supervision,
-    Table,
-)
-from alseg.active.seeds import derive
-from alseg.active.tables import PIXELS, Query, load_arrays
-from alseg.errors import UserError, unknown_name
-from alseg.images import VOID, ImageSet
+from alseg.active.method import Method, Preparation, RoundContext, Scoring, Stage, Start, Table
+from alseg.core.errors import UserError, unknown_name
+from alseg.core.images import VOID, ImageSet
+from alseg.core.seeds import derive
+from alseg.labels.budget import Budget
+from alseg.labels.supervision import Supervision
+from alseg.labels.tables import PIXELS, Query, load_arrays
 from alseg.methods.madbal.files import ImageFiles, write_arrays
 from alseg.methods.madbal.labels import (
     CellLabels,

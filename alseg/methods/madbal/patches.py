@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from alseg.core.errors import UserError
 from alseg.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from alseg.errors import UserError
 from alseg.regions.geometry import bounding_boxes, pixels_of
 
 #: Height and width of a patch, in pixels.

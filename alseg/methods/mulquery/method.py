@@ -6,20 +6,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from alseg.active.budget import Budget
 from alseg.active.choose import check_budget, query_from_scores, random_query
-from alseg.active.method import (
-    Method,
-    Preparation,
-    RoundContext,
-    Scoring,
-    Stage,
-    Supervision,
-    Table,
-)
-from alseg.active.tables import Query
-from alseg.errors import UserError, unknown_name
-from alseg.images import VOID, ImageSet
+from alseg.active.method import Method, Preparation, RoundContext, Scoring, Stage, Table
+from alseg.core.errors import UserError, unknown_name
+from alseg.core.images import VOID, ImageSet
+from alseg.labels.budget import Budget
+from alseg.labels.supervision import Supervision
+from alseg.labels.tables import Query
 from alseg.nn.recipe import Recipe
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -175,7 +168,7 @@ class MulQuery(Method):
 
     def supervision(self, stage: Stage, context: RoundContext) -> Supervision:
         """Class sets, or the pseudo labels the preparation wrote."""
-        from alseg.active.supervision import LabelFiles
+        from alseg.labels.supervision import LabelFiles
 
         sets = self._sets(context)
         if stage.name == "stage_one":
@@ -188,7 +181,7 @@ class MulQuery(Method):
             return None
         import torch
 
-        from alseg.active.supervision import LabelFiles
+        from alseg.labels.supervision import LabelFiles
         from alseg.methods.mulquery.module import PseudoLabeller
 
         sets = self._sets(context)

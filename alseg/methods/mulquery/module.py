@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from alseg.active.module import SegmentationModule
-from alseg.active.supervision import LabelFiles
-from alseg.images import VOID
+from alseg.core.images import VOID
+from alseg.labels.supervision import LabelFiles
 from alseg.methods.mulquery.acquisition import region_table
 from alseg.methods.mulquery.losses import pseudo_label_loss, stage_one_loss
 from alseg.methods.mulquery.pseudo_labels import naive_labels, pseudo_label_map

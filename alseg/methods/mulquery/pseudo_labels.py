@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from alseg.images import VOID
+from alseg.core.images import VOID
 from alseg.methods.mulquery.groups import first_argmax
 from alseg.nn.precision import at_least_float32
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.active.method import Target
-from alseg.active.pool import LabelPool
+from alseg.labels.pool import LabelPool
+from alseg.labels.supervision import Target
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from alseg.active.budget import Budget
-from alseg.active.method import Method, RoundContext, Stage, Supervision, Table
-from alseg.active.supervision import LabelMaps
-from alseg.active.tables import Query
-from alseg.errors import UserError
-from alseg.images import ImageSet
+from alseg.active.method import Method, RoundContext, Stage, Table
+from alseg.core.errors import UserError
+from alseg.core.images import ImageSet
+from alseg.labels.budget import Budget
+from alseg.labels.supervision import LabelMaps, Supervision
+from alseg.labels.tables import Query
 from alseg.nn.recipe import Recipe
 
 if TYPE_CHECKING:  # torch takes seconds to import

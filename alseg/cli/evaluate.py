@@ -1,0 +1,393 @@
+"""The command: ``python -m alseg.evaluate checkpoints=… images=… masks=… out=…``.
+
+Checkpoints are chosen on validation images. Images of a test split are shown to the chosen one and
+to the last one alone, after the choice: a number that was picked among many on the test split is no
+test result.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from alseg.cli.command import explain, read_options, start
+from alseg.core.errors import UserError, unknown_name
+from alseg.core.files import write_atomic
+from alseg.core.images import ClassTable
+from alseg.data.files import FileImages
+from alseg.inference.prediction import (
+    ViewOptions,
+    check_pairs,
+    checked_truth,
+    csv_text,
+    find_pairs,
+    images_of_any_size,
+    iou_row,
+    labels_of,
+)
+from alseg.inference.trained import Checkpoint, load_segmenter, read_checkpoint
+from alseg.labels.quality import confusion
+from alseg.report.chart import Series, layout
+from alseg.report.figure import chart_svg
+
+Row = dict[str, Any]
+
+#: Columns that are no measurements.
+_HEAD = ("checkpoint", "step", "round", "chosen", "digest")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(ViewOptions):
+    """Measures all checkpoints of a folder, and chooses one on validation images.
+
+    The one with the highest mean IoU on the validation images is marked best, the one that was
+    trained longest last. Test images are shown to these two only, after the choice, so that their
+    numbers choose nothing. Written to FOLDER: evaluation.csv and evaluation.json with a row per
+    checkpoint, and curve.svg. What is measured there is not measured again: a stopped command goes
+    on where it was, and a growing folder of checkpoints can be followed.
+
+    Attributes:
+        checkpoints: A folder of .ckpt files, which are ordered by how long they were trained; or a
+            run folder, of which every round gives its best.ckpt, or last.ckpt without one.
+        images: Validation images: a folder (searched with all folders in it), or a .txt file with
+            one path per line, absolute or relative to that file.
+        masks: Folder of ground truth under the names of the images, class ids or the classes'
+            colours.
+        out: Folder of the results.
+        test_images: Test images, for the best and the last checkpoint.
+        test_masks: Their ground truth.
+        stage: Of a run folder: the stage whose checkpoints are measured, if there are several.
+    """
+
+    checkpoints: str
+    images: str
+    masks: str
+    out: str
+    test_images: str | None = None
+    test_masks: str | None = None
+    stage: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("checkpoints", "images", "masks", "out")
+        if bool(self.test_images) != bool(self.test_masks):
+            raise UserError("test_images and test_masks belong together; give both, or none.")
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the results."""
+        return Path(self.out).expanduser()
+
+
+class Candidate(NamedTuple):
+    """A checkpoint to be measured."""
+
+    name: str
+    """Path below the folder that was given."""
+    path: Path
+    at: int
+    """Batches trained on, or the round in a run folder."""
+
+
+class Split(NamedTuple):
+    """Images with masks."""
+
+    name: str
+    """What a progress bar calls it."""
+    images: FileImages
+    origin: str
+    """Digest of the files."""
+
+
+def evaluate(options: EvaluateOptions) -> list[Row]:
+    """Do what is left to do of a command.
+
+    Returns:
+        What ``evaluation.json`` holds: a row per checkpoint, in the order of training.
+
+    Raises:
+        UserError: For input that cannot be used.
+    """
+    with images_of_any_size():
+        unit, candidates, classes = find_checkpoints(options)
+        validation = _split(options, "validation", classes, "images", "masks")
+        test = None
+        if options.test_images:
+            test = _split(options, "test", classes, "test_images", "test_masks")
+            _keep_apart(validation.images, test.images)
+        rows = _measured(options, unit, candidates, validation)
+        best = choose(rows)
+        for row in rows:
+            row["chosen"] = " ".join(
+                word for word, chosen in (("best", rows[best]), ("last", rows[-1])) if row is chosen
+            )
+        _measure_test(options, candidates, rows, test)
+        _write(options, rows)
+        write_atomic(options.folder / "curve.svg", curve(rows, unit))
+        _print(rows, unit, tested=test is not None)
+        print(f"\n{options.folder / 'evaluation.csv'}, {options.folder / 'curve.svg'}")
+        return rows
+
+
+def find_checkpoints(options: EvaluateOptions) -> tuple[str, list[Candidate], ClassTable]:
+    """Checkpoints in the order of their training, and the classes all of them know.
+
+    Returns:
+        ``step`` or ``round``, what they are ordered by; the checkpoints; the classes.
+
+    Raises:
+        UserError: If there are none, or they belong to different class tables.
+    """
+    folder = Path(options.checkpoints).expanduser()
+    if not folder.is_dir():
+        raise UserError(
+            f"checkpoints={folder} is not a folder; give the folder of the checkpoints."
+        )
+    files = sorted(folder.glob("*.ckpt"))
+    found: list[tuple[Candidate, Checkpoint]] = []
+    for path in files:
+        read = read_checkpoint(path)
+        found.append((Candidate(path.name, path, _step(read)), read))
+    for number, path in [] if files else _of_rounds(folder, options.stage):
+        name = path.relative_to(folder).as_posix()
+        found.append((Candidate(name, path, number), read_checkpoint(path)))
+    if not found:
+        deeper = sorted(folder.rglob("*.ckpt"))
+        hint = f", such as {deeper[0].parent}" if deeper else ""
+        raise UserError(
+            f"{folder} holds no .ckpt file and is no run folder; give one that does{hint}."
+        )
+    if files and options.stage is not None:
+        raise UserError(f"stage={options.stage} is for run folders; leave it out for {folder}.")
+    found.sort(key=lambda pair: (pair[0].at, pair[0].name))
+    first = found[0][1]
+    for _, read in found:
+        if (read.num_classes, read.class_names) != (first.num_classes, first.class_names):
+            raise UserError(
+                f"{read.path} knows {read.num_classes} classes "
+                f"({', '.join(read.class_names) or 'without names'}), {first.path} "
+                f"{first.num_classes} ({', '.join(first.class_names) or 'without names'}); "
+                f"measure checkpoints of one data set at a time."
+            )
+    unit = "step" if files else "round"
+    return unit, [candidate for candidate, _ in found], first.classes()
+
+
+def choose(rows: Sequence[Row]) -> int:
+    """Position of the row with the highest mean IoU, the first of equals.
+
+    >>> choose([{"miou": 0.2}, {"miou": 0.5}, {"miou": None}, {"miou": 0.5}])
+    1
+    """
+    values = [-1.0 if row["miou"] is None else row["miou"] for row in rows]
+    return values.index(max(values))
+
+
+def curve(rows: Sequence[Row], unit: str) -> str:
+    """Mean IoU on the validation images against training, as SVG, the two chosen ones marked.
+
+    Args:
+        rows: See `evaluate`.
+        unit: Column of the horizontal axis.
+    """
+
+    def series(name: str, slot: int, some: Sequence[Row]) -> Series:
+        x = np.array([row[unit] for row in some], dtype=np.float64)
+        y = np.array([np.nan if row["miou"] is None else 100 * row["miou"] for row in some])
+        return Series(name, slot, x, y, [f"{row['checkpoint']}: {_percent(row)}" for row in some])
+
+    def mark(word: str, slot: int, row: Row) -> Series:
+        return series(f"{word}: {unit} {row[unit]}, {_percent(row)}", slot, [row])
+
+    best, last = rows[choose(rows)], rows[-1]
+    lines = [series("mIoU on validation images", 0, rows)]
+    if last is best:
+        lines.append(mark("best and last", 1, best))
+    else:
+        lines += [mark("best", 1, best), mark("last", 2, last)]
+    label = "Batches trained on" if unit == "step" else "Round"
+    return chart_svg(layout(unit, label, "mIoU, %", lines))
+
+
+def _step(read: Checkpoint) -> int:
+    if read.batches is not None:
+        return read.batches
+    if number := re.search(r"(\d+)$", read.path.stem):
+        return int(number[1])
+    raise UserError(
+        f"{read.path} does not say how long it was trained; let its name end in the number of "
+        f"steps, such as step_000100.ckpt, or take it out of the folder."
+    )
+
+
+def _of_rounds(folder: Path, stage: str | None) -> list[tuple[int, Path]]:
+    """Round and checkpoint of every round of a run that has one."""
+    stages: dict[str, dict[int, Path]] = {}
+    for path in sorted(folder.glob("round_*/*/*.ckpt")):  # best before last
+        number = path.parts[-3].removeprefix("round_")
+        if number.isdecimal() and path.stem in ("best", "last"):
+            stages.setdefault(path.parts[-2], {}).setdefault(int(number), path)
+    if stage is None and len(stages) > 1:
+        raise UserError(
+            f"the rounds of {folder} have several stages; give stage={' or stage='.join(stages)}."
+        )
+    if stage is not None and stage not in stages:
+        raise unknown_name("stage", stage, stages)
+    return list(stages[stage or next(iter(stages))].items()) if stages else []
+
+
+def _split(
+    options: EvaluateOptions, name: str, classes: ClassTable, images: str, masks: str
+) -> Split:
+    given = {option: getattr(options, option) for option in (images, masks)}
+    found = find_pairs(given, options.folder, classes, options.ignore)
+    check_pairs(found, found.files, f"{images}={given[images]}", options.progress)
+    paths = [path for file in found.files for path in (file.image, file.mask) if path is not None]
+    origin = "\n".join(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths)
+    return Split(name, found, f"{origin}\n{options.ignore}")
+
+
+def _keep_apart(validation: FileImages, test: FileImages) -> None:
+    """Refuse to test on images that were chosen on."""
+    used = {file.image.resolve() for file in validation.files}
+    for file in test.files:
+        if file.image.resolve() in used:
+            raise UserError(
+                f"{file.image} is among images= and test_images=; a checkpoint is chosen on the "
+                f"first, so leave it out of the second."
+            )
+
+
+def _measured(
+    options: EvaluateOptions, unit: str, candidates: Sequence[Candidate], split: Split
+) -> list[Row]:
+    """A row per checkpoint; rows are written as they come."""
+    known = {row["digest"]: row for row in _known(options)}
+    rows: list[Row] = []
+    skipped = 0
+    total = len(candidates) * len(split.images)
+    with tqdm(total=total, unit="image", disable=not options.progress) as bar:
+        for candidate in candidates:
+            digest = options.digest(candidate.path, split.origin)
+            head = {"checkpoint": candidate.name, unit: candidate.at, "chosen": ""}
+            if row := known.get(digest):
+                values = {name: row[name] for name in row if name not in _HEAD}
+                rows.append({**head, **values, "digest": digest})
+                bar.update(len(split.images))
+                skipped += 1
+            else:
+                rows.append({**head, **_measure(options, candidate, split, bar), "digest": digest})
+                known[digest] = rows[-1]
+                done = {row["digest"] for row in rows}
+                _write(options, rows + [row for row in known.values() if row["digest"] not in done])
+    note = " (there already)" if skipped else ""
+    print(f"{len(rows) - skipped} measured, {skipped} skipped{note}")
+    return rows
+
+
+def _measure_test(
+    options: EvaluateOptions,
+    candidates: Sequence[Candidate],
+    rows: Sequence[Row],
+    split: Split | None,
+) -> None:
+    """Add the numbers of the test images to the rows that are chosen, and to no other."""
+    for candidate, row in zip(candidates, rows, strict=True):
+        # of an earlier start, when others may have been chosen
+        old = {name: row.pop(name) for name in list(row) if name.startswith("test_")}
+        if not row["chosen"] or split is None:
+            continue
+        digest = options.digest(candidate.path, split.origin)
+        if old.get("test_digest") == digest:
+            row |= old
+            continue
+        hidden = not options.progress
+        with tqdm(total=len(split.images), unit="image", disable=hidden) as bar:
+            measured = _measure(options, candidate, split, bar)
+        row |= {f"test_{name}": value for name, value in measured.items()}
+        row["test_digest"] = digest
+
+
+def _measure(options: EvaluateOptions, candidate: Candidate, split: Split, bar: tqdm) -> Row:
+    """One confusion matrix over all images."""
+    bar.set_description(f"{split.name}, {candidate.name}")
+    model = load_segmenter(candidate.path, options.device, options.precision)
+    count = len(model.classes)
+    counts = np.zeros((count, count), dtype=np.int64)
+    for index, name in enumerate(split.images.names):
+        labels = labels_of(options, model, split.images.image(index), name)
+        counts += confusion(labels, checked_truth(split.images, index, labels), count)
+        bar.update()
+    return iou_row(counts, split.images)
+
+
+def _known(options: EvaluateOptions) -> list[Row]:
+    """Rows of an earlier start."""
+    path = options.folder / "evaluation.json"
+    if not path.exists():
+        return []
+    try:
+        rows: list[Row] = json.loads(path.read_text("utf-8"))
+        return [row for row in rows if row["digest"]]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path} cannot be read as an earlier evaluation ({error!r}); delete it, or give "
+            f"another out."
+        ) from error
+
+
+def _write(options: EvaluateOptions, rows: Sequence[Row]) -> None:
+    text = json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
+    write_atomic(options.folder / "evaluation.json", text)
+    digests = ("digest", "test_digest")
+    shown = [{name: row[name] for name in row if name not in digests} for row in rows]
+    write_atomic(options.folder / "evaluation.csv", csv_text(shown))
+
+
+def _percent(row: Row, column: str = "miou") -> str:
+    value = row[column]
+    return "no labelled pixel" if value is None else f"{100 * value:.2f} %"
+
+
+def _print(rows: Sequence[Row], unit: str, tested: bool) -> None:
+    """The table without the classes, and what was chosen."""
+    width = max(len("checkpoint"), *(len(row["checkpoint"]) for row in rows))
+    print(f"{'checkpoint':{width}}  {unit:>8}  {'mIoU':>8}")
+    for row in rows:
+        line = f"{row['checkpoint']:{width}}  {row[unit]:>8}  {_percent(row):>8}"
+        print(f"{line}  {row['chosen']}".rstrip())
+    for name, row in (("best on validation", rows[choose(rows)]), ("last", rows[-1])):
+        line = f"{name}: {row['checkpoint']}, {_percent(row)}"
+        print(line + (f"; on the test images {_percent(row, 'test_miou')}" if tested else ""))
+    if tested:
+        print("The test images were shown to these two only; they chose nothing.")
+
+
+def options_from(arguments: Sequence[str]) -> EvaluateOptions:
+    """Read the words of a command, see `alseg.cli.command.read_options`."""
+    return read_options(EvaluateOptions, arguments)
+
+
+def help_text() -> str:
+    """What ``--help`` prints."""
+    usage = "checkpoints=FOLDER images=PATH masks=FOLDER out=FOLDER [option=value ...]"
+    data = "images=val/images masks=val/masks out=measured"
+    return explain(
+        EvaluateOptions,
+        f"python -m alseg.evaluate {usage}",
+        [
+            f"python -m alseg.evaluate checkpoints=runs/first/round_004/train {data}",
+            f"python -m alseg.evaluate checkpoints=runs/first stage=train {data} "
+            f"test_images=test/images test_masks=test/masks",
+        ],
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; the exit status: 0, or 2 for bad input."""
+    return start(arguments, help_text(), lambda given: evaluate(options_from(given)))

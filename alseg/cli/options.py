@@ -1,0 +1,189 @@
+"""The options of the command that belong to no method, data set or oracle."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from alseg.core.errors import UserError
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from alseg.core.images import ImageSet
+    from alseg.data.transforms import EvalTransform, TrainTransform
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """Where and how `lightning.Trainer` computes.
+
+    Attributes:
+        accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.
+        devices: Processes on this machine, one device each.
+        num_nodes: Machines.
+        strategy: ``auto`` (on several devices ``ddp_find_unused_parameters_true``, which any
+            network takes) or any strategy of Lightning by name; ``ddp`` is a little faster.
+        precision: E.g. ``32-true``, ``bf16-mixed``, ``16-mixed``.
+        sync_batchnorm: Compute batch statistics over all devices.
+        deterministic: Ask for deterministic kernels (slower; on GPUs some have none and warn).
+        gradient_clip: Largest norm of the gradient; null = no clipping.
+        enable_progress_bar: Show progress.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    sync_batchnorm: bool = False
+    deterministic: bool = False
+    gradient_clip: float | None = None
+    enable_progress_bar: bool = True
+
+    def __post_init__(self) -> None:
+        for option in ("devices", "num_nodes"):
+            if getattr(self, option) < 1:
+                raise UserError(f"trainer.{option} is {getattr(self, option)}; give at least 1.")
+
+    def keywords(self, needs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Keyword arguments for one `lightning.Trainer`; each needs a strategy of its own.
+
+        Args:
+            needs: Options of this class a stage needs, such as a strategy; what the user set to
+                something else than the default wins.
+        """
+        chosen = self
+        for name, value in (needs or {}).items():
+            if getattr(self, name) == getattr(type(self), name):
+                chosen = replace(chosen, **{name: value})
+        return chosen._keywords()
+
+    def _keywords(self) -> dict[str, Any]:
+        import lightning.pytorch as pl
+        from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+        strategy: Any = self.strategy
+        if strategy == "auto" and self.devices * self.num_nodes > 1:
+            # some encoders hold layers that a shallow decoder never reads
+            strategy = "ddp_find_unused_parameters_true"
+        if strategy in ("ddp", "ddp_find_unused_parameters_true"):
+            strategy = pl.strategies.DDPStrategy(
+                find_unused_parameters=strategy != "ddp",
+                timeout=timedelta(hours=4),  # rank 0 may cluster for hours while the others wait
+            )
+        plugins: list[Any] = []
+        if SLURMEnvironment.detect():
+            # a requeued job is the same command again; Lightning's own requeueing would load a
+            # checkpoint of its own into whatever fit comes next
+            plugins.append(SLURMEnvironment(auto_requeue=False))
+        return {
+            "accelerator": self.accelerator,
+            "devices": self.devices,
+            "num_nodes": self.num_nodes,
+            "strategy": strategy,
+            "precision": self.precision,
+            "sync_batchnorm": self.sync_batchnorm,
+            "deterministic": "warn" if self.deterministic else None,
+            "gradient_clip_val": self.gradient_clip,
+            "enable_progress_bar": self.enable_progress_bar,
+            "plugins": plugins,
+        }
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Training augmentation, and how colours are normalised, in training and elsewhere.
+
+    Attributes:
+        crop: Height and width of training crops; null = the size of the images, where they have
+            one size.
+        scale: Smallest and largest factor of the random scale.
+        flip: Probability of the mirror image.
+        jitter: Largest change of brightness, contrast, saturation and hue, 0..1 (hue: 0..0.5),
+            applied with probability 0.8; all 0 = none.
+        grayscale: Probability of a picture without colours.
+        blur: Probability of a Gaussian blur of 0.1 to 2 pixels.
+        mean: Subtracted from each channel of images in [0, 1], RGB; by default ImageNet's.
+        std: Each channel is divided by it.
+        pad: What surrounds pictures smaller than the crop. ``center``: the mean colour on all
+            sides, which changes of colours change too. ``bottom_right``: zeros of what the network
+            sees, at the bottom and on the right (of mirror images on the left).
+    """
+
+    crop: tuple[int, int] | None = None
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip: float = 0.5
+    jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    grayscale: float = 0.0
+    blur: float = 0.0
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    pad: str = "center"
+
+    def __post_init__(self) -> None:
+        if self.crop is not None and (len(self.crop) != 2 or min(self.crop) < 1):
+            raise UserError(f"augment.crop is {self.crop}; give [height,width] in pixels.")
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
+            raise UserError(f"augment.scale is {self.scale}; give [low,high] with 0 < low <= high.")
+        for option in ("flip", "grayscale", "blur"):
+            if not 0 <= getattr(self, option) <= 1:
+                raise UserError(
+                    f"augment.{option} is {getattr(self, option)}; it is a probability."
+                )
+        most = (1, 1, 1, 0.5)
+        if len(self.jitter) != 4 or not all(
+            0 <= v <= m for v, m in zip(self.jitter, most, strict=True)
+        ):
+            raise UserError(
+                f"augment.jitter is {list(self.jitter)}; give [brightness,contrast,saturation,hue] "
+                f"of 0..1, hue of 0..0.5."
+            )
+        inside = all(0 <= v <= 1 for v in self.mean) and all(v > 0 for v in self.std)
+        if len(self.mean) != 3 or len(self.std) != 3 or not inside:
+            raise UserError(
+                f"augment.mean is {list(self.mean)} and augment.std {list(self.std)}; give three "
+                f"numbers each, of images in 0..1: the mean in 0..1, the other above 0."
+            )
+        if self.pad not in ("center", "bottom_right"):
+            raise UserError(f"augment.pad is {self.pad!r}; give center or bottom_right.")
+
+    def build(self, images: "ImageSet") -> "TrainTransform":
+        """The transform for training images.
+
+        Raises:
+            UserError: If there is no crop and the images differ in size.
+        """
+        from alseg.core.images import VOID
+        from alseg.data.transforms import TrainTransform
+
+        crop = None if self.crop is None else (int(self.crop[0]), int(self.crop[1]))
+        if crop is None:
+            sizes = {images.size(index) for index in range(len(images))}
+            if len(sizes) > 1:
+                raise UserError(
+                    f"the training images have {len(sizes)} sizes; give augment.crop=[height,width]"
+                    f", the size of the crops that make up a batch."
+                )
+            crop = sizes.pop()
+        red, green, blue = self.mean
+        mean_color = (round(255 * red), round(255 * green), round(255 * blue))
+        in_corner = self.pad == "bottom_right"
+        return TrainTransform(
+            crop=crop,
+            scale=(float(self.scale[0]), float(self.scale[1])),
+            flip=self.flip,
+            jitter=(self.jitter[0], self.jitter[1], self.jitter[2], self.jitter[3]),
+            grayscale=self.grayscale,
+            blur=self.blur,
+            mean=(red, green, blue),
+            std=(self.std[0], self.std[1], self.std[2]),
+            pad_value=None if in_corner else mean_color,
+            pad_position="top_left" if in_corner else "center",
+            pad_maps={"regions": -1, "target": VOID, "inside": 0},
+        )
+
+    def plain(self) -> "EvalTransform":
+        """The transform for images that are scored or evaluated."""
+        from alseg.data.transforms import EvalTransform
+
+        mean, std = self.mean, self.std
+        return EvalTransform((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))

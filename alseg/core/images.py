@@ -1,0 +1,162 @@
+"""What a data set is to the rest of the library: named images, and what is true of their pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alseg.core.errors import UserError
+
+#: Label of pixels that have no class: not asked, or void in the ground truth. Label maps are uint8,
+#: so a task has at most 255 classes, with ids 0..254.
+VOID = 255
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of a task, in the order of their ids.
+
+    Attributes:
+        names: One name per class; class ``c`` is ``names[c]``.
+        colors: Display colour per class, (C, 3), uint8, RGB.
+    """
+
+    names: tuple[str, ...]
+    colors: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class ImageSet(Protocol):
+    """Images of one split. Indices are positions 0..N-1 in a fixed, sorted order."""
+
+    @property
+    def classes(self) -> ClassTable:
+        """The classes of the task."""
+        ...
+
+    @property
+    def names(self) -> Sequence[str]:
+        """One unique name per image, stable between runs and machines (no absolute path)."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether `truth` can answer for every image."""
+        ...
+
+    @property
+    def scenes(self) -> tuple[str, ...]:
+        """Names of the classes of whole images, in the order of their ids; empty without them."""
+        ...
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of an image in pixels, without decoding it where the format allows."""
+        ...
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """The image, (H, W, 3), uint8, RGB."""
+        ...
+
+    def truth(self, index: int) -> NDArray[np.uint8]:
+        """Ground truth, (H, W), uint8, class ids 0..C-1 or `VOID`.
+
+        Only oracles and evaluation may call this.
+
+        Raises:
+            UserError: Without truth.
+        """
+        ...
+
+    def scene(self, index: int) -> int:
+        """Class of a whole image, an id in `scenes`.
+
+        Only oracles may call this. Raises `alseg.core.errors.UserError` without scenes.
+        """
+        ...
+
+    def fingerprint(self, index: int) -> str:
+        """Hex digest of everything that decides the pixels `image` returns."""
+        ...
+
+
+class Sceneless:
+    """The part of an `ImageSet` that says that whole images have no classes."""
+
+    scenes: tuple[str, ...] = ()
+
+    def scene(self, index: int) -> int:
+        """Refused; see `ImageSet.scene`."""
+        raise UserError(
+            "this data set has no classes of whole images (scenes); choose one that has, or a way "
+            "to ask that does without."
+        )
+
+
+@dataclass(frozen=True)
+class WithoutTruth:
+    """The images of a set, without their ground truth: what a method gets to see.
+
+    Attributes:
+        images: The set.
+    """
+
+    images: ImageSet
+
+    @property
+    def classes(self) -> ClassTable:
+        """See `ImageSet`."""
+        return self.images.classes
+
+    @property
+    def names(self) -> Sequence[str]:
+        """See `ImageSet`."""
+        return self.images.names
+
+    @property
+    def has_truth(self) -> bool:
+        """Never."""
+        return False
+
+    @property
+    def scenes(self) -> tuple[str, ...]:
+        """See `ImageSet`."""
+        return self.images.scenes
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See `ImageSet.size`."""
+        return self.images.size(index)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """See `ImageSet.image`."""
+        return self.images.image(index)
+
+    def fingerprint(self, index: int) -> str:
+        """See `ImageSet.fingerprint`."""
+        return self.images.fingerprint(index)
+
+    def truth(self, index: int) -> NDArray[np.uint8]:
+        """Refused: ground truth must not choose what is asked."""
+        raise PermissionError("a method may not see the ground truth")
+
+    def scene(self, index: int) -> int:
+        """Refused: the class of a whole image is an answer, too."""
+        raise PermissionError("a method may not see the scene class of an image")
+
+
+@dataclass(frozen=True)
+class DataSplits:
+    """What a data configuration builds: the pool that is asked about and the images scored on."""
+
+    train: ImageSet
+    val: ImageSet

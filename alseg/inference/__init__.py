@@ -1,0 +1,1 @@
+"""Trained networks put to use: from checkpoints, on images of any size."""

@@ -1,0 +1,304 @@
+"""What the commands that use a trained network share: images and masks, views, and their IoU."""
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from alseg.core.errors import UserError, unknown_name
+from alseg.core.images import VOID, ClassTable
+from alseg.data.checks import Problems, check_images
+from alseg.data.files import FileImages, ImageFile
+from alseg.data.find import find_files
+from alseg.data.loose import find_images
+from alseg.data.masks import MaskReader, read_masks_by_color, read_masks_by_id
+from alseg.inference.trained import (
+    DEVICES,
+    PRECISIONS,
+    TrainedSegmenter,
+    predict_labels,
+    seen_factor,
+)
+from alseg.labels.quality import class_iou
+
+log = logging.getLogger(__name__)
+
+#: Height and width of the windows of images over ``max_pixels``, in pixels the network sees.
+WINDOW = (1024, 1024)
+#: Images of more pixels are not decoded several at once.
+HUGE = 1 << 26
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewOptions:
+    """How images are shown to a network.
+
+    Attributes:
+        ignore: What else than id 255 is void in the masks: ids, or colours such as "#000000", that
+            stand for no class.
+        window: Height and width of windows in pixels of the image; null = the whole image.
+        overlap: Share of a window that its neighbour covers too, 0 to below 1.
+        max_pixels: Images of which the network would see more pixels are predicted by windows.
+        scales: Factors on the size of what the network sees; probabilities are averaged.
+        flip: Average with the mirror image too.
+        resize: Show images to the network at the size the run loaded its own at (data.size,
+            data.scale). Results have the size of the file in any case.
+        device: auto, cpu or cuda.
+        precision: 32-true, or bf16 for mixed precision.
+        progress: Show a progress bar.
+    """
+
+    ignore: list[str] = field(default_factory=list)
+    window: tuple[int, int] | None = None
+    overlap: float = 0.25
+    max_pixels: int = 16_000_000
+    scales: list[float] = field(default_factory=lambda: [1.0])
+    flip: bool = False
+    resize: bool = True
+    device: str = "auto"
+    precision: str = "32-true"
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.window is not None and (len(self.window) != 2 or min(self.window) < 1):
+            raise UserError(f"window is {list(self.window)}; give [height,width] in pixels.")
+        if not 0 <= self.overlap < 1:
+            raise UserError(f"overlap is {self.overlap}; it is a share of a window, 0 to below 1.")
+        if self.max_pixels < 1:
+            raise UserError(f"max_pixels is {self.max_pixels}; give at least 1.")
+        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
+            raise UserError(f"scales is {list(self.scales)}; give one or more factors > 0.")
+        for option, known in (("device", DEVICES), ("precision", PRECISIONS)):
+            if getattr(self, option) not in known:
+                raise unknown_name(option, getattr(self, option), known)
+
+    def require(self, *names: str) -> None:
+        """Refuse paths that are empty."""
+        for name in names:
+            if not getattr(self, name):
+                raise UserError(f"{name} is empty; give {name}=PATH.")
+
+    def digest(self, checkpoint: Path, *more: str) -> str:
+        """Digest of what, besides the images, decides predictions, and of more words."""
+        with checkpoint.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+        deciding = ("window", "overlap", "max_pixels", "scales", "flip", "resize", "precision")
+        values = {name: getattr(self, name) for name in deciding}
+        digest.update(json.dumps(values).encode())
+        digest.update("".join(more).encode())
+        return digest.hexdigest()
+
+
+def find_pairs(
+    given: Mapping[str, str | None],
+    out: Path,
+    classes: ClassTable,
+    ignore: Sequence[str],
+) -> FileImages:
+    """Images with their masks.
+
+    Args:
+        given: An image, a folder or a list, and then, if there are masks, the folder that holds
+            them under the names of the images; by the options that gave them.
+        out: Folder of the results, which may lie in none of them.
+        classes: Of the network.
+        ignore: See `ViewOptions`.
+
+    Raises:
+        UserError: If something is not there, or has no mask, or `ignore` names a class.
+    """
+    (images_option, images), (masks_option, masks_folder) = given.items()
+    problems = Problems(f"{images_option}={images}")
+    found = find_images(Path(images or "").expanduser(), problems)
+    masks: dict[str, Path] = {}
+    if masks_folder is not None:
+        folder = Path(masks_folder).expanduser()
+        if not folder.is_dir():
+            raise UserError(
+                f"{masks_option}={folder} is not a folder; give the folder of the masks."
+            )
+        masks = find_files(folder, "", problems)
+        for name in sorted(found.keys() - masks.keys()):
+            problems.add("images without a mask", str(found[name]))
+    for option, path in given.items():
+        folder = Path(path or "").expanduser()
+        if path and folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+            raise UserError(
+                f"out={out} lies in {option}={folder}, where the next start would take the "
+                f"results for {option}; give a folder outside of it."
+            )
+    problems.raise_any()
+    files = [ImageFile(name, path, masks.get(name)) for name, path in found.items()]
+    return FileImages(files, classes, _reader(ignore, classes, files[0].mask))
+
+
+def _reader(ignore: Sequence[str], classes: ClassTable, mask: Path | None) -> MaskReader:
+    """How masks are read: as colours if the first one holds colours, else as ids."""
+    mode = "L"
+    if mask is not None:
+        try:
+            with Image.open(mask) as file:
+                mode = file.mode
+        except OSError:
+            log.debug("%s cannot be read, as the check will tell", mask)
+    if mode in ("L", "P", "1"):
+        reader = read_masks_by_id(dict(enumerate(classes.names)), ignore)
+    else:
+        colors = np.asarray(classes.colors).tolist()
+        table = {name: (r, g, b) for name, (r, g, b) in zip(classes.names, colors, strict=True)}
+        reader = read_masks_by_color(table, ignore)
+    if sum(entry.label != VOID for entry in reader.entries) < len(classes):
+        raise UserError(
+            f"ignore={list(ignore)} names a class of the network; give only ids or colours that "
+            f"stand for no class."
+        )
+    return reader
+
+
+def check_pairs(images: FileImages, files: Sequence[ImageFile], where: str, progress: bool) -> None:
+    """Find everything that is wrong with files before the work.
+
+    Args:
+        images: Those the files are of.
+        files: The files to look at.
+        where: What they are called in an error.
+        progress: Show a progress bar.
+    """
+    problems = Problems(where)
+    # huge ones are found out one by one: several at once would take too much memory
+    some = [file for file in files if not _is_huge(file.image)]
+    check_images(some, images.masks, problems, progress=progress)
+    problems.raise_any()
+
+
+def _is_huge(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            return image.width * image.height > HUGE
+    except OSError:
+        return False  # the check tells
+
+
+def labels_of(
+    options: ViewOptions,
+    model: TrainedSegmenter,
+    image: NDArray[np.uint8],
+    name: str,
+    done: Callable[[int], object] = lambda pixels: None,
+) -> NDArray[np.uint8]:
+    """Label map of an image, by windows if it is large.
+
+    Args:
+        options: How it is shown to the network.
+        model: The network.
+        image: (H, W, 3), uint8, RGB.
+        name: What it is called in a message.
+        done: Told how many more pixels are finished.
+
+    Returns:
+        (H, W), uint8.
+    """
+    import torch
+
+    size = (image.shape[0], image.shape[1])
+    factor = seen_factor(model, size, options.resize)
+    seen = math.prod(size) * math.prod(factor) * max(options.scales) ** 2
+    window = options.window
+    if window is None and seen > options.max_pixels:
+        window = (math.ceil(WINDOW[0] / factor[0]), math.ceil(WINDOW[1] / factor[1]))
+        log.info(
+            "%s: %.3g million pixels are more than max_pixels=%d; predicted by windows of %d x %d",
+            name,
+            seen / 1e6,
+            options.max_pixels,
+            *window,
+        )
+    try:
+        return predict_labels(
+            model,
+            image,
+            window=None if window is None else (window[0], window[1]),
+            overlap=options.overlap,
+            scales=options.scales,
+            flip=options.flip,
+            resize=options.resize,
+            done=done,
+        )
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"{name} does not fit into the memory of the GPU; give window=[512,512], or device=cpu."
+        ) from error
+
+
+def checked_truth(images: FileImages, index: int, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Ground truth of an image.
+
+    Raises:
+        UserError: If it has another size than the label map.
+    """
+    truth = images.truth(index)
+    if labels.shape != truth.shape:
+        raise UserError(
+            f"{images.files[index].mask} is {truth.shape[0]} x {truth.shape[1]}, its image "
+            f"{labels.shape[0]} x {labels.shape[1]} (height x width); export both at the same "
+            f"size."
+        )
+    return truth
+
+
+def iou_row(counts: NDArray[np.int64], images: FileImages) -> dict[str, Any]:
+    """Mean and per-class IoU of a confusion matrix, as a row of a table.
+
+    The mean is over the classes that occur in truth or prediction, as
+    `torchmetrics.classification.MulticlassJaccardIndex` has it with ``average="macro"``.
+
+    Args:
+        counts: `alseg.labels.quality.confusion` of all images, (C, C).
+        images: The images.
+
+    Returns:
+        ``images``, ``pixels`` (those that are not void), ``miou`` and ``iou_NAME`` of every class,
+        0..1; None for what is absent.
+    """
+    iou = class_iou(counts)
+    mean = float(np.nanmean(iou)) if not np.isnan(iou).all() else math.nan
+    mean_and_classes = [None if math.isnan(value) else value for value in [mean, *iou.tolist()]]
+    columns = ["miou", *(f"iou_{name}" for name in images.classes.names)]
+    return {
+        "images": len(images),
+        "pixels": int(counts.sum()),
+        **dict(zip(columns, mean_and_classes, strict=True)),
+    }
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table with the columns of its rows, in the order in which they first occur."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    table = io.StringIO()
+    writer = csv.DictWriter(table, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    return table.getvalue()
+
+
+@contextmanager
+def images_of_any_size() -> Iterator[None]:
+    """Let Pillow open what it would take for an attack: these images are the user's own."""
+    most = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = most

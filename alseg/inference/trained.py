@@ -1,0 +1,389 @@
+"""A trained network: out of the checkpoint of any run, with all that using it takes."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from alseg.core.errors import UserError, unknown_name
+from alseg.core.images import ClassTable
+from alseg.data.files import Resize
+from alseg.data.masks import default_colors
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    import torch
+
+    from alseg.nn.segmenter import Segmenter
+
+log = logging.getLogger(__name__)
+
+Triple = tuple[float, float, float]
+
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("32-true", "bf16")
+#: Weights of a classifier -> whether it is one by cosines.
+_HEADS = {"classifier.weight": True, "classifier.conv.weight": False}
+
+
+@dataclass(frozen=True)
+class TrainedSegmenter:
+    """A network ready to be used; called, it maps images to probabilities.
+
+    Attributes:
+        network: In evaluation mode, on its device. It may have more outputs than there are
+            classes, the classes first.
+        classes: Names and colours.
+        mean: Subtracted from each channel of images in [0, 1], RGB.
+        std: Each channel is divided by it.
+        resize: The size at which the run loaded its images.
+        temperature: Divides the scores.
+        precision: ``32-true``, or ``bf16`` for mixed precision.
+    """
+
+    network: "Segmenter"
+    classes: ClassTable
+    mean: Triple
+    std: Triple
+    resize: Resize
+    temperature: float
+    precision: str = "32-true"
+
+    @property
+    def device(self) -> "torch.device":
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    def normalized(self, image: NDArray[np.uint8]) -> "torch.Tensor":
+        """An image, (H, W, 3), uint8, RGB, as the network wants it: (1, 3, H, W) on its device."""
+        from alseg.data.transforms import EvalTransform
+
+        tensor, _ = EvalTransform(self.mean, self.std)(image, {})
+        return tensor[None].to(self.device)
+
+    def __call__(self, images: "torch.Tensor") -> "torch.Tensor":
+        """Probabilities of the classes, (B, C, H, W), float32, of normalised images."""
+        import torch
+
+        from alseg.inference.views import class_probabilities
+
+        mixed = self.precision == "bf16"
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=mixed),
+        ):
+            scores = self.network(images)
+        with torch.inference_mode():
+            return class_probabilities(scores, len(self.classes), self.temperature)
+
+
+def load_segmenter(
+    checkpoint: str | Path, device: str = "auto", precision: str = "32-true"
+) -> TrainedSegmenter:
+    """Load the network of a checkpoint: of any method, of any stage, wherever the file lies.
+
+    A checkpoint describes its network and images itself. For one that does not, the run folder it
+    lies in is asked (``config.yaml`` and ``report.json``). Where neither names the classes, they
+    are numbered, and ImageNet's normalisation is taken, with a warning.
+
+    Args:
+        checkpoint: ``round_NNN/<stage>/last.ckpt`` or ``best.ckpt`` of a run folder, or a copy.
+        device: ``cpu``, ``cuda``, or ``auto`` for the latter where there is one.
+        precision: ``32-true``, or ``bf16`` for mixed precision.
+
+    Raises:
+        UserError: If the file is missing or no checkpoint of alseg, or the device is.
+    """
+    from alseg.nn.segmenter import rebuild_segmenter
+
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, PRECISIONS)
+    target = _device(device)
+    found = read_checkpoint(checkpoint)
+    path, images = found.path, found.images
+    segmenter = rebuild_segmenter(found.network)
+    try:
+        segmenter.load_state_dict(found.state)
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} does not hold the {found.network['architecture']} with "
+            f"{found.network['encoder']} that it, or its run folder, describes "
+            f"({str(error).splitlines()[-1].strip()}); give the checkpoint as the run left it."
+        ) from error
+    resize = Resize.from_options(images.get("size"), images.get("scale", 1.0))
+    return TrainedSegmenter(
+        network=segmenter.eval().to(target),
+        classes=found.classes(),
+        **_normalisation(path, images),
+        resize=resize,
+        temperature=found.temperature,
+        precision=precision,
+    )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds and says, completed by the run folder it lies in.
+
+    Attributes:
+        path: The file.
+        state: Weights of the segmenter by name, on the CPU, read from the file when they are used.
+        network: Description of the network, see `alseg.nn.segmenter.Segmenter`.
+        temperature: Divides the scores.
+        images: Description of the images, as far as there is one.
+        num_classes: C.
+        batches: Batches trained on; None if it does not say.
+    """
+
+    path: Path
+    state: Mapping[str, Any]
+    network: Mapping[str, Any]
+    temperature: float
+    images: Mapping[str, Any]
+    num_classes: int
+    batches: int | None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; empty if neither file nor folder names them."""
+        names = tuple(self.images.get("classes", ()))
+        return names if len(names) == self.num_classes else ()
+
+    def classes(self) -> ClassTable:
+        """Names and colours; numbers if it names none, with a warning."""
+        if self.class_names:
+            return ClassTable(self.class_names, np.array(self.images["colors"], dtype=np.uint8))
+        log.warning(
+            "%s does not name its classes and lies in no run folder: they are numbered and "
+            "coloured by their ids",
+            self.path,
+        )
+        names = tuple(f"class {number}" for number in range(self.num_classes))
+        return ClassTable(names, default_colors(self.num_classes + 1)[1:])
+
+
+def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
+    """Read what a checkpoint says, without building its network.
+
+    Raises:
+        UserError: If the file is missing or no checkpoint of alseg.
+    """
+    path = Path(checkpoint).expanduser()
+    content = _read(path)
+    about = content.get("alseg") or {}
+    run = _run_folder(path)
+    state = _segmenter_state(path, content["state_dict"], about.get("network_at"))
+    network, temperature = about.get("network"), about.get("temperature", 1.0)
+    if not network:
+        network, temperature = _network_of_run(path, run, state)
+    images = about.get("images") or _images_of_run(run)
+    count = about.get("num_classes") or len(images.get("classes", ())) or network["outputs"]
+    # not global_step: it counts the steps of every optimiser
+    progress = content.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress", {})
+    batches = progress.get("total", {}).get("processed")
+    return Checkpoint(path, state, network, temperature, images, count, batches)
+
+
+def predict_labels(
+    model: TrainedSegmenter,
+    image: NDArray[np.uint8],
+    window: tuple[int, int] | None = None,
+    overlap: float = 0.25,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    resize: bool = True,
+    done: Callable[[int], object] = lambda pixels: None,
+) -> NDArray[np.uint8]:
+    """The most probable class of every pixel of an image of any size.
+
+    By windows, memory holds the scores of a few windows and of the rows that two windows share,
+    never those of the whole image.
+
+    Args:
+        model: See `load_segmenter`.
+        image: (H, W, 3), uint8, RGB.
+        window: Height and width of windows in pixels; None = the whole image.
+        overlap: Share of a window that its neighbour covers too, 0 to below 1.
+        scales: Factors on the size of what the network sees; probabilities are averaged.
+        flip: Average with the mirror image too.
+        resize: Show the image at the size the run loaded its images at; else at its own. A whole
+            image that this shrinks is shrunk as the run shrank its own.
+        done: Told how many more pixels are finished, part by part.
+
+    Returns:
+        Class ids, (H, W), uint8.
+    """
+    from alseg.inference.views import enlarged_bands, mean_of_views, score_tiles, view_sizes
+
+    height, width = image.shape[:2]
+    factor = seen_factor(model, (height, width), resize)
+    labels = np.empty((height, width), dtype=np.uint8)
+
+    def views(part: "torch.Tensor") -> "torch.Tensor":
+        sizes = view_sizes((part.shape[-2], part.shape[-1]), scales, factor)
+        return mean_of_views(model, part, sizes, flip)
+
+    def crop(top: int, left: int, high: int, wide: int) -> "torch.Tensor":
+        return model.normalized(image[top : top + high, left : left + wide])
+
+    def keep(top: int, left: int, scores: "torch.Tensor") -> None:
+        best = scores[0].argmax(dim=0).byte().cpu().numpy()
+        labels[top : top + best.shape[0], left : left + best.shape[1]] = best
+        done(best.size)
+
+    if window is None and factor[0] * factor[1] < 1:
+        # not as a whole in floating point, and not all of its scores at its own size
+        ((high, wide),) = view_sizes((height, width), [1.0], factor)
+        small = np.array(Image.fromarray(image).resize((wide, high), Image.Resampling.BILINEAR))
+        sizes = view_sizes((high, wide), scales)
+        scores = mean_of_views(model, model.normalized(small), sizes, flip)
+        top = 0
+        for band in enlarged_bands(scores, (height, width)):
+            keep(top, 0, band)
+            top += band.shape[2]
+    else:
+        for tile in score_tiles(views, crop, (height, width), window, overlap):
+            keep(*tile)
+    return labels
+
+
+def seen_factor(
+    model: TrainedSegmenter, size: tuple[int, int], resize: bool = True
+) -> tuple[float, float]:
+    """How much higher and wider than its file the network sees an image.
+
+    Args:
+        model: See `load_segmenter`.
+        size: H and W of the file.
+        resize: See `predict_labels`.
+    """
+    seen = model.resize(*size) if resize else size
+    return seen[0] / size[0], seen[1] / size[1]
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    if name not in DEVICES:
+        raise unknown_name("device", name, DEVICES)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda, but torch sees no GPU here; give device=cpu.")
+    return torch.device(name)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import torch
+
+    if path.is_dir():
+        found = sorted(path.rglob("*.ckpt"))
+        hint = f", such as {found[-1]}" if found else ""
+        raise UserError(f"checkpoint={path} is a folder; give a checkpoint file{hint}.")
+    if not path.is_file():
+        raise UserError(
+            f"there is no checkpoint {path}; give one of RUN_DIR/round_NNN/STAGE/last.ckpt."
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # every broken file breaks in its own way
+        raise UserError(
+            f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]}); give the "
+            f"last.ckpt or best.ckpt of a stage."
+        ) from error
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
+        raise UserError(
+            f"{path} is no checkpoint of a run; give the last.ckpt or best.ckpt of a stage."
+        )
+    return content
+
+
+def _segmenter_state(path: Path, state: Mapping[str, Any], at: str | None) -> dict[str, Any]:
+    """The weights of the segmenter in a module: the one at a name, or the outermost there is."""
+    prefixes = [f"{at}."] if at else []
+    for head in _HEADS:
+        ends = (name.removesuffix(head) for name in state if name.endswith(f".{head}"))
+        prefixes += sorted(ends, key=len)
+    for prefix in prefixes:
+        if any(name.startswith(f"{prefix}encoder.") for name in state):
+            return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    raise UserError(
+        f"{path} holds no segmentation network of alseg; give the last.ckpt or best.ckpt of a "
+        f"stage that trains one."
+    )
+
+
+def _run_folder(path: Path) -> Path | None:
+    """The run folder a checkpoint lies in, upward from it."""
+    for folder in path.resolve().parents:
+        if (folder / "config.yaml").is_file() and (folder / "report.json").is_file():
+            return folder
+    return None
+
+
+def _config(run: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        return yaml.safe_load((run / "config.yaml").read_text("utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{run / 'config.yaml'} cannot be read ({error}).") from error
+
+
+def _network_of_run(
+    path: Path, run: Path | None, state: Mapping[str, Any]
+) -> tuple[dict[str, Any], float]:
+    """Description and temperature of a network by the options of its run and its weights."""
+    head = next((name for name in _HEADS if name in state), None)
+    if run is None or head is None:
+        raise UserError(
+            f"{path} does not describe its network, and lies in no run folder with config.yaml and "
+            f"report.json that does; put it back into its run folder."
+        )
+    config = _config(run)
+    try:
+        options = {key: config["network"][key] for key in ("architecture", "encoder", "options")}
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{run / 'config.yaml'} does not say which network was trained ({error} is missing); "
+            f"restore it."
+        ) from error
+    described = {**options, "outputs": len(state[head]), "cosine": _HEADS[head]}
+    return described, float(config.get("method", {}).get("temperature", 1.0))
+
+
+def _images_of_run(run: Path | None) -> dict[str, Any]:
+    """See `LoopDataModule.description`; empty without a run folder."""
+    if run is None:
+        return {}
+    config = _config(run)
+    try:
+        about = json.loads((run / "report.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{run / 'report.json'} cannot be read ({error}).") from error
+    data, augment = (config.get(part, {}) for part in ("data", "augment"))
+    return {
+        **{key: about[key] for key in ("classes", "colors") if key in about},
+        **{key: augment[key] for key in ("mean", "std") if key in augment},
+        # painted scenes have a size too, but no scale: they are not resized
+        **{key: data[key] for key in ("size", "scale") if "scale" in data},
+    }
+
+
+def _normalisation(path: Path, images: Mapping[str, Any]) -> dict[str, Triple]:
+    from alseg.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+
+    if "mean" in images and "std" in images:
+        mean, std = ((float(r), float(g), float(b)) for r, g, b in (images["mean"], images["std"]))
+        return {"mean": mean, "std": std}
+    log.warning(
+        "%s does not say how its images were normalised: mean and standard deviation of ImageNet "
+        "are taken; if augment.mean or augment.std were others, the predictions are wrong",
+        path,
+    )
+    return {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}

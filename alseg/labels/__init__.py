@@ -1,0 +1,1 @@
+"""What is known: units, questions and answers, who answers, what it costs."""

@@ -1,0 +1,177 @@
+"""Who answers: the ground truth, or a person through files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from alseg.core.errors import UserError
+from alseg.core.images import VOID, ImageSet
+from alseg.core.registry import Registry
+from alseg.labels.human import check_names, read_answers, write_questions
+from alseg.labels.pool import LabelPool, rows_by_image
+from alseg.labels.tables import PIXELS, Answers, Query
+from alseg.labels.truth import class_sets, dominant_labels
+
+ORACLES = Registry(
+    "oracle",
+    {
+        "simulated": "alseg.labels.oracle:SimulatedOracle",
+        "human": "alseg.labels.oracle:HumanOracle",
+    },
+)
+
+
+class AwaitingAnswersError(Exception):
+    """The run has to wait for a person; the message says what to do. Not a failure."""
+
+
+class Oracle(Protocol):
+    """Answers a query from the top until the budget is spent."""
+
+    def check(self, images: ImageSet) -> None:
+        """Raise `UserError` if this oracle cannot answer for the images."""
+        ...
+
+    def answer(self, query: Query, pool: LabelPool, images: ImageSet, folder: Path) -> Answers:
+        """Answer the first rows of a query.
+
+        Args:
+            query: Units in the order they are asked.
+            pool: Prices the answers; not changed.
+            images: The pool's images.
+            folder: Folder of the round, for files exchanged with a person.
+
+        Returns:
+            Answers for the rows the budget pays for.
+
+        Raises:
+            AwaitingAnswersError: If a person has to answer first.
+            UserError: If given answers are malformed.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SimulatedOracle:
+    """Reads the answers off the ground truth. Void pixels cost their click and answer "void".
+
+    Attributes:
+        trim: Width in pixels of the square by which region boundaries are dilated before class
+            sets are read off, odd, 0 = none: an annotator does not see a few stray pixels of the
+            neighbour (mulquery 2.2, arXiv 2309.09319). Small regions keep all their pixels.
+        vote_void: Whether void takes part in the vote for a region's dominant class.
+    """
+
+    trim: int = 5
+    vote_void: bool = True
+
+    def __post_init__(self) -> None:
+        if self.trim < 0 or (self.trim and self.trim % 2 == 0):
+            raise UserError(f"oracle.trim is {self.trim}; it must be 0 or an odd width in pixels.")
+
+    def check(self, images: ImageSet) -> None:
+        """Refuse images without ground truth."""
+        if not images.has_truth:
+            raise UserError(
+                "oracle=simulated reads answers off the ground truth, and the training images have "
+                "none; give data.masks, or use oracle=human to answer yourself."
+            )
+
+    def answer(self, query: Query, pool: LabelPool, images: ImageSet, folder: Path) -> Answers:
+        """Answer from the ground truth, see `Oracle.answer`."""
+        answers = answer_from_truth(query, pool, images, self.trim, self.vote_void)
+        if pool.budget.is_certain(query.answer):  # then the query already is what is bought
+            return answers
+        cost = pool.budget.cost(answers, pool.unit_pixels(answers))
+        return answers.head(pool.budget.bought(np.asarray(getattr(cost, pool.budget.axis))))
+
+
+def answer_from_truth(
+    query: Query, pool: LabelPool, images: ImageSet, trim: int, vote_void: bool
+) -> Answers:
+    """What the ground truth says of every row of a query, whatever it costs.
+
+    Args:
+        query: The n units.
+        pool: Knows the region maps.
+        images: Images with truth.
+        trim: See `SimulatedOracle`.
+        vote_void: See `SimulatedOracle`.
+
+    Returns:
+        n answers.
+    """
+    n, num_classes = len(query), pool.num_classes
+    if query.answer == "scene":
+        scenes = np.array([images.scene(image) for image in query.image.tolist()], dtype=np.uint8)
+        nothing = np.zeros((n, 0), dtype=bool)
+        return Answers.of(query, len(images.scenes), scenes, nothing, [])
+    label = np.full(n, VOID, dtype=np.uint8)
+    members = np.zeros((n, num_classes + 1), dtype=bool)
+    masks: list[NDArray[np.uint8]] = [np.zeros(0, np.uint8)] * n
+    groups = rows_by_image(query.image)
+    for image, rows in tqdm(groups, "answering", unit="image", disable=len(groups) < 100):
+        truth, units = images.truth(image), query.unit[rows]
+        if query.regions == PIXELS:
+            label[rows] = truth.ravel()[units]
+            members[rows, np.minimum(label[rows], num_classes)] = True
+            for row in rows:
+                masks[row] = label[row : row + 1]
+            continue
+        maps = pool.maps[query.regions]
+        regions, num_regions = maps[image], int(maps.num_regions[image])
+        if query.answer == "class_set":
+            members[rows] = class_sets(regions, truth, num_classes, num_regions, trim)[0][units]
+        elif query.answer in ("class", "dominant"):
+            dominant = dominant_labels(regions, truth, num_classes, num_regions, vote_void)
+            label[rows] = dominant[units]
+        else:
+            for row, unit in zip(rows, units, strict=True):
+                masks[row] = truth[regions == unit]
+    return Answers.of(query, num_classes, label, members, masks)
+
+
+@dataclass(frozen=True)
+class HumanOracle:
+    """A person, through files: the run writes the questions, stops, and goes on when answered.
+
+    Attributes:
+        accept_partial: Go on with fewer answers than the budget pays for.
+    """
+
+    accept_partial: bool = False
+
+    def check(self, images: ImageSet) -> None:
+        """Refuse names of classes or scenes that an answers file cannot hold."""
+        check_names(images.classes.names)
+        check_names(images.scenes)
+
+    def answer(self, query: Query, pool: LabelPool, images: ImageSet, folder: Path) -> Answers:
+        """Read the answers file of the round, or write the questions; see `Oracle.answer`."""
+        path = folder / "answers.csv"
+        if not path.exists():
+            write_questions(query, pool, images, folder)
+            raise AwaitingAnswersError(
+                f"Round {query.round} waits for your answers: {folder / 'questions.csv'} lists up "
+                f"to {len(query)} questions in order, {folder / 'questions'} shows them on the "
+                f"images, {folder / 'HOW_TO_ANSWER.txt'} says what to write. Save your answers as "
+                f"{path}, then give the same command again."
+            )
+        answers = read_answers(path, query, pool, images)
+        cost = pool.budget.cost(answers, pool.unit_pixels(answers))
+        costs = np.asarray(getattr(cost, pool.budget.axis))
+        if len(answers) < len(query) and not self.accept_partial:
+            # would the budget pay for one more? Every answer given is kept, also beyond the budget
+            following = query.tail(len(answers)).head(1)
+            least = pool.budget.least_cost(query.answer, pool.unit_pixels(following))
+            if pool.budget.bought(np.append(costs, least)) > len(answers):
+                raise UserError(
+                    f"{path} answers {len(answers)} questions for {costs.sum():g} of "
+                    f"{pool.budget.amount:g} {pool.budget.axis}; go on from row {len(answers)} of "
+                    f"questions.csv, or give oracle.accept_partial=true to train with these."
+                )
+        return answers

@@ -1,0 +1,254 @@
+"""What is known about every pixel, and what was paid for it: a replay of the answers on disk."""
+
+from collections.abc import Container, Sequence
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from alseg.core.images import VOID
+from alseg.labels.budget import Budget, Cost
+from alseg.labels.tables import PIXELS, AnswerKind, Answers, Query
+from alseg.regions.base import Maps
+
+_EVERY: tuple[AnswerKind, ...] = get_args(AnswerKind)
+
+
+class LabelPool:
+    """All answers of a run. Holds no truth of its own: replaying the answers rebuilds it.
+
+    Args:
+        sizes: Height and width of every pool image, (N, 2).
+        num_classes: C.
+        budget: Prices the answers.
+        maps: Region maps the answers refer to, by version.
+    """
+
+    def __init__(
+        self,
+        sizes: NDArray[np.int64],
+        num_classes: int,
+        budget: Budget,
+        maps: Sequence[Maps],
+    ) -> None:
+        self.sizes = np.asarray(sizes, dtype=np.int64).reshape(-1, 2)
+        self.num_classes = num_classes
+        self.budget = budget
+        self.maps: dict[str, Maps] = {m.version: m for m in maps}
+        self.history: list[Answers] = []
+        self.costs: list[Cost] = []
+        self._rows: dict[int, list[tuple[int, NDArray[np.int64]]]] = {}  # image: (batch, rows)
+        self._asked: dict[tuple[str, int], NDArray[np.int64]] = {}
+        self._units: dict[str, tuple[Any, Any, Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def add_maps(self, maps: Maps) -> None:
+        """Make another version of the region maps known, e.g. one a method merged."""
+        if maps.version in self.maps:
+            raise ValueError(f"region maps {maps.version!r} are already in the pool")
+        self.maps[maps.version] = maps
+
+    def num_units(self, regions: str) -> NDArray[np.int64]:
+        """Number of unit ids per image in a map version or in `PIXELS`, (N,), int64."""
+        if regions == PIXELS:
+            return np.asarray(self.sizes.prod(axis=1))
+        return np.asarray(self.maps[regions].num_regions)
+
+    def commit(self, answers: Answers) -> Cost:
+        """Add the answers of one round.
+
+        Returns:
+            What they cost in total.
+
+        Raises:
+            ValueError: For a map version or unit the pool does not have, a unit asked twice, a
+                class out of range, a mask of the wrong length, or rounds out of order.
+        """
+        num_classes = self._num_classes(answers)
+        if answers.num_classes != num_classes:
+            raise ValueError(f"answers for {answers.num_classes} classes, not {num_classes}")
+        if self.history and answers.round <= self.history[-1].round:
+            raise ValueError(f"round {answers.round} after round {self.history[-1].round}")
+        if answers.regions != PIXELS and answers.regions not in self.maps:
+            raise ValueError(f"region maps {answers.regions!r} are not in the pool")
+        if len(answers) and not 0 <= answers.image.min() <= answers.image.max() < len(self):
+            raise ValueError("an image is not in the pool")
+        units = self.num_units(answers.regions)
+        if (answers.unit < 0).any() or (answers.unit >= units[answers.image]).any():
+            raise ValueError(f"a unit is not in {answers.regions!r}")
+        if answers.label is not None:
+            wrong = (answers.label >= num_classes) & (answers.label != VOID)
+            if wrong.any():
+                raise ValueError(f"class {answers.label[wrong][0]} of {num_classes}")
+        pixels = self.unit_pixels(answers)
+        if answers.masks is not None:
+            lengths = np.array([m.size for m in answers.masks], dtype=np.int64)
+            if not np.array_equal(lengths, pixels):
+                raise ValueError("a mask does not have the size of its unit")
+        asked = {}
+        for image, rows in rows_by_image(answers.image):
+            old = self.asked(answers.regions, image)
+            new = np.concatenate([old, answers.unit[rows]])
+            if len(np.unique(new)) != len(new):
+                raise ValueError(f"a unit of image {image} is asked twice")
+            asked[answers.regions, image] = new
+        cost = self.budget.cost(answers, pixels).total()
+        # nothing above changed the pool: a refused commit leaves it as it was
+        self._asked |= asked
+        for image, rows in rows_by_image(answers.image):
+            self._rows.setdefault(image, []).append((len(self.history), rows))
+        self.history.append(answers)
+        self.costs.append(cost)
+        return cost
+
+    def _num_classes(self, answers: Answers) -> int:
+        """Classes there are for answers of a kind; scenes have a table of their own."""
+        if answers.answer != "scene":
+            return self.num_classes
+        before = [a.num_classes for a in self.history if a.answer == "scene"]
+        return before[0] if before else answers.num_classes
+
+    def unit_pixels(self, answers: Answers | Query) -> NDArray[np.int64]:
+        """Pixels each unit of a table covers, (n,), int64."""
+        pixels = np.ones(len(answers), dtype=np.int64)
+        if answers.regions != PIXELS:
+            for image, rows in rows_by_image(answers.image):
+                sizes = self.region_sizes(answers.regions, image)
+                pixels[rows] = sizes[answers.unit[rows]]
+        return pixels
+
+    def region_sizes(self, regions: str, image: int) -> NDArray[np.int64]:
+        """Pixels of every region of an image, (R,), int64; 0 for ids without a pixel."""
+        ids = self.maps[regions][image]
+        return np.bincount(
+            ids[ids >= 0].ravel(), minlength=int(self.maps[regions].num_regions[image])
+        )
+
+    def units(self, regions: str) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+        """Every region that has a pixel: image, region id and size, (n,) each.
+
+        Reads all maps once; not for `PIXELS`, of which there are too many to list.
+        """
+        if regions not in self._units:
+            images, units, sizes = [], [], []
+            every = range(len(self))
+            for image in tqdm(every, "counting regions", unit="image", disable=len(self) < 1000):
+                size = self.region_sizes(regions, image)
+                unit = np.flatnonzero(size)
+                images.append(np.full(len(unit), image, dtype=np.int32))
+                units.append(unit.astype(np.int32))
+                sizes.append(size[unit])
+            self._units[regions] = (
+                np.concatenate(images), np.concatenate(units), np.concatenate(sizes)
+            )  # fmt: skip
+        return self._units[regions]
+
+    def spent(self, rounds: int | None = None) -> Cost:
+        """Total cost of the first ``rounds`` commits (None: all)."""
+        costs = self.costs[:rounds] or [Cost(0.0, 0.0, 0.0, 0.0)]
+        return Cost(*(float(np.sum(axis)) for axis in zip(*costs, strict=True)))
+
+    def images(self, kinds: Container[AnswerKind] = _EVERY) -> NDArray[np.int64]:
+        """Images with at least one answer of certain kinds, ascending, int64."""
+        found = [
+            image
+            for image, batches in self._rows.items()
+            if any(self.history[batch].answer in kinds for batch, _ in batches)
+        ]
+        return np.array(sorted(found), dtype=np.int64)
+
+    def asked(self, regions: str, image: int) -> NDArray[np.int64]:
+        """Unit ids of an image asked so far, in order of purchase, int64."""
+        return self._asked.get((regions, image), np.zeros(0, dtype=np.int64))
+
+    def round_of(self, regions: str, image: int) -> NDArray[np.int16]:
+        """Round of purchase of every unit of an image, (R,), int16, -1 = open."""
+        rounds = np.full(int(self.num_units(regions)[image]), -1, dtype=np.int16)
+        for answers, rows in self.answers(image):
+            if answers.regions == regions:
+                rounds[answers.unit[rows]] = answers.round
+        return rounds
+
+    def answers(self, image: int) -> list[tuple[Answers, NDArray[np.int64]]]:
+        """Answers about an image in order of purchase: each round's table and the row numbers."""
+        return [(self.history[batch], rows) for batch, rows in self._rows.get(image, [])]
+
+    def is_open(
+        self, regions: str, image: NDArray[np.int64], unit: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Whether units have not been asked, for columns of unit ids, (n,), bool."""
+        width = int(self.num_units(regions).max(initial=0))
+        asked = [i * width + ids for (version, i), ids in self._asked.items() if version == regions]
+        if not asked:
+            return np.ones(len(image), dtype=bool)
+        return ~np.isin(image * width + unit, np.concatenate(asked))
+
+    def open_images(self, regions: str) -> NDArray[np.int64]:
+        """Images that still have a unit to ask about, ascending, int64."""
+        if regions == PIXELS:
+            count = self.num_units(PIXELS)
+        else:
+            count = np.bincount(self.units(regions)[0], minlength=len(self))
+        left = np.array([count[i] - len(self.asked(regions, i)) for i in range(len(self))])
+        return np.flatnonzero(left > 0)
+
+    def render(self, image: int, kinds: Container[AnswerKind] = _EVERY) -> NDArray[np.uint8]:
+        """Label map of an image from everything that was answered, VOID where nothing is known.
+
+        Later answers paint over earlier ones; the answer "void" paints nothing. Of a class set
+        only sets of one class give a label; the scene of an image says nothing of its pixels.
+
+        Args:
+            image: Image index.
+            kinds: Kinds of answers that count.
+
+        Returns:
+            (H, W), uint8.
+        """
+        height, width = (int(side) for side in self.sizes[image])
+        target = np.full((height, width), VOID, dtype=np.uint8)
+        for answers, rows in self.answers(image):
+            if answers.answer == "scene" or answers.answer not in kinds:
+                continue
+            units = answers.unit[rows]
+            if answers.masks is not None:
+                self._paint_masks(target, answers, rows, image)
+                continue
+            label = answers.label[rows] if answers.label is not None else _single(answers, rows)
+            if answers.regions == PIXELS:
+                known = label != VOID
+                target.reshape(-1)[units[known]] = label[known]
+                continue
+            # one table look-up for the whole image; the last entry serves pixels in no region
+            table = np.full(int(self.maps[answers.regions].num_regions[image]) + 1, VOID, np.uint8)
+            table[units] = label
+            painted = table[self.maps[answers.regions][image]]
+            np.copyto(target, painted, where=painted != VOID)
+        return target
+
+    def _paint_masks(
+        self, target: NDArray[np.uint8], answers: Answers, rows: NDArray[np.int64], image: int
+    ) -> None:
+        ids = None if answers.regions == PIXELS else self.maps[answers.regions][image]
+        for row in rows:
+            unit, mask = answers.unit[row], answers.masks[row]  # type: ignore[index]
+            where = unit if ids is None else np.flatnonzero(ids.ravel() == unit)
+            known = mask != VOID
+            target.reshape(-1)[np.atleast_1d(where)[known]] = mask[known]
+
+
+def _single(answers: Answers, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Label of sets that hold one class and nothing else, VOID for all others."""
+    members = answers.members(rows)
+    single = (members.sum(axis=1) == 1) & ~members[:, -1]
+    return np.where(single, members.argmax(axis=1), VOID).astype(np.uint8)
+
+
+def rows_by_image(image: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
+    """Row numbers per image, images ascending, rows in their order."""
+    order = np.argsort(image, kind="stable")
+    cuts = np.flatnonzero(np.diff(image[order])) + 1
+    return [(int(image[rows[0]]), rows) for rows in np.split(order, cuts) if len(rows)]

@@ -1,0 +1,306 @@
+"""Queries and answers: tables with one row per unit, never dense (H, W, C) arrays."""
+
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alseg.core.errors import UserError
+from alseg.core.files import write_atomic
+
+UnitKind = Literal["pixel", "patch", "region", "image"]
+AnswerKind = Literal["class", "class_set", "dominant", "mask", "scene"]
+
+
+def plural(kind: str) -> str:
+    """Several of a kind of unit.
+
+    >>> plural("patch"), plural("pixel")
+    ('patches', 'pixels')
+    """
+    return kind + ("es" if kind.endswith(("s", "ch")) else "s")
+
+
+#: Name of the map in which every pixel is its own unit (unit id = ``y * W + x``).
+PIXELS = "pixels"
+
+
+@dataclass(frozen=True)
+class Query:
+    """Units to be asked about, in the order in which they are asked.
+
+    A query may hold more rows than the budget will pay for: where the price of an answer is known
+    only afterwards (class sets), the oracle goes down the rows until the budget is spent.
+
+    Attributes:
+        round: Round that buys these answers.
+        kind: What one unit is. Patches, regions and images are all regions of some map.
+        answer: What is asked about each unit.
+        regions: Version of the region map the unit ids belong to, or `PIXELS`.
+        image: Index of the image in the training set, (n,), int64.
+        unit: Unit id inside the image: region id, or ``y * W + x`` for pixels, (n,), int64.
+        score: Why it was asked, higher is more urgent, (n,), float32.
+    """
+
+    round: int
+    kind: UnitKind
+    answer: AnswerKind
+    regions: str
+    image: NDArray[np.int64]
+    unit: NDArray[np.int64]
+    score: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(UnitKind) or self.answer not in get_args(AnswerKind):
+            raise ValueError(f"unknown unit {self.kind!r} or answer {self.answer!r}")
+        if not len(self.image) == len(self.unit) == len(self.score):
+            raise ValueError("columns of a query must have equal length")
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def head(self, n: int) -> "Query":
+        """The first ``n`` rows."""
+        return self._cut(slice(n))
+
+    def tail(self, start: int) -> "Query":
+        """The rows from ``start`` on."""
+        return self._cut(slice(start, None))
+
+    def _cut(self, rows: slice) -> "Query":
+        return replace(self, image=self.image[rows], unit=self.unit[rows], score=self.score[rows])
+
+    def save(self, path: Path) -> None:
+        """Write the query: the whole file or no file."""
+        rows = _rows(image=self.image, unit=self.unit, score=self.score)
+        meta = {"round": self.round, "kind": self.kind, "answer": self.answer}
+        write_atomic(path, _pack({**meta, "regions": self.regions}, rows=rows))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a query written by `save`."""
+        meta, arrays = _unpack(path)
+        rows = arrays["rows"]
+        return cls(
+            **meta,
+            image=rows["image"].astype(np.int64),
+            unit=rows["unit"].astype(np.int64),
+            score=rows["score"].astype(np.float32),
+        )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What an oracle said about the first rows of a query. One of the three answer columns is set.
+
+    Attributes:
+        round: Round the answers were bought in.
+        kind: What one unit is.
+        answer: What was asked.
+        regions: Version of the region map the unit ids belong to, or `PIXELS`.
+        num_classes: C; of ``scene`` answers the number of scenes.
+        image: Image index, (n,), int64.
+        unit: Unit id inside the image, (n,), int64.
+        label: For ``class`` and ``dominant``: class id or VOID; for ``scene``: the class of a whole
+            image, an id of another table, or VOID; (n,), uint8.
+        sets: For ``class_set``: bits of the C classes and, last, void; packed along the second
+            axis as `numpy.packbits` does, (n, ceil((C + 1) / 8)), uint8.
+        masks: For ``mask``: per unit the labels of its pixels in raster order, uint8 each.
+        seconds: Measured time per answer where the oracle measured it, (n,), float32.
+    """
+
+    round: int
+    kind: UnitKind
+    answer: AnswerKind
+    regions: str
+    num_classes: int
+    image: NDArray[np.int64]
+    unit: NDArray[np.int64]
+    label: NDArray[np.uint8] | None = None
+    sets: NDArray[np.uint8] | None = None
+    masks: tuple[NDArray[np.uint8], ...] | None = None
+    seconds: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        said = {
+            "class": self.label,
+            "dominant": self.label,
+            "scene": self.label,
+            "class_set": self.sets,
+            "mask": self.masks,
+        }[self.answer]
+        given = [c for c in (self.label, self.sets, self.masks) if c is not None]
+        if said is None or len(given) != 1:
+            raise ValueError(f"answers of kind {self.answer!r} need exactly their own column")
+        if not len(self.image) == len(self.unit) == len(said):
+            raise ValueError("columns of answers must have equal length")
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @classmethod
+    def of(
+        cls,
+        query: Query,
+        num_classes: int,
+        label: NDArray[np.uint8],
+        members: NDArray[np.bool_],
+        masks: Sequence[NDArray[np.uint8]],
+        seconds: NDArray[np.float32] | None = None,
+    ) -> Self:
+        """Answers to a whole query; of the three columns the one that was asked for is kept.
+
+        Args:
+            query: The n questions.
+            num_classes: C, or the number of scenes.
+            label: Class or scene ids or VOID, (n,).
+            members: Class sets, (n, C + 1); the last column is void.
+            masks: n label arrays.
+            seconds: Measured times, (n,).
+        """
+        return cls(
+            round=query.round,
+            kind=query.kind,
+            answer=query.answer,
+            regions=query.regions,
+            num_classes=num_classes,
+            image=query.image,
+            unit=query.unit,
+            label=label if query.answer in ("class", "dominant", "scene") else None,
+            sets=pack_sets(members) if query.answer == "class_set" else None,
+            masks=tuple(masks) if query.answer == "mask" else None,
+            seconds=seconds,
+        )
+
+    def members(self, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.bool_]:
+        """Class sets unpacked, (n, C + 1), bool; the last column is void.
+
+        For ``class``, ``dominant`` and ``scene`` answers the set holds the one that was said.
+
+        Args:
+            rows: Rows to unpack.
+        """
+        if self.sets is not None:
+            sets = self.sets[rows]
+            return np.unpackbits(sets, axis=1, count=self.num_classes + 1).astype(bool)
+        if self.label is None:
+            raise ValueError("mask answers have no class set per unit")
+        column = np.minimum(self.label[rows].astype(np.int64), self.num_classes)
+        return np.asarray(np.arange(self.num_classes + 1)[None] == column[:, None])
+
+    def head(self, n: int) -> "Answers":
+        """The first ``n`` rows."""
+        cut = {
+            name: column[:n]
+            for name in ("image", "unit", "label", "sets", "masks", "seconds")
+            if (column := getattr(self, name)) is not None
+        }
+        return replace(self, **cut)
+
+    def save(self, path: Path) -> None:
+        """Write the answers: the whole file or no file. 200 class sets take under 2 KB."""
+        columns: dict[str, NDArray[Any]] = {"image": self.image, "unit": self.unit}
+        extra: dict[str, NDArray[Any]] = {}
+        if self.label is not None:
+            columns["label"] = self.label
+        if self.sets is not None:
+            columns["sets"] = self.sets
+        if self.seconds is not None:
+            columns["seconds"] = self.seconds
+        if self.masks is not None:
+            columns["pixels"] = np.array([m.size for m in self.masks], dtype=np.int64)
+            extra["masks"] = np.concatenate([np.zeros(0, np.uint8), *self.masks])
+        meta: dict[str, Any] = {"round": self.round, "kind": self.kind, "answer": self.answer}
+        meta |= {"regions": self.regions, "num_classes": self.num_classes}
+        write_atomic(path, _pack(meta, rows=_rows(**columns), **extra))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read answers written by `save`."""
+        meta, arrays = _unpack(path)
+        rows = arrays["rows"]
+        names = rows.dtype.names or ()
+        masks = None
+        if "pixels" in names:
+            cuts = np.cumsum(rows["pixels"].astype(np.int64))[:-1]
+            masks = tuple(np.split(arrays["masks"], cuts)) if len(rows) else ()
+        return cls(
+            **meta,
+            image=rows["image"].astype(np.int64),
+            unit=rows["unit"].astype(np.int64),
+            label=rows["label"].copy() if "label" in names else None,
+            sets=rows["sets"].copy() if "sets" in names else None,
+            masks=masks,
+            seconds=rows["seconds"].copy() if "seconds" in names else None,
+        )
+
+
+def pack_sets(members: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Pack class sets into bits.
+
+    Args:
+        members: (n, C + 1), bool; the last column is void.
+
+    Returns:
+        (n, ceil((C + 1) / 8)), uint8, as `Answers.sets`.
+    """
+    return np.packbits(members, axis=1)
+
+
+def _rows(**columns: NDArray[Any]) -> NDArray[Any]:
+    """One structured array with the narrowest integer types: one header instead of one each."""
+    fields, narrow = [], {}
+    for name, column in columns.items():
+        if column.dtype == np.int64:
+            if column.size and column.min() < 0:
+                raise ValueError(f"negative {name}")
+            column = column.astype(np.min_scalar_type(int(column.max(initial=0))))
+        narrow[name] = column
+        fields.append((name, column.dtype, column.shape[1:]))
+    rows = np.zeros(len(next(iter(columns.values()))), dtype=fields)
+    for name, column in narrow.items():
+        rows[name] = column
+    return rows
+
+
+def _pack(meta: dict[str, Any], **arrays: NDArray[Any]) -> bytes:
+    text = np.frombuffer(json.dumps(meta, sort_keys=True).encode(), dtype=np.uint8)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, meta=text, **arrays)
+    return buffer.getvalue()
+
+
+def _unpack(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    arrays = load_arrays(path)
+    with _reading(path):
+        return json.loads(arrays.pop("meta").tobytes()), arrays
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an ``.npz`` file by their names.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
+    with _reading(path), np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Name the file, and what to do, when what it holds cannot be read."""
+    try:
+        yield
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(
+            f"{path} is not a table written by alseg ({error}); restore it from a copy, or delete "
+            f"its round folder and those after it to buy that round again."
+        ) from error

@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+
+from alseg.core.images import VOID
+from alseg.labels.tables import PIXELS, Answers, pack_sets
+from tests.toys import BlockMaps, toy_pool
+
+
+def dominant(round, image, unit, label, regions="blocks"):
+    return Answers(
+        round, "region", "dominant", regions, 3,
+        np.array(image), np.array(unit), label=np.array(label, np.uint8),
+    )  # fmt: skip
+
+
+def slow_render(pool, image):
+    """Paint answer by answer, pixel by pixel."""
+    height, width = pool.sizes[image]
+    target = np.full((height, width), VOID, np.uint8)
+    for answers in pool.history:
+        for row in range(len(answers)):
+            if answers.image[row] != image:
+                continue
+            mask = 0
+            for y in range(height):
+                for x in range(width):
+                    if answers.regions == PIXELS:
+                        inside = y * width + x == answers.unit[row]
+                    else:
+                        inside = pool.maps[answers.regions][image][y, x] == answers.unit[row]
+                    if not inside:
+                        continue
+                    if answers.masks is not None:
+                        label = answers.masks[row][mask]
+                        mask += 1
+                    elif answers.sets is not None:
+                        members = np.flatnonzero(answers.members()[row])
+                        label = members[0] if len(members) == 1 and members[0] < 3 else VOID
+                    else:
+                        label = answers.label[row]
+                    if label != VOID:
+                        target[y, x] = label
+    return target
+
+
+def filled_pool():
+    """Every kind of answer, two map versions, overlaps and voids."""
+    _, pool = toy_pool()
+    pool.add_maps(BlockMaps(pool.sizes, side=16, version="coarse"))
+    rng = np.random.default_rng(0)
+    pool.commit(dominant(0, [0, 0, 1], [3, 5, 0], [1, VOID, 2]))
+    members = np.array([[0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]], bool)
+    pool.commit(
+        Answers(
+            1,
+            "region",
+            "class_set",
+            "blocks",
+            3,
+            np.array([0, 0, 0, 2]),
+            np.array([0, 1, 2, 9]),
+            sets=pack_sets(members),
+        )
+    )
+    masks = tuple(rng.choice([0, 1, 2, VOID], 256).astype(np.uint8) for _ in range(2))
+    pool.commit(
+        Answers(2, "patch", "mask", "coarse", 3, np.array([0, 3]), np.array([1, 2]), masks=masks)
+    )
+    pool.commit(
+        Answers(
+            4,
+            "pixel",
+            "class",
+            PIXELS,
+            3,
+            np.array([0, 0, 2]),
+            np.array([0, 33, 5]),
+            label=np.array([2, VOID, 0], np.uint8),
+        )
+    )
+    pool.commit(dominant(5, [0], [0], [0], "coarse"))
+    return pool
+
+
+def test_render_paints_as_the_slow_reference_does():
+    pool = filled_pool()
+    for image in range(len(pool)):
+        assert np.array_equal(pool.render(image), slow_render(pool, image))
+    assert (pool.render(0) != VOID).any()
+
+
+def test_costs_add_up_over_rounds():
+    pool = filled_pool()
+    assert pool.spent(1).clicks == 3
+    assert pool.spent(1).pixels == 3 * 64
+    assert pool.spent(2).clicks == 3 + 5  # class sets of 1, 2, 1 (void) and 1 class
+    assert pool.spent().units == 3 + 4 + 2 + 3 + 1
+    assert pool.spent().pixels == 3 * 64 + 4 * 64 + 2 * 256 + 3 + 256
+
+
+def test_round_of_purchase():
+    pool = filled_pool()
+    rounds = pool.round_of("blocks", 0)
+    assert rounds.dtype == np.int16
+    assert rounds[[0, 1, 2, 3, 4, 5]].tolist() == [1, 1, 1, 0, -1, 0]
+    assert (pool.round_of("blocks", 3) == -1).all()
+    assert pool.images().tolist() == [0, 1, 2, 3]
+    assert pool.asked("blocks", 0).tolist() == [3, 5, 0, 1, 2]
+
+
+def test_open_units():
+    pool = filled_pool()
+    image, unit = np.array([0, 0, 1, 2, 2]), np.array([3, 4, 0, 9, 3])
+    assert pool.is_open("blocks", image, unit).tolist() == [False, True, False, False, True]
+    assert pool.is_open("coarse", image[:1], unit[:1]).tolist() == [True]
+    assert pool.open_images("coarse").tolist() == [0, 1, 2, 3]
+
+
+def test_an_image_without_open_units_leaves_the_pool():
+    _, pool = toy_pool(count=2)
+    everything = np.arange(24)
+    pool.commit(dominant(0, np.zeros(24, int), everything, np.zeros(24)))
+    assert pool.open_images("blocks").tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        (dominant(0, [0], [0], [0]), "round 0 after round 0"),
+        (dominant(1, [0], [3], [0]), "asked twice"),
+        (dominant(1, [1, 1], [7, 7], [0, 0]), "asked twice"),
+        (dominant(1, [4], [0], [0]), "not in the pool"),
+        (dominant(1, [0], [24], [0]), "not in 'blocks'"),
+        (dominant(1, [0], [1], [3]), "class 3 of 3"),
+        (dominant(1, [0], [1], [0], regions="other"), "not in the pool"),
+        (
+            Answers(1, "region", "mask", "blocks", 3, np.array([0]), np.array([1]),
+                    masks=(np.zeros(5, np.uint8),)),
+            "size of its unit",
+        ),
+        (
+            Answers(1, "region", "class", "blocks", 9, np.array([0]), np.array([1]),
+                    label=np.zeros(1, np.uint8)),
+            "9 classes, not 3",
+        ),
+    ],
+)  # fmt: skip
+def test_a_refused_commit_changes_nothing(answers, sentence):
+    _, pool = toy_pool()
+    pool.commit(dominant(0, [0, 0], [3, 5], [1, 2]))
+    before = pool.render(0)
+    with pytest.raises(ValueError, match=sentence):
+        pool.commit(answers)
+    assert np.array_equal(pool.render(0), before)
+    assert len(pool.history) == len(pool.costs) == 1
+    assert pool.asked("blocks", 0).tolist() == [3, 5]
