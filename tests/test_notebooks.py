@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.test_run import TINY
+from tests.cli.test_run import TINY
 
 EXTRA = "needs the notebooks extra: pip install -e '.[notebooks]'"
 for module in ("ipykernel", "matplotlib"):

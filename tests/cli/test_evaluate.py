@@ -24,7 +24,7 @@ from alseg.core.images import VOID
 from alseg.inference.trained import load_segmenter, predict_labels, read_checkpoint
 from alseg.methods.mulquery.method import MulQuery
 from alseg.nn.segmenter import build_segmenter
-from tests.test_predict import NETWORK, SHORT
+from tests.cli.test_predict import NETWORK, SHORT
 from tests.toys import COLORS, ToyImages, toy_run
 
 VAL, TEST = ToyImages(3, seed=1), ToyImages(2, seed=2)

@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from alseg.views.views import (
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from alseg.inference import views
+from alseg.inference.views import (
     class_probabilities,
     enlarged_bands,
     mean_of_views,
@@ -11,8 +14,6 @@ from alseg.views.views import (
     view_sizes,
     window_starts,
 )
-from torch.utils._python_dispatch import TorchDispatchMode
-
 from alseg.nn.segmenter import build_segmenter
 
 
