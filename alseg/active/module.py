@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from alseg.active.method import Stage
+from alseg.active.stage import Fit
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.labels.supervision import Supervision
@@ -26,10 +26,14 @@ class LoopDataModule(L.LightningDataModule):
     """What the loop asks of the data, besides Lightning's own loaders."""
 
     @abstractmethod
-    def begin_stage(
-        self, stage: Stage, supervision: Supervision, key: tuple[int | str, ...]
-    ) -> None:
-        """The next fit trains a stage; the key decides order and augmentation."""
+    def begin_fit(self, fit: Fit, supervision: Supervision, key: tuple[int | str, ...]) -> None:
+        """The next fit trains a stage; the key decides order and augmentation.
+
+        Args:
+            fit: How long it is.
+            supervision: What it learns from.
+            key: Names the stage: run seed, round, stage.
+        """
 
     @abstractmethod
     def begin_pass(self, images: NDArray[np.int64], regions: str, truth: bool = False) -> None:

@@ -84,7 +84,8 @@ def build(options: Options) -> "Run":
     """
     import numpy as np
 
-    from alseg.active.loop import is_rank_zero
+    from alseg.active.method import check_question
+    from alseg.active.ranks import is_rank_zero
     from alseg.active.run import Run
     from alseg.data.datamodule import ActiveDataModule
     from alseg.labels.pool import LabelPool
@@ -99,13 +100,20 @@ def build(options: Options) -> "Run":
         if values[option] < least:
             raise UserError(f"{option} is {values[option]}; give at least {least}.")
     replay, list_file = _given_query(values["query"])
-    if list_file and not (part["method"].takes_list and source.unit == "image"):
-        able = ", ".join(name for name in METHODS if METHODS.resolve(name).takes_list)
+    masks = source.unit == "image" and "mask" in part["method"].asks.get("image", ())
+    if list_file and not masks:
+        able = ", ".join(n for n in METHODS if "mask" in METHODS.resolve(n).asks.get("image", ()))
         raise UserError(
             f"query={values['query']} names images that are labelled whole, which this method with "
             f"these regions does not learn from; leave it out, or give regions=image and one of "
             f"the methods {able}."
         )
+    check_question(
+        part["method"],
+        options.choices["method"],
+        source.unit,
+        getattr(part["method"], "answer", None),
+    )
     part["network"].check()
     splits = part["data"].splits(progress=progress, cache=cache)
     images = splits.train
@@ -157,7 +165,7 @@ def build(options: Options) -> "Run":
     )
     for round in {0, work.rounds - 1}:  # some stages come in the end only
         for stage in work.method.stages(work.context(round)):
-            if stage.keep == "best" and not len(splits.val):
+            if stage.fit.keep == "best" and not len(splits.val):
                 raise UserError(
                     f"stage {stage.name} keeps the weights that are best on the validation images, "
                     f"and there are none; give some, or let it keep the last weights."
@@ -255,7 +263,7 @@ def run(options: Options) -> int:
     from filelock import FileLock, Timeout
 
     from alseg.active.driver import drive
-    from alseg.active.loop import is_rank_zero
+    from alseg.active.ranks import is_rank_zero
     from alseg.labels.oracle import AwaitingAnswersError
 
     logging.basicConfig(format="%(message)s")
