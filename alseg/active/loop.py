@@ -19,6 +19,7 @@ from alseg.active.context import Asking, RoundContext
 from alseg.active.features import FeatureTap
 from alseg.active.ranks import on_rank_zero
 from alseg.active.scoring import SCORES, UnitScorer, usual_answer
+from alseg.active.segmentation import Segmentation
 from alseg.active.shards import ShardWriter, read_shards
 from alseg.core.errors import UserError, unknown_name
 from alseg.labels.pool import LabelPool
@@ -50,7 +51,8 @@ class ActiveLoop(L.Callback):
             `Asking` says it.
         answer: What is asked about a unit; None = the usual question about this kind of unit.
         score: Of logits: a name of `alseg.active.scoring.SCORES`, or a function from logits
-            (B, C, H, W) to scores (B, H, W), higher = asked first. Not with tables.
+            (B, C, H, W) to scores (B, H, W), higher = asked first. Takes the place of the score of
+            a `Segmentation`; not for other modules that return tables.
         diversity: How like units are kept apart, a name of
             `alseg.acquisition.diversity.DIVERSITIES`; None = the highest scores.
         method: A method that chooses, such as ``MulQuery()``: its module has to be the one that
@@ -133,6 +135,8 @@ class ActiveLoop(L.Callback):
                 f"diversity={asking.diversity.name} compares regions, and this pool asks about "
                 f"pixels; take superpixels, or diversity='power'."
             )
+        if self.score is not None and isinstance(pl_module, Segmentation):
+            pl_module.score, pl_module.passes, self.score = self.score, 1, None
         self._now = asking
         self._pass = self._scoring(asking)
 

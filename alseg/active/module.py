@@ -13,6 +13,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from alseg.active.stage import Fit
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
+from alseg.labels.pool import LabelPool
 from alseg.labels.supervision import Supervision
 from alseg.nn.losses import labelled_cross_entropy
 from alseg.nn.recipe import Recipe
@@ -23,7 +24,17 @@ DESCRIPTION = "alseg"
 
 
 class LoopDataModule(L.LightningDataModule):
-    """What the loop asks of the data, besides Lightning's own loaders."""
+    """What the loop asks of the data, besides Lightning's own loaders.
+
+    Attributes:
+        pool: What is known about the images.
+    """
+
+    pool: LabelPool
+
+    @abstractmethod
+    def next_fit(self) -> tuple[Fit, Supervision, tuple[int | str, ...]]:
+        """What the next fit trains on: how long it is, the targets, and its key."""
 
     @abstractmethod
     def begin_fit(self, fit: Fit, supervision: Supervision, key: tuple[int | str, ...]) -> None:
