@@ -103,8 +103,18 @@ class EvaluatedModule(L.LightningModule):
             "images": images.description() if isinstance(images, LoopDataModule) else {},
         }
 
-    def require_finite(self, loss: Tensor) -> float:
+    #: What is trained, such as ``round 1, stage train``, for messages.
+    where: str = "training"
+
+    def require_finite(
+        self, loss: Tensor, name: str = "loss", images: Tensor | None = None
+    ) -> float:
         """The value of a loss.
+
+        Args:
+            loss: One number.
+            name: What it is.
+            images: Indices of the images it was computed on.
 
         Raises:
             UserError: If it is not finite.
@@ -112,7 +122,8 @@ class EvaluatedModule(L.LightningModule):
         value = float(loss.detach())
         if value != value or value in (float("inf"), float("-inf")):
             raise UserError(
-                f"the loss is {value} at step {self.global_step}; lower method.lr, or train with "
+                f"{self.where}: the {name} is {value} at step {self.global_step}"
+                f"{'' if images is None else f' (images {images.tolist()})'}; lower method.lr, or train with "
                 f"trainer.precision=32-true, in another run_dir: query=replay:THIS_RUN_DIR there "
                 f"repeats what was bought here."
             )
@@ -179,7 +190,7 @@ class SegmentationModule(EvaluatedModule):
         """Compute, check and log the loss."""
         terms = self.loss(batch)
         loss = terms["loss"]
-        self._nothing_to_learn = self.require_finite(loss) == 0.0
+        self._nothing_to_learn = self.require_finite(loss, "loss", batch["index"]) == 0.0
         self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         return loss

@@ -23,7 +23,7 @@ def step(layer, optimizer, seed):
 
 def stored(path, *optimizers):
     states = [optimizer.state_dict() for optimizer in optimizers]
-    torch.save({"optimizer_states": states, "state_dict": {}}, path)
+    torch.save({"optimizer_states": states, "state_dict": {}, "epoch": 0}, path)
     return path
 
 
