@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from alseg.acquisition.scores import entropy
 from alseg.acquisition.statistics import region_vectors
 from alseg.active.module import LoopDataModule, SegmentationModule
+from alseg.labels.imagefiles import ImageFiles
 from alseg.methods.madbal import losses
+from alseg.methods.madbal.cells import CellLabels
 from alseg.methods.madbal.disagreement import Reading, pixel_scores
 from alseg.methods.madbal.edges import edge_mask
-from alseg.methods.madbal.files import ImageFiles
 from alseg.methods.madbal.grid import enlarged_to_grid, sampled_on_grid, to_grid
-from alseg.methods.madbal.labels import CellLabels
 from alseg.methods.madbal.patches import patch_features, superpixel_patches
 from alseg.methods.madbal.superpixels import superpixel_scores
 from alseg.methods.madbal.supported import Supported, SupportedMaps
