@@ -10,30 +10,6 @@ from torch import Tensor
 from alseg.nn.segmenter import upsample
 
 
-def grid_size(
-    height: int, width: int, longest: int = 400, as_written: bool = True
-) -> tuple[int, int]:
-    """Size of the grid whose longer side has a given number of cells (reference: PASCAL VOC).
-
-    Args:
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
-        longest: Cells along the longer side.
-        as_written: Divide as the reference, whose floor of a rounded quotient loses a cell for
-            some sizes; else round to the nearest.
-
-    Returns:
-        Cells from top to bottom and from left to right.
-
-    >>> grid_size(250, 333), grid_size(250, 333, as_written=False)
-    ((300, 399), (300, 400))
-    """
-    factor = max(height, width) / longest
-    if as_written:
-        return int(height // factor), int(width // factor)
-    return max(1, round(height / factor)), max(1, round(width / factor))
-
-
 def to_grid(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Outputs of a network on the grid, before any softmax (F17).
 
