@@ -108,12 +108,7 @@ def build(options: Options) -> "Run":
             f"these regions does not learn from; leave it out, or give regions=image and one of "
             f"the methods {able}."
         )
-    check_question(
-        part["method"],
-        options.choices["method"],
-        source.unit,
-        getattr(part["method"], "answer", None),
-    )
+    check_question(part["method"], source.unit)
     part["network"].check()
     splits = part["data"].splits(progress=progress, cache=cache)
     images = splits.train
