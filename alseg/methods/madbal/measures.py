@@ -84,12 +84,12 @@ def hardness(support: "Support", image: NDArray[np.uint8]) -> NDArray[np.float32
     """
     import torch
 
+    from alseg.active.checkpoints import read_checkpoint
     from alseg.active.module import DESCRIPTION
     from alseg.data.transforms import EvalTransform
     from alseg.methods.madbal.edges import edge_mask
 
-    checkpoint = torch.load(support.checkpoint, map_location="cpu", mmap=True, weights_only=True)
-    about = checkpoint[DESCRIPTION]["images"]
+    about = read_checkpoint(support.checkpoint, mmap=True)[DESCRIPTION]["images"]
     normalised, _ = EvalTransform(tuple(about["mean"]), tuple(about["std"]))(image, {})
     network = support.trained().eval().network
     with torch.inference_mode():

@@ -82,7 +82,7 @@ class Madbal(Method):
         support_epoch_steps: Batches between two checkpoints of phase II.
     """
 
-    #: Whatever superpixels it is given, it asks for the class of pixels of them.
+    #: The units are what it finds pixels by; what it asks is the class of these pixels.
     asks: ClassVar[Mapping[UnitKind, tuple[AnswerKind, ...]]] = {
         "region": ("class",),
         "patch": ("class",),
@@ -104,7 +104,6 @@ class Madbal(Method):
         "regions.region_size": "128",
         "budget.amount": "1000",
     }
-
     ranks: ClassVar[bool] = False
 
     grid: int = 1
@@ -140,8 +139,11 @@ class Madbal(Method):
             if getattr(self, option) not in known:
                 raise unknown_name(f"method.{option}", getattr(self, option), known)
         if not 1 <= self.clusters < NO_CLUSTER:
-            raise UserError(f"method.clusters is {self.clusters}; give 1 or more, such as 9.")
-        for option in ("grid", "steps", "batch_size", "support_steps", "support_batch_size"):
+            raise UserError(
+                f"method.clusters is {self.clusters}; give 1 to {NO_CLUSTER - 1}, such as 9."
+            )
+        lengths = ("steps", "batch_size", "epoch_steps")
+        for option in ("grid", *lengths, *(f"support_{name}" for name in lengths)):
             if getattr(self, option) < 1:
                 raise UserError(f"method.{option} is {getattr(self, option)}; it must be >= 1.")
         self.recipe()

@@ -25,7 +25,7 @@ class SuperpixelScores(NamedTuple):
     score: Tensor
     """Mean score of its pixels, (n,), float64."""
     pixels: Tensor
-    """Pixels that are left, (n,), int64."""
+    """Pixels of it that have not been asked, (n,), int64."""
     label: Tensor
     """Class that most of them are predicted to be, lowest id among equals, (n,), int64."""
     top: Tensor

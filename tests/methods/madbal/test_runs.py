@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from alseg.active import ledger
 from alseg.active.driver import buy, drive
+from alseg.active.method import check_question
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.labels.imagefiles import ImageFiles
@@ -386,9 +387,23 @@ def test_options_that_make_no_sense(tmp_path):
     for option in ("features", "reading", "repair", "schedule", "keep"):
         with pytest.raises(UserError, match=rf"method\.{option}"):
             Madbal(**{option: "other"})
-    for option in ("clusters", "grid", "steps", "support_steps"):
+    for option in (
+        "clusters",
+        "grid",
+        "steps",
+        "support_steps",
+        "epoch_steps",
+        "support_epoch_steps",
+    ):
         with pytest.raises(UserError, match=rf"method\.{option}"):
             Madbal(**{option: 0})
+    for method, unit, message in (
+        (METHOD, "pixel", "regions or patches"),
+        (METHOD, "image", "regions or patches"),
+        (Madbal(**OPTIONS, diversity="kmeans"), "region", r"method\.diversity=kmeans"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check_question(method, unit)
     run = madbal_run(tmp_path / "few", amount=5.0)
     with pytest.raises(UserError, match="at least one pixel in each"):
         drive(run)
