@@ -10,8 +10,8 @@ import torch
 
 import alseg.methods
 from alseg.active.driver import drive
-from alseg.cli.compose import composed, expand, options_of
-from alseg.cli.run import help_text
+from alseg.cli.compose import options
+from alseg.cli.help import help_text
 from alseg.labels.tables import Query
 from alseg.methods import METHODS
 from tests.toys import toy_run
@@ -45,8 +45,7 @@ def example(tmp_path_factory):
 
 
 def chosen(name: str):
-    overrides = expand([f"method={name}", *SHORT])
-    return options_of(composed(overrides), overrides).components["method"]
+    return options(f"method={name}", *SHORT).components["method"]
 
 
 def run_of(name: str, root: Path):
