@@ -150,9 +150,10 @@ def _set(
     if not dot and head in NODES:
         names = [f"{head}.{field}" for field in type_hints(NODES[head])]
         raise setting.error(f"{head} is a group of options; give {', '.join(names)}.")
-    done = put(classes[head], values[head], option, setting) if dot and head in classes else (
-        put(RunOptions, root, setting.name, setting)
-    )  # fmt: skip
+    if dot and head in classes:
+        done = put(classes[head], values[head], option, setting)
+    else:
+        done = put(RunOptions, root, setting.name, setting)
     if not done:
         known = known_options(classes)
         siblings = [name for name in known if dot and name.startswith(f"{head}.")]
@@ -194,7 +195,7 @@ def _quiet(
     for name, text in quiet.items():
         group = name.partition(".")[0]
         # options of a component that the user has exchanged say nothing about the other one
-        exchanged = group in quiet and choices.get(group) != quiet[group]
+        exchanged = group in GROUPS and choices[group] != quiet.get(group, choices[group])
         if name not in said and name not in GROUPS and not exchanged:
             settings.append(Setting(name, text))
     return settings
