@@ -106,8 +106,8 @@ class TestPreset:
         stages = method.stages(context)
         named = LENGTHS.get(made.choices["method"], ("steps",))
         lengths = [getattr(method, option) for option in named]
-        assert [stage.steps for stage in stages] == lengths
-        module = method.module(stages[0], context)
+        assert [stage.fit.steps for stage in stages] == lengths
+        module = stages[0].module()
         configured, factors = module.configure_optimizers(), (getattr(method, "head_factor", 1.0),)
         if isinstance(configured, list):  # of two networks; DeepLabv2's rates for the segmenter
             configured, factors = {"optimizer": configured[0]}, (10, 20)

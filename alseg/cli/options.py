@@ -209,18 +209,12 @@ class Augment:
         Raises:
             UserError: If there is no crop and the images differ in size.
         """
-        from alseg.core.images import VOID
+        from alseg.data.datamodule import one_size
         from alseg.data.transforms import TrainTransform
 
         crop = None if self.crop is None else (int(self.crop[0]), int(self.crop[1]))
         if crop is None:
-            sizes = {images.size(index) for index in range(len(images))}
-            if len(sizes) > 1:
-                raise UserError(
-                    f"the training images have {len(sizes)} sizes; give augment.crop=[height,width]"
-                    f", the size of the crops that make up a batch."
-                )
-            crop = sizes.pop()
+            crop = one_size(images)
         red, green, blue = self.mean
         mean_color = (round(255 * red), round(255 * green), round(255 * blue))
         in_corner = self.pad == "bottom_right"
@@ -235,7 +229,6 @@ class Augment:
             std=(self.std[0], self.std[1], self.std[2]),
             pad_value=None if in_corner else mean_color,
             pad_position="top_left" if in_corner else "center",
-            pad_maps={"regions": -1, "target": VOID, "inside": 0},
         )
 
     def plain(self) -> "EvalTransform":

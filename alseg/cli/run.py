@@ -120,18 +120,21 @@ def check(options: Options) -> Plan:
     Raises:
         UserError: For options that cannot be used, or not with each other.
     """
-    from alseg.active.loop import is_rank_zero
+    from alseg.active.method import check_question
+    from alseg.active.ranks import is_rank_zero
 
     part, values = options.components, options.values
+    method, unit = part["method"], part["regions"].unit
     part["trainer"].world()
     replay, list_file = _given_query(values["query"])
-    if list_file and not (part["method"].takes_list and part["regions"].unit == "image"):
-        able = ", ".join(name for name in METHODS if METHODS.resolve(name).takes_list)
+    if list_file and not (unit == "image" and "mask" in method.asks.get("image", ())):
+        able = ", ".join(n for n in METHODS if "mask" in METHODS.resolve(n).asks.get("image", ()))
         raise UserError(
             f"query={values['query']} names images that are labelled whole, which this method with "
             f"these regions does not learn from; leave it out, or give regions=image and one of "
             f"the methods {able}."
         )
+    check_question(method, unit)
     part["logger"].check()
     part["network"].check()
     return Plan(
@@ -251,7 +254,7 @@ def _check_stages(run: "Run") -> None:
     """Refuse stages that choose weights on validation images where there are none."""
     for round in {0, run.rounds - 1}:  # some stages come in the end only
         for stage in run.method.stages(run.context(round)):
-            if stage.keep == "best" and not len(run.splits.val):
+            if stage.fit.keep == "best" and not len(run.splits.val):
                 raise UserError(
                     f"stage {stage.name} keeps the weights that are best on the validation images, "
                     f"and there are none; give some, or let it keep the last weights."
@@ -323,13 +326,15 @@ def run(options: Options) -> int:
     """Do a run, or what is left of it.
 
     Returns:
-        Exit status: 0, or `WAITING` for a person's answers.
+        Exit status: 0, `WAITING` for a person's answers, or that of a signal, see
+        `alseg.active.stopping`.
 
     Raises:
         UserError: For input that cannot be used.
     """
     from alseg.active.driver import drive
-    from alseg.active.loop import is_rank_zero
+    from alseg.active.ranks import is_rank_zero
+    from alseg.active.stopping import StoppedError, stoppable
     from alseg.labels.oracle import AwaitingAnswersError
 
     _quieten(is_rank_zero())
@@ -337,11 +342,16 @@ def run(options: Options) -> int:
     options.components["trainer"].world()  # two runs must not believe to be first in one folder
     with FolderLock(root, is_rank_zero()):
         try:
-            drive(build(options))
+            with stoppable():
+                drive(build(options))
         except AwaitingAnswersError as waiting:
             if is_rank_zero():
                 print(waiting)
             return WAITING
+        except StoppedError as stopped:
+            if is_rank_zero():
+                print(stopped, file=sys.stderr)
+            return stopped.status
         finally:
             options.components["logger"].close()
     if is_rank_zero():

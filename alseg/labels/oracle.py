@@ -82,8 +82,25 @@ class SimulatedOracle:
                 "none; give data.masks, or use oracle=human to answer yourself."
             )
 
-    def answer(self, query: Query, pool: LabelPool, images: ImageSet, folder: Path) -> Answers:
-        """Answer from the ground truth, see `Oracle.answer`."""
+    def answer(
+        self,
+        query: Query,
+        pool: LabelPool,
+        images: ImageSet | None = None,
+        folder: Path | None = None,
+    ) -> Answers:
+        """Answer from the ground truth, see `Oracle.answer`.
+
+        Args:
+            query: Units in the order they are asked.
+            pool: Prices the answers; not changed.
+            images: Images with truth; None = those the pool was made of (`LabelPool.of`).
+            folder: Unused: nothing is exchanged with a person.
+        """
+        images = pool.data if images is None else images
+        if images is None:
+            raise UserError("the oracle needs images: oracle.answer(query, pool, images).")
+        self.check(images)
         answers = answer_from_truth(query, pool, images, self.trim, self.vote_void)
         if pool.budget.is_certain(query.answer):  # then the query already is what is bought
             return answers

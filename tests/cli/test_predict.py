@@ -25,7 +25,7 @@ from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.data.masks import default_colors
 from alseg.data.transforms import EvalTransform
-from alseg.methods.baselines.base import Random
+from alseg.methods.baselines.random import Random
 from alseg.methods.equal.method import Equal
 from alseg.methods.mulquery.method import MulQuery
 from alseg.nn.network import Network

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.active.choose import whole_images
-from alseg.active.method import Method, RoundContext, Scoring, Stage, Start, Table
+from alseg.active.context import RoundContext
+from alseg.active.method import Method, Scoring
+from alseg.active.stage import Stage, Start
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.images import ImageSet
 from alseg.labels.budget import Budget
 from alseg.labels.supervision import LabelMaps, Streams, Supervision, Unlabelled
-from alseg.labels.tables import AnswerKind, Answers, Query, plural
+from alseg.labels.tables import AnswerKind, Answers, Query, Table, plural
 from alseg.nn.network import Network
 from alseg.regions.base import Maps
 

@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.active.choose import check_budget
-from alseg.active.method import Method, Preparation, RoundContext, Scoring, Stage, Start, Table
+from alseg.active.context import RoundContext
+from alseg.active.method import Method, Scoring
+from alseg.active.stage import Preparation, Stage, Start
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.images import VOID, ImageSet
 from alseg.core.seeds import derive
 from alseg.labels.budget import Budget
 from alseg.labels.supervision import Supervision
-from alseg.labels.tables import PIXELS, Query, load_arrays
+from alseg.labels.tables import PIXELS, Query, Table, load_arrays
 from alseg.methods.madbal.files import ImageFiles, write_arrays
 from alseg.methods.madbal.labels import (
     CellLabels,

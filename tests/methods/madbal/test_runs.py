@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from alseg.methods.baselines.base import Random
 
 from alseg.active import ledger
 from alseg.active.driver import buy, drive
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.labels.tables import PIXELS, Answers, Query
-from alseg.methods.baselines.base import Random
 from alseg.methods.baselines.pixelpick import PixelPick
 from alseg.methods.madbal import method as madbal_method
 from alseg.methods.madbal.files import ImageFiles
