@@ -23,6 +23,7 @@ def kmeans(
     ids: NDArray[np.integer],
     seed: int,
     iterations: int = 25,
+    weights: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Lloyd's k-means on all rows, by FAISS on the CPU.
 
@@ -32,6 +33,7 @@ def kmeans(
         ids: One distinct id per row, (n,).
         seed: Decides the initial centres; equal seeds give equal bits.
         iterations: Rounds of assignment and update, >= 1.
+        weights: How much each row counts in the mean of its cluster, > 0, (n,); None = all alike.
 
     Returns:
         Centres, (k, d), float32, and the nearest centre of each row, (n,), int64. Clusters are
@@ -57,7 +59,8 @@ def kmeans(
         min_points_per_centroid=1,  # below this FAISS warns
         max_points_per_centroid=n,  # above this FAISS silently drops rows
     )
-    clustering.train(ordered)
+    by_id = None if weights is None else _plain(np.asarray(weights)[rows])
+    clustering.train(ordered, weights=by_id)
     centers = np.asarray(clustering.centroids, np.float32)
     assignment = np.empty(n, np.int64)
     assignment[rows] = nearest(ordered, centers)

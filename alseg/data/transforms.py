@@ -12,9 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alseg.core.images import VOID
+
 #: Mean and standard deviation of ImageNet, RGB, for images in [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+#: Value around maps where a crop is larger than the image: no region, no label, not the picture.
+PADDING = {"regions": -1, "target": VOID, "inside": 0}
 
 Triple = tuple[float, float, float]
 Sample = tuple[Tensor, dict[str, Tensor]]
@@ -47,7 +52,7 @@ class TrainTransform:
         pad_value: Colour around images smaller than the crop, 0..255, RGB; None for the mean
             itself, which normalisation turns into exactly 0.
         pad_position: Where a smaller image lies: ``center``, ``top_left`` or another corner.
-        pad_maps: Value around each map by its name, such as -1 for region ids and VOID for labels.
+        pad_maps: Value around each map by its name; by default those the loop knows.
     """
 
     crop: tuple[int, int] | None
@@ -60,7 +65,7 @@ class TrainTransform:
     std: Triple = IMAGENET_STD
     pad_value: tuple[int, int, int] | None = (124, 116, 104)
     pad_position: str = "center"
-    pad_maps: Mapping[str, int] = field(default_factory=dict)
+    pad_maps: Mapping[str, int] = field(default_factory=lambda: dict(PADDING))
 
     def __post_init__(self) -> None:
         if self.crop is not None and min(self.crop) < 1:

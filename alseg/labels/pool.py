@@ -1,16 +1,22 @@
 """What is known about every pixel, and what was paid for it: a replay of the answers on disk."""
 
+import atexit
+import shutil
 from collections.abc import Container, Sequence
-from typing import Any, get_args
+from functools import cache as once
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from alseg.core.images import VOID
+from alseg.core.images import VOID, ImageSet
 from alseg.labels.budget import Budget, Cost
-from alseg.labels.tables import PIXELS, AnswerKind, Answers, Query
-from alseg.regions.base import Maps
+from alseg.labels.tables import PIXELS, AnswerKind, Answers, Query, UnitKind, plural
+from alseg.regions.base import Maps, RegionSource
+from alseg.regions.maps import extract_regions
 
 _EVERY: tuple[AnswerKind, ...] = get_args(AnswerKind)
 
@@ -23,7 +29,58 @@ class LabelPool:
         num_classes: C.
         budget: Prices the answers.
         maps: Region maps the answers refer to, by version.
+
+    Attributes:
+        regions: Version of the maps whose units are asked about next, or `PIXELS`; None where
+            whoever asks says it.
+        kind: What one of these units is.
+        data: The images, where the pool was made of them.
     """
+
+    regions: str | None = None
+    kind: UnitKind | None = None
+    data: ImageSet | None = None
+
+    @classmethod
+    def of(
+        cls,
+        images: ImageSet,
+        source: RegionSource,
+        budget: Budget,
+        cache: Path | None = None,
+        workers: int = 0,
+    ) -> Self:
+        """A pool of images that are cut into units, about which nothing is known yet.
+
+        Args:
+            images: The images.
+            source: How they are cut, such as ``Seeds(256)``; see `alseg.regions`.
+            budget: What a round may spend, and the prices.
+            cache: Where region maps are kept between runs; None = in memory of this pool's
+                temporary folder, which goes when the process ends.
+            workers: Processes that cut images.
+
+        Raises:
+            UserError: For images that cannot be cut.
+        """
+        source.check(images)
+        sizes = np.array([images.size(index) for index in range(len(images))])
+        pool = cls(sizes, len(images.classes), budget, [])
+        pool.data, pool.kind, pool.regions = images, source.unit, PIXELS
+        if source.unit != "pixel":
+            folder = cache or Path(_temporary_folder())
+            maps = extract_regions(source, images, folder, workers, len(images) >= 1000)
+            pool.add_maps(maps)
+            pool.regions = maps.version
+        return pool
+
+    def __repr__(self) -> str:
+        asked = sum(len(answers) for answers in self.history)
+        units = ""
+        if self.regions is not None and self.kind is not None:
+            count = int(self.num_units(self.regions).sum())
+            units = f"{count:,} {plural(self.kind)}, ".replace(",", " ", f"{count:,}".count(","))
+        return f"LabelPool({len(self)} images, {units}{asked} answered)"
 
     def __init__(
         self,
@@ -252,3 +309,11 @@ def rows_by_image(image: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]
     order = np.argsort(image, kind="stable")
     cuts = np.flatnonzero(np.diff(image[order])) + 1
     return [(int(image[rows[0]]), rows) for rows in np.split(order, cuts) if len(rows)]
+
+
+@once
+def _temporary_folder() -> str:
+    """A folder for region maps that goes when the process ends."""
+    folder = mkdtemp(prefix="alseg-regions-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -4,7 +4,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,9 @@ from alseg.core.files import write_atomic
 
 UnitKind = Literal["pixel", "patch", "region", "image"]
 AnswerKind = Literal["class", "class_set", "dominant", "mask", "scene"]
+
+#: Columns of equal length, such as the scores of units; every table has a column ``image``.
+Table = Mapping[str, NDArray[Any]]
 
 
 def plural(kind: str) -> str:
@@ -66,6 +69,10 @@ class Query:
 
     def __len__(self) -> int:
         return len(self.image)
+
+    def __repr__(self) -> str:
+        asked = f"{len(self)} {plural(self.kind)} of {len(np.unique(self.image))} images"
+        return f"Query(round {self.round}: the {self.answer} of {asked})"
 
     def head(self, n: int) -> "Query":
         """The first ``n`` rows."""
@@ -145,6 +152,10 @@ class Answers:
 
     def __len__(self) -> int:
         return len(self.image)
+
+    def __repr__(self) -> str:
+        asked = f"{len(self)} {plural(self.kind)} of {len(np.unique(self.image))} images"
+        return f"Answers(round {self.round}: the {self.answer} of {asked})"
 
     @classmethod
     def of(
