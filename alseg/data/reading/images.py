@@ -247,10 +247,7 @@ def _chosen(path: Path, reading: Reading) -> tuple[Header, NDArray[Any]]:
 
 
 def _has_data(header: Header, samples: NDArray[Any]) -> NDArray[np.bool_]:
-    if samples.dtype.kind == "f":
-        known = ~np.isnan(samples)
-    else:
-        known = np.ones(samples.shape, dtype=bool)
+    known = samples == samples  # fractions that are no number hold no data
     if header.nodata is not None and not math.isnan(header.nodata):
         known &= samples != header.nodata
     return np.asarray(known.any(axis=2))
