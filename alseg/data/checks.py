@@ -8,15 +8,27 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
+from alseg.core.images import VOID
+from alseg.core.masks import (
+    UNKNOWN,
+    Color,
+    MaskTable,
+    pack_rgb,
+    show_color,
+    shown_colors,
+    unpack_rgb,
+)
 from alseg.data.files import ImageFile, read_rgb, refuse_turned
-from alseg.data.masks import UNKNOWN, Color, MaskReader, pack_rgb, show_color, unpack_rgb
+from alseg.data.masks import stored_values
 
 #: Lines told per kind of problem.
 LINES = 20
@@ -35,9 +47,16 @@ KINDS = {
     "files that cannot be read": "restore or remove them",
     "files that cannot be used as they are": "convert them",
     "masks of another size than their image": "export both at the same size",
-    "images smaller than a window": "take a smaller `window`, or leave them out",
-    "ids outside the class table": "add them to the classes, or to `ignore` if they are void",
-    "colours outside the class table": "mend the table, or list them in `ignore` if they are void",
+    "images smaller than a window": "take a smaller data.window, or leave them out",
+    "ids outside the class table": "add them to the classes, or to {ignore} if they are void",
+    "colours outside the class table": "mend the table, or list them in {ignore} if they are void",
+    "palettes that give an id different colours": "the ids mean different things in different "
+    "files: let the colours count ({colors}); if the ids are right and the colours are not, save "
+    "the masks without a palette",
+    "255 read as void where a class is in no mask": "if 255 is void, list it: {ignore}=[255]; "
+    "if it stands for a class, let the colours count ({colors})",
+    "splits without a labelled pixel": "nothing can be learnt or measured there: see how the masks "
+    "were exported",
 }
 
 
@@ -46,10 +65,18 @@ class Problems:
 
     Args:
         where: What was checked, e.g. ``"camvid at data/camvid"``.
+        ignore: The option that lists what is void, as the user writes it.
+        colors: The option by which colours stand for the classes.
     """
 
-    def __init__(self, where: str) -> None:
+    def __init__(
+        self,
+        where: str,
+        ignore: str = "data.ignore",
+        colors: str = "data.colors instead of data.classes",
+    ) -> None:
         self.where = where
+        self._options = {"ignore": ignore, "colors": colors}
         self._lines: dict[str, list[str]] = {}
         self._notes: list[str] = []
 
@@ -77,7 +104,7 @@ class Problems:
         for kind, advice in KINDS.items():
             lines = self._lines.get(kind, [])
             if lines:
-                text.append(f"{kind} ({len(lines)}): {advice}")
+                text.append(f"{kind} ({len(lines)}): {advice.format(**self._options)}")
                 text += [f"  {line}" for line in lines[:LINES]]
                 if len(lines) > LINES:
                     text.append(f"  ... and {len(lines) - LINES} more")
@@ -114,19 +141,30 @@ class _Verdict:
     foreign_colors: int = 0
     """How many there are; `foreign` holds the first `COLORS`."""
     pixels: int = 0
-    present: list[int] = field(default_factory=list)
+    seen: "Seen | None" = None
+    """What its mask holds; None without a mask, or with one that cannot be read."""
+
+
+class Seen(NamedTuple):
+    """What a mask holds."""
+
+    present: list[int]
     """Positions in the table of the entries that occur."""
+    unlisted: bool
+    """Whether id 255 occurs, is void, and no entry lists it."""
+    palette: list[list[int]]
+    """Ids that occur, each with its colour in the file's palette, packed; empty without one."""
 
 
 def check_images(
     files: Sequence[ImageFile],
-    masks: MaskReader,
+    masks: MaskTable,
     problems: Problems,
     *,
     loaded: tuple[int, int] | None = None,
     progress: bool = True,
     cache: Path | None = None,
-) -> None:
+) -> list[Seen | None]:
     """Decode every image and mask in full and look for what would fail, or mislead, later.
 
     Args:
@@ -138,11 +176,17 @@ def check_images(
         progress: Show a progress bar.
         cache: Folder that remembers which files were fine. A file is looked at again when its
             path, size, time of change, or the class table differ.
+
+    Returns:
+        What the mask of each file holds, see `check_classes`.
     """
     known = _load_verdicts(cache)
     keys = [_verdict_key(file, masks, loaded) for file in files]
     todo = [i for i, key in enumerate(keys) if key is None or key not in known]
-    verdicts = {i: _Verdict(present=known[keys[i] or ""]) for i in set(range(len(files))) - {*todo}}
+    verdicts = {}
+    for i in set(range(len(files))) - {*todo}:
+        seen = known[keys[i] or ""]
+        verdicts[i] = _Verdict(seen=None if seen is None else Seen(*seen))
     if todo:
         # Decoding leaves the interpreter lock; more threads than this only wait for the disk.
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -153,7 +197,7 @@ def check_images(
         for kind, line in verdicts[i].problems:
             problems.add(kind, line)
     fine = {
-        key: verdicts[i].present
+        key: verdicts[i].seen
         for i, key in enumerate(keys)
         if key is not None and not verdicts[i].problems and not verdicts[i].foreign
     }
@@ -163,13 +207,88 @@ def check_images(
     foreign = {i: verdict for i, verdict in verdicts.items() if verdict.foreign}
     if foreign:
         _tell_foreign(files, masks, foreign, problems)
-        present = {code for verdict in verdicts.values() for code in verdict.present}
+        present = {code for v in verdicts.values() if v.seen for code in v.seen.present}
         problems.note(["the class table:"])
         for code, line in enumerate(masks.describe()):
             problems.note([f"  {line}" + "  (in no mask)" * (code not in present)])
+    return [verdicts[i].seen for i in range(len(files))]
 
 
-def _check(file: ImageFile, masks: MaskReader, loaded: tuple[int, int] | None) -> _Verdict:
+def check_classes(
+    masks: MaskTable, parts: Mapping[str, Sequence[tuple[str, Seen]]], problems: Problems
+) -> list[str]:
+    """Look for masks that were read without an error and mean something else.
+
+    Args:
+        masks: How they were read.
+        parts: Name and content of the masks of each split, such as ``training``.
+        problems: Receives what is wrong.
+
+    Returns:
+        Sentences on classes that occur in no mask, which may be all right.
+    """
+    every = [mask for part in parts.values() for mask in part]
+    shown = {name: _classes_in(masks, part) for name, part in parts.items() if part}
+    for name in shown:
+        if not shown[name]:
+            problems.add(
+                "splits without a labelled pixel",
+                f"the {len(parts[name])} {name} masks hold nothing but void",
+            )
+    absent = [n for n in masks.class_names if not any(n in names for names in shown.values())]
+    unlisted = [name for name, seen in every if seen.unlisted]
+    if unlisted and absent and all(shown.values()):
+        some = ", ".join(unlisted[:3]) + ", ..." * (len(unlisted) > 3)
+        text = (
+            f"255 occurs in {len(unlisted)} of {len(every)} masks ({some}), and no mask shows "
+            f"{', '.join(map(repr, absent))}"
+        )
+        if len(masks.class_names) == 2:
+            first, second = masks.class_names
+            text += (
+                f"; black and white masks have the colours "
+                f"{{{first}:[0,0,0],{second}:[255,255,255]}}"
+            )
+        problems.add("255 read as void where a class is in no mask", text)
+    if not masks.by_color:
+        _tell_palettes(every, problems)
+    notes = []
+    if absent and every:
+        notes.append(f"No mask shows {_listed(absent)} of {len(masks.class_names)} classes.")
+    for name, names in shown.items():
+        missing = [n for n in masks.class_names if n not in names and n not in absent]
+        if missing and names:
+            notes.append(f"No {name} mask shows {_listed(missing)}.")
+    return notes
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"the class{'es' * (len(names) > 1)} {', '.join(names)}"
+
+
+def _classes_in(masks: MaskTable, part: Sequence[tuple[str, Seen]]) -> set[str]:
+    codes = {code for _, seen in part for code in seen.present}
+    labels = {masks.entries[code].label for code in codes} - {VOID}
+    return {masks.class_names[label] for label in labels}
+
+
+def _tell_palettes(every: Sequence[tuple[str, Seen]], problems: Problems) -> None:
+    """An id that has one colour in this file and another one in that."""
+    first: dict[int, tuple[int, str]] = {}
+    told: set[int] = set()
+    for name, seen in every:
+        for key, color in seen.palette:
+            known, where = first.setdefault(key, (color, name))
+            if known != color and key not in told:
+                told.add(key)
+                problems.add(
+                    "palettes that give an id different colours",
+                    f"{key} is {show_color(unpack_rgb(known))} in {where} and "
+                    f"{show_color(unpack_rgb(color))} in {name}",
+                )
+
+
+def _check(file: ImageFile, masks: MaskTable, loaded: tuple[int, int] | None) -> _Verdict:
     verdict = _Verdict()
     size = _decode_image(file.image, verdict)
     if file.mask is None:
@@ -181,20 +300,17 @@ def _check(file: ImageFile, masks: MaskReader, loaded: tuple[int, int] | None) -
                 text = f"{file.mask}: image {h} x {w}, mask {high} x {wide} (height x width)"
                 verdict.problems.append(("masks of another size than their image", text))
             refuse_turned(mask)
-            codes = masks.codes(mask)
+            values, palette = stored_values(mask)
+            codes = masks.codes(values, palette)
             labels = masks.labels(codes)
-            # Pillow counts bytes; numpy would copy them to eight times their size first.
-            counts = np.array(Image.fromarray(codes).histogram())
-            if masks.by_color:
-                verdict.present = np.flatnonzero(counts[:-1]).tolist()
-            else:
-                ids = [entry.key for entry in masks.entries]
-                verdict.present = [code for code, key in enumerate(ids) if counts[key]]
+            verdict.seen = _seen(masks, codes, palette)
             outside = labels == UNKNOWN
             if outside.any():
                 verdict.pixels = codes.size
-                values = pack_rgb(mask)[outside] if masks.by_color else codes[outside]
-                which, pixels = np.unique(values, return_counts=True)
+                found = values[outside]
+                if masks.by_color:
+                    found = pack_rgb(shown_colors(found, palette))
+                which, pixels = np.unique(found, return_counts=True)
                 verdict.foreign_colors = len(which)
                 common = np.argsort(-pixels, kind="stable")[:COLORS]
                 verdict.foreign = dict(
@@ -205,6 +321,22 @@ def _check(file: ImageFile, masks: MaskReader, loaded: tuple[int, int] | None) -
     except Exception as error:  # decoders raise anything on damaged files
         verdict.problems.append(("files that cannot be read", f"{file.mask}: {error}"))
     return verdict
+
+
+def _seen(masks: MaskTable, codes: NDArray[np.uint8], palette: NDArray[np.uint8] | None) -> Seen:
+    # Pillow counts bytes; numpy would copy them to eight times their size first.
+    counts = np.array(Image.fromarray(codes).histogram())
+    present, unlisted = masks.present(counts)
+    colors: list[list[int]] = []
+    if palette is not None and not masks.by_color:
+        grey = np.arange(len(palette))[:, None] == palette
+        if not grey.all():  # a palette of greys says nothing
+            used = np.flatnonzero(counts[: len(palette)])
+            colors = [
+                [key, color]
+                for key, color in zip(used.tolist(), pack_rgb(palette[used]).tolist(), strict=True)
+            ]
+    return Seen(present, unlisted, colors)
 
 
 def _decode_image(path: Path, verdict: _Verdict) -> tuple[int, int] | None:
@@ -222,7 +354,7 @@ def _decode_image(path: Path, verdict: _Verdict) -> tuple[int, int] | None:
 
 
 def _tell_foreign(
-    files: Sequence[ImageFile], masks: MaskReader, found: Mapping[int, _Verdict], problems: Problems
+    files: Sequence[ImageFile], masks: MaskTable, found: Mapping[int, _Verdict], problems: Problems
 ) -> None:
     """One line per foreign id or colour, the most frequent first."""
     pixels: Counter[int] = Counter()
@@ -254,7 +386,7 @@ def _tell_foreign(
         )
 
 
-def _nearest(color: Color, masks: MaskReader) -> str:
+def _nearest(color: Color, masks: MaskTable) -> str:
     def distance(key: int | Color) -> int:
         assert isinstance(key, tuple)
         return sum((a - b) ** 2 for a, b in zip(color, key, strict=True))
@@ -267,7 +399,7 @@ def _cache_file(cache: Path) -> Path:
     return cache / "checked_images.json"
 
 
-def _load_verdicts(cache: Path | None) -> dict[str, list[int]]:
+def _load_verdicts(cache: Path | None) -> dict[str, Any]:
     if cache is None:
         return {}
     try:
@@ -277,7 +409,7 @@ def _load_verdicts(cache: Path | None) -> dict[str, list[int]]:
     return verdicts if isinstance(verdicts, dict) else {}
 
 
-def _verdict_key(file: ImageFile, masks: MaskReader, loaded: tuple[int, int] | None) -> str | None:
+def _verdict_key(file: ImageFile, masks: MaskTable, loaded: tuple[int, int] | None) -> str | None:
     """What a verdict depends on; None if a file is gone."""
     digest = blake2b(repr((masks, loaded)).encode(), digest_size=12)
     for path in (file.image, file.mask):

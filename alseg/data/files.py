@@ -14,7 +14,8 @@ from PIL import Image
 
 from alseg.core.errors import UserError
 from alseg.core.images import ClassTable, Sceneless
-from alseg.data.masks import UNKNOWN, MaskReader
+from alseg.core.masks import UNKNOWN, MaskTable
+from alseg.data.masks import stored_values
 
 #: File name endings that are read as images or masks, in lower case.
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
@@ -54,19 +55,19 @@ class Resize(NamedTuple):
             parts = [size] if isinstance(size, int | str) else list(size)
             if len(parts) != 2 or not all(isinstance(n, int) and 0 < n < 1 << 16 for n in parts):
                 raise UserError(
-                    f"size is {parts}; write height and width in pixels, such as [360, 480], or "
-                    f"null to keep the size of the files."
+                    f"data.size is {parts}; write height and width in pixels, such as [360, 480], "
+                    f"or null to keep the size of the files."
                 )
             if scale != 1.0:
                 raise UserError(
-                    f"size {parts} and scale {scale} are both given; keep one of them, since each "
-                    f"decides the size images are loaded at."
+                    f"data.size {parts} and data.scale {scale} are both given; keep one of them, "
+                    f"since each decides the size images are loaded at."
                 )
             size = (parts[0], parts[1])
         if not (isinstance(scale, int | float) and math.isfinite(scale) and 0 < scale <= 16):
             raise UserError(
-                f"scale is {scale!r}; write a factor above 0 and up to 16, such as 0.5 for half "
-                f"the height and width."
+                f"data.scale is {scale!r}; write a factor above 0 and up to 16, such as 0.5 for "
+                f"half the height and width."
             )
         return cls(size, float(scale))
 
@@ -107,13 +108,14 @@ class FileImages(Sceneless):
         classes: Names and display colours.
         names: Names in the order of `files`.
         scenes: Names of the classes of whole images; empty without them.
+        masks: How masks are read.
     """
 
     def __init__(
         self,
         files: Iterable[ImageFile],
         classes: ClassTable,
-        masks: MaskReader,
+        masks: MaskTable,
         resize: Resize = KEEP_SIZE,
         scenes: SceneTable = NO_SCENES,
     ) -> None:
@@ -126,6 +128,7 @@ class FileImages(Sceneless):
         self._scene_of = {name: scenes.of[name] for name in self.names} if scenes.names else {}
         self._sizes: dict[int, tuple[int, int]] = {}
         self._fingerprints: dict[int, str] = {}
+        self._truth_fingerprints: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self.files)
@@ -170,12 +173,13 @@ class FileImages(Sceneless):
         path = self.files[index].mask
         if path is None:
             raise UserError(
-                f"image {self.names[index]!r} has no mask; the simulated oracle and validation "
-                f"need one for every image, a human oracle does not."
+                f"image {self.names[index]!r} has no mask; oracle=simulated and validation need "
+                f"one for every image. With oracle=human, data.train_masks=false says that "
+                f"training images have none."
             )
         try:
             with Image.open(path) as file:
-                codes = self.masks.codes(file)
+                codes = self.masks.codes(*stored_values(file))
         except UserError as error:
             raise UserError(f"{path} {error}.") from error
         except OSError as error:
@@ -199,6 +203,17 @@ class FileImages(Sceneless):
             digest.update(repr(self.size(index)).encode())
             self._fingerprints[index] = digest.hexdigest()
         return self._fingerprints[index]
+
+    def truth_fingerprint(self, index: int) -> str:
+        """Digest of the mask's bytes and of how it is read, 32 hex digits; empty without one."""
+        path = self.files[index].mask
+        if path is None:
+            return ""
+        if index not in self._truth_fingerprints:
+            digest = blake2b(path.read_bytes(), digest_size=16)
+            digest.update(repr((self.size(index), self.masks.digest())).encode())
+            self._truth_fingerprints[index] = digest.hexdigest()
+        return self._truth_fingerprints[index]
 
 
 def _array(rgb: Image.Image) -> NDArray[np.uint8]:

@@ -41,7 +41,7 @@ def find_folder(path: str, what: str) -> Path:
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise UserError(f"{folder.absolute()} is not a folder; set root to {what}.")
+        raise UserError(f"{folder.absolute()} is not a folder; set data.root to {what}.")
     return folder
 
 
