@@ -21,12 +21,15 @@ class LabelFile:
         kind: ``index``, ``palette`` (indices with the colours they are shown in) or ``rgb``.
         palette: Colours of a palette, (N, 3), uint8, RGB; None for other kinds.
         nodata: The value that the file itself declares to be no data (GDAL's tag); None without.
+        greys: Colours that the ids of a grey file are shown in, (N, 3), uint8, where id n is not
+            the grey n: of fewer than 8 bits, or with 0 for white.
     """
 
     values: NDArray[Any]
     kind: Literal["index", "palette", "rgb"]
     palette: NDArray[np.uint8] | None = None
     nodata: int | None = None
+    greys: NDArray[np.uint8] | None = None
 
 
 def read_labels(path: str | Path) -> LabelFile:
@@ -46,8 +49,7 @@ def read_labels(path: str | Path) -> LabelFile:
             One sentence with the path.
     """
     path = Path(path)
-    check_labels(path)
-    header, samples = read_samples(path)
+    header, samples = read_samples(path, lambda header: _refuse(path, header))
     if header.alpha:
         if (samples[..., -1] != np.iinfo(samples.dtype).max).any():
             raise UserError(
@@ -74,7 +76,7 @@ def read_labels(path: str | Path) -> LabelFile:
         values = values.view(values.dtype.str.replace("i", "u"))
     if header.kind == "palette":
         return LabelFile(values, "palette", header.palette, nodata)
-    return LabelFile(values, "index", None, nodata)
+    return LabelFile(values, "index", None, nodata, _greys(header))
 
 
 def check_labels(path: str | Path) -> Header:
@@ -85,9 +87,13 @@ def check_labels(path: str | Path) -> Header:
     """
     path = Path(path)
     header = read_header(path)
+    _refuse(path, header)
+    return header
+
+
+def _refuse(path: Path, header: Header) -> None:
     if reason := _refused(header):
         raise UserError(f"{path} {reason}.")
-    return header
 
 
 def _refused(header: Header) -> str | None:
@@ -122,6 +128,13 @@ def _refused(header: Header) -> str | None:
             f"the band that holds the classes"
         )
     return None
+
+
+def _greys(header: Header) -> NDArray[np.uint8] | None:
+    if header.bits > 8 or (header.bits == 8 and not header.inverted):
+        return None
+    levels = np.linspace(0, 255, 1 << header.bits).astype(np.uint8)
+    return np.repeat(levels[:: -1 if header.inverted else 1, None], 3, axis=1)
 
 
 def _whole(value: float) -> int | None:

@@ -10,7 +10,7 @@ with 16-bit colours.
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -37,6 +37,7 @@ _TIFF_KINDS = {0: "grey", 1: "grey", 2: "rgb", 3: "palette", 5: "CMYK", 6: "YCbC
 #: Kinds of Pillow whose samples are what was stored, and what they are.
 _PILLOW_KINDS = {"1": "grey", "L": "grey", "LA": "grey", "I;16": "grey", "P": "palette",
                  "PA": "palette", "RGB": "rgb", "RGBA": "rgb"}  # fmt: skip
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _LIMIT = threading.Lock()
 
 
@@ -90,11 +91,21 @@ def read_header(path: Path) -> Header:
         UnreadableError: If it cannot be opened; the sentence has the path and ends in a period.
     """
     with _readable(path):
-        return _tiff_header(path) if _is_tiff(path) else _pillow_header(path)
+        head = _head(path)
+        if head[:4] in _TIFF_STARTS:
+            return _tiff_header(path)
+        with open_picture(path) as image:
+            return _pillow_header(image, path, head)
 
 
-def read_samples(path: Path) -> tuple[Header, NDArray[Any]]:
+def read_samples(
+    path: Path, check: Callable[[Header], object] = lambda header: None
+) -> tuple[Header, NDArray[Any]]:
     """Decode a picture file in full.
+
+    Args:
+        path: The file.
+        check: Told the header before the samples are decoded, so that it can refuse the file.
 
     Returns:
         The header, and the samples as they are stored, (H, W, bands + alpha): palette indices,
@@ -105,13 +116,27 @@ def read_samples(path: Path) -> tuple[Header, NDArray[Any]]:
             the path and ends in a period.
     """
     with _readable(path):
-        header = _tiff_header(path) if _is_tiff(path) else _pillow_header(path)
-        if header.format == "TIFF":
+        head = _head(path)
+        if head[:4] in _TIFF_STARTS:
+            header = _tiff_header(path)
+            check(header)
             samples = _tiff_samples(path, header)
-        elif header.format == "PNG" and header.bits == 16 and header.bands + header.alpha > 1:
-            samples = _png16_samples(path, header)
         else:
-            samples = _pillow_samples(path)
+            with open_picture(path) as image:
+                header = _pillow_header(image, path, head)
+                check(header)
+                step = {"L;2": 85, "L;4": 17}.get(_rawmode(image), 1)
+                image.load()  # all of it: a truncated file has a sound header
+                # A PNG may say behind its pixels that it is turned.
+                turned = replace(header, orientation=_orientation(image))
+                if turned.orientation != header.orientation:
+                    check(turned)
+                if header.bits == 16 and header.bands + header.alpha > 1:
+                    samples = _png16_samples(path, header)
+                else:
+                    samples = _array(image)
+                    # Pillow stretches grey values of 2 and 4 bits to 0..255 in whole steps.
+                    samples = samples // np.uint8(step) if step > 1 else samples
     samples = samples.reshape(*samples.shape[:2], -1)
     expected = (header.height, header.width, header.bands + header.alpha)
     if samples.shape != expected:
@@ -158,43 +183,49 @@ def _readable(path: Path) -> Iterator[None]:
         raise UnreadableError(f"{path} cannot be read ({reason}); restore or remove it.") from error
 
 
-def _is_tiff(path: Path) -> bool:
+def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+        return file.read(32)
 
 
-def _pillow_header(path: Path) -> Header:
-    with open_picture(path) as image:
-        mode, kind = image.mode, _PILLOW_KINDS.get(image.mode, image.mode)
-        alpha = mode in ("LA", "PA", "RGBA")
-        bits = {"1": 1, "I;16": 16}.get(mode, 32 if mode in ("I", "F") else 8)
-        dtype = np.dtype({16: "uint16", 32: "float32" if mode == "F" else "int32"}.get(bits, "u1"))
-        bands = len(image.getbands()) - alpha
-        file_format, palette = image.format or "", None
-        # Phones save a second picture for their own use behind the first (MPO).
-        pages = 1 if file_format == "MPO" else getattr(image, "n_frames", 1)
-        if file_format == "PNG":
-            with path.open("rb") as file:
-                bits, color = file.read(26)[24:]
-            kind, alpha = _PNG_KINDS[color], color in (4, 6)
-            dtype, bands = np.dtype("uint16" if bits == 16 else "u1"), 3 if color in (2, 6) else 1
-        if kind == "palette":
-            palette = np.array(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
-        lossy = {"JPEG": "JPEG", "MPO": "JPEG"}.get(file_format)
-        if file_format == "WEBP" and _webp_is_lossy(path):
-            lossy = "WebP"
-        turn = image.getexif().get(_ORIENTATION, 1) or 1
-        return Header(file_format, image.height, image.width, bands, alpha, bits, dtype, kind,
-                      False, palette, pages, turn, lossy)  # fmt: skip
+def _pillow_header(image: Image.Image, path: Path, head: bytes) -> Header:
+    mode, kind = image.mode, _PILLOW_KINDS.get(image.mode, image.mode)
+    alpha = mode in ("LA", "PA", "RGBA")
+    bits = {"1": 1, "I;16": 16}.get(mode, 32 if mode in ("I", "F") else 8)
+    dtype = np.dtype({16: "uint16", 32: "float32" if mode == "F" else "int32"}.get(bits, "u1"))
+    bands = len(image.getbands()) - alpha
+    file_format, palette = image.format or "", None
+    if file_format == "PNG":
+        bits, color = head[24:26]
+        kind, alpha = _PNG_KINDS[color], color in (4, 6)
+        dtype, bands = np.dtype("uint16" if bits == 16 else "u1"), 3 if color in (2, 6) else 1
+    if kind == "palette":
+        palette = np.array(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+    lossy = {"JPEG": "JPEG", "MPO": "JPEG"}.get(file_format)
+    if file_format == "WEBP" and _webp_is_lossy(path):
+        lossy = "WebP"
+    # Phones save a second picture for their own use behind the first (MPO).
+    pages = 1 if file_format == "MPO" else getattr(image, "n_frames", 1)
+    # Pillow would decode a whole PNG to look for EXIF behind its pixels.
+    known = file_format != "PNG" or "exif" in image.info
+    return Header(
+        file_format,
+        image.height,
+        image.width,
+        bands,
+        alpha,
+        bits,
+        dtype,
+        kind,
+        palette=palette,
+        pages=pages,
+        orientation=_orientation(image) if known else 1,
+        lossy=lossy,
+    )
 
 
-def _pillow_samples(path: Path) -> NDArray[Any]:
-    with open_picture(path) as image:
-        # Pillow stretches grey values of 2 and 4 bits to 0..255 in whole steps.
-        step = {"L;2": 85, "L;4": 17}.get(_rawmode(image), 1)
-        image.load()  # all of it: a truncated file has a sound header
-        samples = _array(image)
-        return samples // np.uint8(step) if step > 1 else samples
+def _orientation(image: Image.Image) -> int:
+    return int(image.getexif().get(_ORIENTATION, 1) or 1)
 
 
 def _rawmode(image: Image.Image) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,8 +119,8 @@ class Reading:
             return self
         counts = _Counts(self.channels)
         for path in paths:
-            header, samples = _chosen(path, self)
-            counts.add(samples, _has_data(header, samples))
+            _, samples, void = _read_bands(path, self)
+            counts.add(samples, void)
         limits = counts.percentiles(self.percentiles)
         for channel, (low, high) in enumerate(limits):
             if not low < high:
@@ -150,7 +150,7 @@ def read_image(path: str | Path, reading: Reading = AS_RGB) -> NDArray[np.uint8]
         UserError: If the file is damaged or cannot be read faithfully that way. One sentence with
             the path that says what it is and what to give or to export.
     """
-    header, samples = _chosen(Path(path), reading)
+    _, samples, void = _read_bands(Path(path), reading)
     if reading.limits is None:
         image = samples
     else:
@@ -160,19 +160,21 @@ def read_image(path: str | Path, reading: Reading = AS_RGB) -> NDArray[np.uint8]
             values = samples[..., channel].astype(np.float64)
             scaled = np.clip((values - low) * (255 / (high - low)), 0, 255)
             image[..., channel] = np.floor(np.nan_to_num(scaled) + 0.5)
-    if header.nodata is not None:
-        image = np.where(_has_data(header, samples)[..., None], image, np.uint8(0))
+    if void is not None:
+        image = np.where(void[..., None], np.uint8(0), image)
     return np.ascontiguousarray(image)
 
 
 def read_void(path: str | Path, reading: Reading = AS_RGB) -> NDArray[np.bool_] | None:
     """Pixels for which a file says that it has no data, (H, W); None if it does not speak of any.
 
-    A pixel has none where all the bands that are read hold the file's value for it (GDAL's tag).
+    A pixel has none where all the bands that are read hold the file's value for it (GDAL's tag),
+    or are no number; and where a picture with a place on earth is wholly transparent.
     """
-    if read_header(Path(path)).nodata is None:
+    header = read_header(Path(path))
+    if header.nodata is None and not (header.geo and header.alpha) and header.dtype.kind != "f":
         return None
-    return ~_has_data(*_chosen(Path(path), reading))
+    return _read_bands(Path(path), reading).void
 
 
 def check_image(path: str | Path, reading: Reading = AS_RGB) -> Header:
@@ -182,9 +184,18 @@ def check_image(path: str | Path, reading: Reading = AS_RGB) -> Header:
         UserError: As `read_image`, of what the head tells.
     """
     header = read_header(Path(path))
+    _refuse(Path(path), header, reading)
+    return header
+
+
+def check_samples(path: str | Path, reading: Reading = AS_RGB) -> Header:
+    """Decode an image in full and refuse it if anything is wrong; see `read_image`."""
+    return _read_bands(Path(path), reading).header
+
+
+def _refuse(path: Path, header: Header, reading: Reading) -> None:
     if reason := _refused(header, reading):
         raise UserError(f"{path} {reason}.")
-    return header
 
 
 def _refused(header: Header, reading: Reading) -> str | None:
@@ -222,35 +233,52 @@ def _refused(header: Header, reading: Reading) -> str | None:
     return None
 
 
-def _chosen(path: Path, reading: Reading) -> tuple[Header, NDArray[Any]]:
-    """The samples of the bands that are wanted, (H, W, C), and the header."""
-    header = check_image(path, reading)
-    header, samples = read_samples(path)
+class _Bands(NamedTuple):
+    """The bands of a file that are wanted."""
+
+    header: Header
+    samples: NDArray[Any]
+    """(H, W, C)."""
+    void: NDArray[np.bool_] | None
+    """Pixels without data, (H, W); None if the file does not speak of any."""
+
+
+def _read_bands(path: Path, reading: Reading) -> _Bands:
+    header, samples = read_samples(path, lambda header: _refuse(path, header, reading))
+    wanted = list(range(header.bands)) if reading.bands is None else [b - 1 for b in reading.bands]
     if header.kind == "palette":
         assert header.palette is not None
-        if samples.max(initial=0) >= len(header.palette):
+        if samples[..., 0].max(initial=0) >= len(header.palette):
             raise UserError(f"{path} holds indices without a colour; save it as RGB.")
-        samples = header.palette[samples[..., 0]]
-    elif header.kind == "grey":
+        index = samples[..., 0]
+        void = index == header.nodata if header.nodata is not None else None
+        colors = header.palette[index]
+        return _Bands(header, colors if reading.bands is None else colors[..., wanted], void)
+    void = _without_data(header, samples, wanted)
+    if wanted != list(range(samples.shape[2])):
+        samples = samples[..., wanted]
+    if header.kind == "grey":
         if header.inverted and samples.dtype.kind == "u":
             samples = np.asarray((2**header.bits - 1) - samples).astype(samples.dtype)
         if header.bits < 8:
             samples = samples * np.uint8(255 // (2**header.bits - 1))
-    if reading.bands is not None:
-        if reading.bands != tuple(range(1, samples.shape[2] + 1)):
-            samples = samples[..., [band - 1 for band in reading.bands]]
-    elif header.kind == "grey" and header.bands == 1:
-        samples = np.broadcast_to(samples[..., :1], (*samples.shape[:2], 3))
-    elif samples.shape[2] > 3:
-        samples = samples[..., :3]
-    return header, samples
+    if reading.bands is None and header.bands == 1:
+        samples = np.broadcast_to(samples, (*samples.shape[:2], 3))
+    return _Bands(header, samples, void)
 
 
-def _has_data(header: Header, samples: NDArray[Any]) -> NDArray[np.bool_]:
-    known = samples == samples  # fractions that are no number hold no data
-    if header.nodata is not None and not math.isnan(header.nodata):
-        known &= samples != header.nodata
-    return np.asarray(known.any(axis=2))
+def _without_data(
+    header: Header, samples: NDArray[Any], wanted: Sequence[int]
+) -> NDArray[np.bool_] | None:
+    void = np.zeros(samples.shape[:2], dtype=bool)
+    nodata = header.nodata
+    if nodata is not None and not math.isnan(nodata):
+        void |= np.logical_and.reduce([samples[..., band] == nodata for band in wanted])
+    if samples.dtype.kind == "f":  # fractions that are no number
+        void |= np.logical_and.reduce([np.isnan(samples[..., band]) for band in wanted])
+    if header.geo and header.alpha:  # the mask of validity of a map
+        void |= samples[..., -1] == 0
+    return void if void.any() or nodata is not None else None
 
 
 class _Counts:
@@ -260,9 +288,10 @@ class _Counts:
         self._exact = [np.zeros(1 << 17, dtype=np.int64) for _ in range(channels)]
         self._others: list[list[NDArray[Any]]] = [[] for _ in range(channels)]
 
-    def add(self, samples: NDArray[Any], known: NDArray[np.bool_]) -> None:
+    def add(self, samples: NDArray[Any], void: NDArray[np.bool_] | None) -> None:
         for channel, (exact, others) in enumerate(zip(self._exact, self._others, strict=True)):
-            values = samples[..., channel][known]
+            values = samples[..., channel]
+            values = values.ravel() if void is None else values[~void]
             if values.dtype.kind in "ui" and values.dtype.itemsize <= 2:
                 # shifted, so that negative values have a place
                 places = values.astype(np.int64) + (1 << 15)

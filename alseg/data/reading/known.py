@@ -26,25 +26,42 @@ class KnownFiles:
         self._path = None if cache is None else cache / _FILE
         self._folders = _load(self._path)
         self._absolute: dict[str, str] = {}
+        self._stamps: dict[str, Stamp | None] = {}
         self._unsaved: dict[str, set[str]] = {}
+
+    @property
+    def kept(self) -> bool:
+        """Whether facts are kept in between starts."""
+        return self._path is not None
 
     def get(self, path: Path, fact: str) -> Any:
         """A fact about a file, None if it is not known or the file has changed."""
         folder, name = self._place(path)
         entry = self._folders.get(folder, {}).get(name)
-        if entry is None or fact not in entry[3] or stamp(path) != tuple(entry[:3]):
+        if entry is None or fact not in entry[3] or self.stamp(path) != tuple(entry[:3]):
             return None
         return entry[3][fact]
 
-    def put(self, path: Path, found_at: Stamp | None, fact: str, value: Any) -> None:
+    def stamp(self, path: Path) -> Stamp | None:
+        """Size in bytes, and times of change of content and of place in nanoseconds.
+
+        Of the first time it was asked for, None if the file was not there: a fact that is found
+        later is forgotten if the file has changed in between.
+        """
+        text = str(path)
+        if text not in self._stamps:
+            self._stamps[text] = _stamp(text)
+        return self._stamps[text]
+
+    def put(self, path: Path, fact: str, value: Any) -> None:
         """Remember a fact.
 
         Args:
-            path: The file.
-            found_at: Its `stamp` before it was read; None if it was not there.
+            path: The file; its `stamp` is taken before it is read for the fact.
             fact: Name of the fact.
             value: What JSON can hold.
         """
+        found_at = self.stamp(path)
         if found_at is None:
             return
         folder, name = self._place(path)
@@ -77,7 +94,7 @@ class KnownFiles:
 
     def __getstate__(self) -> dict[str, Any]:
         """Processes that load images need none of it."""
-        return {"_path": None, "_folders": {}, "_absolute": {}, "_unsaved": {}}
+        return {**KnownFiles().__dict__}
 
     def _place(self, path: Path) -> tuple[str, str]:
         folder, name = os.path.split(path)
@@ -86,8 +103,7 @@ class KnownFiles:
         return self._absolute[folder], name
 
 
-def stamp(path: Path) -> Stamp | None:
-    """Size in bytes, and times of change of content and of place in nanoseconds; None if gone."""
+def _stamp(path: str) -> Stamp | None:
     try:
         status = os.stat(path)
     except OSError:
