@@ -156,9 +156,10 @@ class FileImages(Sceneless):
             size = self._known.get(path, SIZE)
             if size is None:
                 header = read_header(path)
-                size = (header.height, header.width)
+                size = f"{header.height} {header.width}"
                 self._known.put(path, SIZE, size)
-            self._sizes[index] = self.resize(size[0], size[1])
+            height, _, width = size.partition(" ")
+            self._sizes[index] = self.resize(int(height), int(width))
         return self._sizes[index]
 
     def image(self, index: int) -> NDArray[np.uint8]:
@@ -224,29 +225,37 @@ class FileImages(Sceneless):
 
     def _digests(self, index: int, paths: Sequence[Path | None], reading: str) -> dict[int, str]:
         """Digests of files: of all of them if they are remembered, else of one."""
-
-        def digest(number: int) -> str | None:
+        numbers = range(len(paths)) if self._known.kept else [index]
+        found: dict[int, str] = {}
+        todo: dict[int, str] = {}
+        for number in numbers:
             path = paths[number]
             if path is None:
-                return None
+                continue
             size = self.size(number)
             about = repr((size, reading) if reading else size)
-            fact = f"digest {about}"
-            found = self._known.get(path, fact)
-            if found is None:
-                hashed = blake2b(path.read_bytes(), digest_size=16)
-                hashed.update(about.encode())
-                found = hashed.hexdigest()
-                self._known.put(path, fact, found)
-            return str(found)
+            digest = self._known.get(path, f"digest {about}")
+            if digest is None:
+                todo[number] = about
+            else:
+                found[number] = digest
 
-        if not self._known.kept:
-            return {index: digest(index) or ""}
+        def hashed(number: int) -> str:
+            path = paths[number]
+            assert path is not None
+            digest = blake2b(path.read_bytes(), digest_size=16)
+            digest.update(todo[number].encode())
+            return digest.hexdigest()
+
         # Hashing leaves the interpreter lock; more threads than this only wait for the disk.
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            found = dict(enumerate(pool.map(digest, range(len(paths)))))
+            new = dict(zip(todo, pool.map(hashed, todo), strict=True))
+        for number, digest in new.items():
+            path = paths[number]
+            assert path is not None
+            self._known.put(path, f"digest {todo[number]}", digest)
         self._known.save()
-        return {number: text for number, text in found.items() if text is not None}
+        return found | new
 
 
 def resize_smoothly(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
