@@ -43,6 +43,9 @@ FREE = (
     "trainer",
     "data.root",
     "oracle.accept_partial",
+    "oracle.annotators",
+    "oracle.open_browser",
+    "oracle.port",
 )
 #: ... except those that change the numbers a run computes.
 BOUND = ("trainer.precision", "trainer.gradient_clip")
@@ -87,6 +90,7 @@ def build(options: Options) -> "Run":
     from alseg.active.loop import is_rank_zero
     from alseg.active.run import Run
     from alseg.data.datamodule import ActiveDataModule
+    from alseg.label.session import SessionWriter
     from alseg.labels.pool import LabelPool
     from alseg.labels.tables import PIXELS
     from alseg.regions.maps import extract_regions
@@ -149,7 +153,7 @@ def build(options: Options) -> "Run":
         seed=values["seed"],
         trainer=part["trainer"].keywords,
         loggers=loggers,
-        observers=[reporter],
+        observers=[reporter, SessionWriter(images, values["oracle"].get("accept_partial", False))],
         replay=replay,
         listed=listed,
         keep_rounds=values["keep_rounds"],

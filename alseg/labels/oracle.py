@@ -21,6 +21,7 @@ ORACLES = Registry(
     {
         "simulated": "alseg.labels.oracle:SimulatedOracle",
         "human": "alseg.labels.oracle:HumanOracle",
+        "browser": "alseg.label.oracle:BrowserOracle",
     },
 )
 
