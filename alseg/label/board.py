@@ -70,6 +70,7 @@ class Board:
         nonces: Marks of the requests that were carried out.
         drafts: Unfinished answers by annotator and row: a set, or the labels of a unit's pixels
             with `OPEN` where nothing is painted, int16.
+        rejected: Rows whose suggestion was called wrong.
     """
 
     session: Session
@@ -78,6 +79,7 @@ class Board:
     given: dict[int, Given] = field(default_factory=dict)
     nonces: set[str] = field(default_factory=set)
     drafts: dict[tuple[str, int], Any] = field(default_factory=dict)
+    rejected: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         n, num_classes = len(self.session), self.session.num_classes
@@ -120,6 +122,8 @@ class Board:
             self._undo(line)
         elif line["do"] == "draft":
             self._draft(line)
+        elif line["do"] == "reject":
+            self.rejected.update(line["rows"])
         elif line["do"] == "finish":
             self.finished = True
 

@@ -177,7 +177,8 @@ class Desk:
         if not self._can_grid() or self._suggestions is None:
             raise Refused("the grid needs suggestions, and prices that are known beforehand.")
         with self._lock:
-            rows = self.board.free_rows(by, self._clock())
+            free = self.board.free_rows(by, self._clock())
+            rows = [row for row in free if row not in self.board.rejected]
             labels = np.array([self._suggestions[row] for row in rows], dtype=np.int64)
             if not rows:
                 return {"round": self.round, "label": None, "questions": []}
@@ -194,7 +195,8 @@ class Desk:
         Args:
             by: Annotator.
             body: ``round``, ``rows``, ``value``, ``unsure``, ``seconds`` (active, for all rows
-                together), ``clicks``, ``nonce``, and what was suggested, if anything.
+                together), ``clicks``, ``nonce``, ``suggested`` where a suggestion was shown, and
+                ``rejected``: rows taken out of a grid because the suggestion is wrong.
 
         Raises:
             Refused: If it is malformed, or not wanted.
@@ -204,7 +206,15 @@ class Desk:
                 return
             rows = body.get("rows")
             n = len(self.session)
-            if not isinstance(rows, list) or not rows or not all(_is_id(row, n) for row in rows):
+            rejected = body.get("rejected", [])
+            for given in (rows, rejected):
+                if not isinstance(given, list) or not all(_is_id(row, n) for row in given):
+                    raise Refused("rows must be numbers of questions.", 422)
+            if rejected:
+                self._reject(by, rejected, body, alone=not rows)
+                if not rows:
+                    return
+            if not isinstance(rows, list) or not rows:
                 raise Refused("rows must be numbers of questions.", 422)
             if len(set(rows)) < len(rows):
                 raise Refused("a question is answered twice.", 422)
@@ -231,6 +241,16 @@ class Desk:
                 line["suggested"] = None if self.session.query.answer == "mask" else hint
                 line["taken"] = not unsure and hint == value
             self._write(line, body)
+
+    def _reject(self, by: str, rows: list[int], body: Mapping[str, Any], alone: bool) -> None:
+        """Write down that suggestions are wrong; the rows are asked one by one."""
+        if not self._can_grid():
+            raise Refused("nothing was suggested.", 422)
+        line: Line = {"do": "reject", "rows": rows, "by": by}
+        if alone:
+            self._write(line, body)
+        else:  # the answer to the others carries the mark of the request
+            self._append(line)
 
     def undo(self, by: str, body: Mapping[str, Any]) -> None:
         """Take back an annotator's last answer that stands; nothing where there is none."""
@@ -291,7 +311,10 @@ class Desk:
         nonce = body.get("nonce")
         if not isinstance(nonce, str) or not 8 <= len(nonce) <= 64:
             raise Refused("nonce must be a text of 8 to 64 characters.", 422)
-        line |= {"nonce": nonce, "at": round(self._clock(), 3)}
+        self._append(line | {"nonce": nonce})
+
+    def _append(self, line: Line) -> None:
+        line = line | {"at": round(self._clock(), 3)}
         self._journal.append(line)
         self.board.apply(line)
 

@@ -15,7 +15,13 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -46,6 +52,13 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+
+
+# A page that goes on by itself, not a redirection: a strict cookie is not sent where a link of
+# another site leads, and after a redirection the whole way still counts as that link's.
+_WELCOME = """<!doctype html><meta charset="utf-8"><title>alseg</title>
+<meta http-equiv="refresh" content="0;url=/"><p><a href="/">Go on</a>
+"""
 
 
 class Door:
@@ -204,18 +217,16 @@ def make_app(office: Office, door: Door, host: str = "127.0.0.1") -> ASGIApp:
         if token is not None:
             cookie = door.exchange(token)
             if cookie is not None:
-                entered = RedirectResponse("/", 303, headers={"Cache-Control": "no-store"})
-                entered.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", path="/")
-                return entered
-        if token is not None or door.name_of(request.cookies.get(COOKIE)) is None:
-            if door.name_of(request.cookies.get(COOKIE)) is not None:
-                return RedirectResponse("/", 303)
+                welcome = HTMLResponse(_WELCOME, headers={"Cache-Control": "no-store"})
+                welcome.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", path="/")
+                return welcome
+        if door.name_of(request.cookies.get(COOKIE)) is None:
             return PlainTextResponse(
                 "This link was used already, or is not one of this server's. Open the last link "
                 "that the program printed.",
                 401,
             )
-        return file("page.html")
+        return file("page.html") if token is None else RedirectResponse("/", 303)
 
     def static(name: str) -> Callable[[Request], Awaitable[Response]]:
         async def serve(request: Request) -> Response:
