@@ -57,6 +57,7 @@ HEADERS = {
 # A page that goes on by itself, not a redirection: a strict cookie is not sent where a link of
 # another site leads, and after a redirection the whole way still counts as that link's.
 _WELCOME = """<!doctype html><meta charset="utf-8"><title>alseg</title>
+<link rel="icon" href="/icon.svg">
 <meta http-equiv="refresh" content="0;url=/"><p><a href="/">Go on</a>
 """
 

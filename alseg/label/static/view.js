@@ -1,7 +1,7 @@
 // The picture of a question on a canvas: zoom and pan, outline, ring, overview, magnifier.
 
 const RING = 15; // radius in CSS pixels
-const LEAST_SHOWN = 72; // smallest side that is shown at first, in pixels of the file
+const LEAST_SHOWN = 200; // smallest side that is shown at first, in pixels of the file
 
 export class View {
   constructor(canvas, overview, magnifier) {
