@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from alseg.core.errors import UserError
 from alseg.core.images import ImageSet
@@ -11,6 +11,10 @@ from alseg.labels.tables import Answers, Query
 
 if TYPE_CHECKING:
     from alseg.label.serve import Server
+
+
+#: Servers of this process by run folder: one page and one link serve all rounds of a run.
+SERVERS: "dict[Path, Server]" = {}
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,6 @@ class BrowserOracle:
             people. Round 0 has no model.
         accept_partial: A round may be ended with fewer answers than the budget pays for.
     """
-
-    _servers: ClassVar[dict[Path, "Server"]] = {}
 
     annotators: tuple[str, ...] = ()
     port: int = 0
@@ -88,13 +90,11 @@ class BrowserOracle:
             desk.close()
 
     def _server(self, run_dir: Path) -> "Server":
-        """The server of a run; one page and one link serve all its rounds."""
+        """The server of a run."""
         from alseg.label.serve import Server, annotator_names
         from alseg.label.server import Office
 
-        if run_dir not in self._servers:
+        if run_dir not in SERVERS:
             names = annotator_names(list(self.annotators))
-            self._servers[run_dir] = Server(
-                Office(), names, port=self.port, browser=self.open_browser
-            )
-        return self._servers[run_dir]
+            SERVERS[run_dir] = Server(Office(), names, port=self.port, browser=self.open_browser)
+        return SERVERS[run_dir]

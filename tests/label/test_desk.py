@@ -15,7 +15,7 @@ nonces = (f"nonce{i:06d}" for i in itertools.count())
 
 
 def say(desk, by, row, value, **more):
-    body = {"round": 0, "rows": [row], "value": value, "seconds": 2.0, "clicks": 1}
+    body = {"round": desk.round, "rows": [row], "value": value, "seconds": 2.0, "clicks": 1}
     desk.answer(by, {**body, "nonce": next(nonces), **more})
 
 

@@ -169,12 +169,8 @@ def test_a_disk_that_is_full_is_said_and_nothing_is_taken(served, monkeypatch):
 
 
 def test_between_rounds_the_page_is_told_what_happens(served):
-    app, door, desk, _ = served
-    client = client_of(app, door)
-    office = app._app._app.routes  # the office is behind the routes; it is changed from outside
-    assert office
-    other = make_app(Office(None, "The run trains."), door)
-    waiting = TestClient(other, base_url=BASE, cookies=client.cookies)
+    _, door, _, _ = served
+    waiting = client_of(make_app(Office(None, "The run trains."), door), door)
     reply = waiting.get("/api/state").json()
     assert reply["round"] is None
     assert reply["message"] == "The run trains."

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alseg.active.driver import drive
+from alseg.active.driver import buy
 from alseg.cli.compose import options
 from alseg.core.errors import UserError
 from alseg.core.images import ClassTable
@@ -13,13 +13,13 @@ from alseg.data.masks import read_masks_by_id
 from alseg.data.windows import WindowImages
 from alseg.label.__main__ import main
 from alseg.label.desk import Desk
-from alseg.label.oracle import BrowserOracle
+from alseg.label.oracle import SERVERS, BrowserOracle
 from alseg.label.pictures import Pictures, brush_cells
 from alseg.label.session import SessionWriter, find_waiting, read_session
 from alseg.label.suggestions import make_suggestions, read_suggestions
-from alseg.labels.oracle import AwaitingAnswersError, HumanOracle
+from alseg.labels.oracle import AwaitingAnswersError, HumanOracle, answer_from_truth
 from alseg.labels.tables import PIXELS
-from tests.label.rounds import KINDS, Asked
+from tests.label.rounds import KINDS, Asked, same
 from tests.label.test_desk import work
 from tests.toys import COLORS, toy_run
 
@@ -47,7 +47,7 @@ def test_what_is_written_is_read(name, tmp_path):
         assert np.array_equal(pixels, asked.images.image(image))
 
 
-def files_of(folder, size=(60, 90), count=2):
+def files_of(folder, size=(64, 96), count=2):
     rng = np.random.default_rng(0)
     files = []
     for index in range(count):
@@ -171,58 +171,56 @@ def test_suggestions_are_what_the_prediction_says(tmp_path):
         make_suggestions(scene.session, scene.images.truth)
 
 
-class Truthful:
-    """Takes part in a run as the person at the page: answers whatever is asked by the truth."""
-
-    def __init__(self, run, desk):
-        from alseg.labels.oracle import answer_from_truth
-
-        query = desk.session.query
-        truth = answer_from_truth(query, run.pool, run.splits.train, 0, True)
-        work(desk, [np.flatnonzero(row).tolist() for row in truth.members()])
-        desk.finish("ann", {"round": query.round, "nonce": "finishing"})
+def answer_by_truth(run, desk):
+    """Be the person at the page, and know everything."""
+    query = desk.session.query
+    truth = answer_from_truth(query, run.pool, run.splits.train, 0, True)
+    work(desk, [np.flatnonzero(row).tolist() for row in truth.members()])
+    desk.finish("ann", {"round": query.round, "nonce": "finishing"})
 
 
-def test_a_run_that_waits_is_answered_and_goes_on_as_if_the_truth_had_been_read(tmp_path):
-    simulated = drive(toy_run(tmp_path / "simulated", rounds=2))
-    for _ in range(2):
-        run = toy_run(tmp_path / "human", rounds=2)
-        run.oracle = HumanOracle()
-        run.observers.append(SessionWriter(run.splits.train))
-        with pytest.raises(AwaitingAnswersError):
-            drive(run)
-        folder = find_waiting(tmp_path / "human")
-        desk = Desk(read_session(folder))
-        Truthful(run, desk)
-        desk.hand_in(folder)
-        desk.close()
-    run = toy_run(tmp_path / "human", rounds=2)
-    run.oracle = HumanOracle()
-    rows = drive(run)
-    for human, other in zip(rows, simulated, strict=True):
-        assert human["clicks"] == other["clicks"]
-        assert human["miou"] == other["miou"]
-        assert human["seconds"] == 2 * human["units"]  # measured, not from the price table
+def test_a_run_that_waits_in_round_0_is_answered_from_its_folder(tmp_path):
+    runs = {name: toy_run(tmp_path / name) for name in ("simulated", "human")}
+    human = runs["human"]
+    human.oracle = HumanOracle()
+    human.observers.append(SessionWriter(human.splits.train))
+    with pytest.raises(AwaitingAnswersError):
+        buy(human, 0)
+    folder = find_waiting(tmp_path / "human")
+    desk = Desk(read_session(folder))
+    answer_by_truth(human, desk)
+    desk.hand_in(folder)
+    desk.close()
+    for run in runs.values():
+        assert buy(run, 0)
+    assert same(human.pool.history[0], runs["simulated"].pool.history[0])
+    spent = human.pool.spent()
+    assert spent.seconds == 2 * spent.units  # measured, not from the price table
+    assert spent.clicks == runs["simulated"].pool.spent().clicks
 
 
 def test_the_run_itself_serves_the_page_and_goes_on(tmp_path, monkeypatch):
-    run = toy_run(tmp_path / "browser", rounds=2)
+    run = toy_run(tmp_path / "browser")
     run.oracle = BrowserOracle(annotators=("ann",), open_browser=False)
-    desks = []
 
-    def seen(*arguments):
+    def opened(*arguments):
         desk = Desk(*arguments)
-        desks.append(desk)
-        threading.Thread(target=Truthful, args=(run, desk)).start()
+        threading.Thread(target=answer_by_truth, args=(run, desk), daemon=True).start()
         return desk
 
-    monkeypatch.setattr("alseg.label.desk.Desk", seen)
-    rows = drive(run)
-    server = BrowserOracle._servers.pop(tmp_path / "browser")  # one for all rounds
+    monkeypatch.setattr("alseg.label.desk.Desk", opened)
+    assert buy(run, 0)
+    server = SERVERS.pop(tmp_path / "browser")
     assert server.office.desk is None
     assert "goes on" in server.office.message
     server.close()
-    assert [desk.round for desk in desks] == [0, 1]
-    assert [row["clicks"] for row in rows] == [
-        row["clicks"] for row in drive(toy_run(tmp_path / "simulated", rounds=2))
-    ]
+    (tmp_path / "browser" / "round_000" / "answers.npz").unlink()  # killed before it was written
+    monkeypatch.undo()
+    again = toy_run(tmp_path / "browser")
+    again.oracle = run.oracle
+    assert buy(again, 0)  # nobody is asked again
+    assert not SERVERS
+    simulated = toy_run(tmp_path / "simulated")
+    assert buy(simulated, 0)
+    for other in (run, again):
+        assert same(other.pool.history[0], simulated.pool.history[0])
