@@ -20,7 +20,7 @@ let steps = []; // of a set, to be taken back
 let paintClass = 0;
 let painter = null;
 let tool = "cells";
-let brush = 8;
+let brush = 12; // its width in loaded pixels
 let last = null; // the last answer
 let warned = false; // open pixels were pointed out
 let clicks = 0;
@@ -228,7 +228,7 @@ function ask(question, image, small) {
       sendDraft({ paint: [...runs] });
     }
     view.painter = painter;
-    view.brush = tool === "brush" ? brush : 0;
+    view.brush = tool === "brush" ? brush / 2 : 0;
     const mine = painter;
     cells(question.superpixels).then((ids) => { mine.superpixels = ids; });
     view.draw();
@@ -524,7 +524,7 @@ function setTool(name) {
   }
   tool = name;
   view.polygon = [];
-  view.brush = tool === "brush" ? brush : 0;
+  view.brush = tool === "brush" ? brush / 2 : 0;
   for (const button of document.querySelectorAll("[data-tool]")) {
     if (button.dataset.tool !== "rest") button.setAttribute("aria-pressed", button.dataset.tool === tool);
   }
@@ -533,9 +533,9 @@ function setTool(name) {
 }
 
 function setBrush(width) {
-  brush = Math.min(60, Math.max(1, width));
+  brush = Math.min(120, Math.max(1, width));
   $("size").querySelector("input").value = brush;
-  view.brush = tool === "brush" ? brush : 0;
+  view.brush = tool === "brush" ? brush / 2 : 0;
   view.draw();
 }
 
@@ -586,7 +586,7 @@ $("canvas").addEventListener("pointerdown", (event) => {
     return;
   }
   painter.begin();
-  if (tool === "brush") painter.disk(at[0], at[1], brush, paintClass);
+  if (tool === "brush") painter.disk(at[0], at[1], brush / 2, paintClass);
   else painter.superpixel(at[0], at[1], paintClass);
   view.draw();
 });
@@ -606,7 +606,7 @@ $("canvas").addEventListener("pointermove", (event) => {
     pinch = now;
   } else if (drag && drag.paints) {
     const at = view.toGrid(event.clientX, event.clientY);
-    if (tool === "brush") painter.line(drag.at, at, brush, paintClass);
+    if (tool === "brush") painter.line(drag.at, at, brush / 2, paintClass);
     else painter.superpixel(at[0], at[1], paintClass);
     drag.at = at;
     view.draw();
