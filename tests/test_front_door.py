@@ -48,6 +48,12 @@ def test_the_first_block_of_the_readme(tmp_path):
     assert not list(tmp_path.glob("alseg*")), "nothing is left in the folder but Lightning's logs"
 
 
+def test_the_first_cell_of_the_notebook_is_the_first_block_of_the_readme():
+    text = (ROOT / "notebooks" / "quickstart.py").read_text()
+    first = re.search(r"^# %%\n(import.*?)\n# %%", text, re.S | re.M).group(1)
+    assert first.strip() == block().strip()
+
+
 @pytest.mark.slow
 def test_the_first_block_of_the_readme_as_it_stands(tmp_path):
     out = run(block() + "\nprint(pool)", tmp_path)

@@ -26,8 +26,8 @@ PARTIAL = (".writing-", ".ckpt.part")
 class WholeFiles(TorchCheckpointIO):
     """Writes beside the target and renames, so that no reader ever sees half a checkpoint.
 
-    A crash at any instant leaves the old checkpoint or the new one. Lightning's own goes through the system's temporary folder, and copies where that is another
-    file system.
+    A crash at any instant leaves the old checkpoint or the new one. Lightning's own goes through
+    the system's temporary folder, and copies where that is another file system.
     """
 
     def save_checkpoint(

@@ -121,11 +121,11 @@ class EvaluatedModule(L.LightningModule):
         """
         value = float(loss.detach())
         if value != value or value in (float("inf"), float("-inf")):
+            on = "" if images is None else f" (images {images.tolist()})"
             raise UserError(
-                f"{self.where}: the {name} is {value} at step {self.global_step}"
-                f"{'' if images is None else f' (images {images.tolist()})'}; lower method.lr, or train with "
-                f"trainer.precision=32-true, in another run_dir: query=replay:THIS_RUN_DIR there "
-                f"repeats what was bought here."
+                f"{self.where}: the {name} is {value} at step {self.global_step}{on}; lower "
+                f"method.lr, or train with trainer.precision=32-true, in another run_dir: "
+                f"query=replay:THIS_RUN_DIR there repeats what was bought here."
             )
         return value
 
@@ -190,7 +190,7 @@ class SegmentationModule(EvaluatedModule):
         """Compute, check and log the loss."""
         terms = self.loss(batch)
         loss = terms["loss"]
-        self._nothing_to_learn = self.require_finite(loss, "loss", batch["index"]) == 0.0
+        self._nothing_to_learn = self.require_finite(loss, "loss", batch.get("index")) == 0.0
         self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         return loss

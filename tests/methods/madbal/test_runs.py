@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from alseg.methods.baselines.base import Random
 
 from alseg.active import ledger
 from alseg.active.driver import buy, drive
