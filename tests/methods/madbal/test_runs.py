@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from alseg.methods.baselines.base import Random
 
 from alseg.active import ledger
 from alseg.active.driver import buy, drive
