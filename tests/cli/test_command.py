@@ -92,7 +92,7 @@ def test_words_of_a_report():
 
 @pytest.mark.parametrize("project", ["", "a/b", "a:b", "a#b", "x" * 129])
 def test_names_of_projects_that_wandb_refuses(project):
-    with pytest.raises(UserError, match="logger.project is '.*', which Weights & Biases refuses"):
+    with pytest.raises(UserError, match=r"logger\.project is '.*', which Weights & Biases refuses"):
         Wandb(project=project, offline=True).check()
 
 

@@ -123,7 +123,7 @@ def test_one_job_works_in_a_folder_with_all_of_its_processes(world, tmp_path):
     with FolderLock(tmp_path / "run", is_first=True):
         with FolderLock(tmp_path / "run", is_first=False, patience=0):
             pass  # another process of this job
-        with pytest.raises(UserError, match="another process is at work in .*run; wait"):
+        with pytest.raises(UserError, match=r"another process is at work in .*run; wait"):
             FolderLock(tmp_path / "run", is_first=True).__enter__()
         assert os.environ["ALSEG_JOB"] == job_name()  # for processes that Lightning starts
         world(SLURM | {"SLURM_JOB_ID": "8"})

@@ -1,7 +1,6 @@
 """Values of typed options: from words of a command line, and from YAML."""
 
 import math
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,10 +135,8 @@ def test_a_key_without_its_value_is_noticed_in_files():
     ],
 )  # fmt: skip
 def test_bombs_and_broken_files_end_in_a_sentence(text, sentence):
-    start = time.process_time()
     with pytest.raises(UserError, match=sentence):
         read_node(Any, parse_yaml(text, "f"), "x")
-    assert time.process_time() - start < 20  # it would be years
 
 
 def test_entries_are_set_by_dotted_names():
