@@ -6,12 +6,18 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import yaml
 
 from alseg.cli.command import WAITING
+from alseg.cli.compose import options
 from alseg.cli.help import help_text
+from alseg.cli.run import build
+from alseg.core.errors import UserError
+from alseg.methods import METHODS
 
 #: A run of seconds on images of 48x64.
 TINY = [
@@ -87,7 +93,7 @@ def test_help_for_a_choice_explains_its_options():
     # every option is explained
     lines = text.splitlines()
     heads = [i for i, line in enumerate(lines) if line.startswith("  method.")]
-    assert len(heads) == 25
+    assert len(heads) == len(fields(METHODS.resolve("mulquery")))
     assert all(lines[i + 1].startswith("      ") for i in heads)
 
 
@@ -119,6 +125,44 @@ def test_a_folder_of_another_configuration_is_refused(finished):
     result = command(*TINY, *where, "method.nu=3", check=False)
     assert result.returncode == 2
     assert "another configuration (method.nu: 6.0 there, 3.0 now)" in result.stderr
+
+
+def test_a_folder_of_an_older_release_is_opened(finished, tmp_path):
+    """What its run.json does not know is what that release did: the default of today."""
+    root, where, _ = finished
+    shutil.copytree(root, tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    stored = json.loads(path.read_text())
+    new = {"trainer.sync_batchnorm", "trainer.deterministic", "plugins"}
+    assert new <= set(stored)
+    path.write_text(json.dumps({k: v for k, v in stored.items() if k not in new}))
+    given = [*TINY, where[1], f"run_dir={tmp_path / 'run'}"]
+    with pytest.raises(UserError, match=r"\(trainer\.deterministic: False there, True now\)"):
+        build(options(*given, "trainer.deterministic=true"))
+    build(options(*given))
+    assert new <= set(json.loads(path.read_text()))
+
+
+PLUGIN = """
+from dataclasses import dataclass
+import alseg
+
+@dataclass(frozen=True)
+class Mine(alseg.METHODS.resolve("random")):
+    pass
+
+alseg.METHODS.register("mine", Mine)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_know_a_plugin(tmp_path, monkeypatch):
+    (tmp_path / "own.py").write_text(PLUGIN)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.chdir(tmp_path)
+    tiny = [word for word in TINY if not word.startswith("method.stage_two")]
+    command("plugins=own", "method=mine", *tiny, "run_dir=run", "cache=cache", "trainer.devices=2")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["plugins"] == ["own"]
 
 
 def test_a_person_answers_through_files(finished, tmp_path):
