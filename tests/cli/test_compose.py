@@ -162,7 +162,7 @@ def test_presets_that_cannot_be_meant_are_refused(preset, text, sentence):
 
 
 def test_presets_that_are_no_files(tmp_path):
-    for name, reason in (("x" * 300, "File name too long"), ("~nobody/x", "cannot be found")):
+    for name, reason in (("x" * 300, "File name too long"), ("~no_such_user/x", "cannot be found")):
         with pytest.raises(UserError, match=f"cannot read the preset {name} .*{reason}"):
             options(f"preset={name}")
     with pytest.raises(UserError, match="it is no file"):
