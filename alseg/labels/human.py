@@ -56,10 +56,12 @@ def write_questions(query: Query, pool: LabelPool, images: ImageSet, folder: Pat
     kind = KINDS[query.answer]
     names = [*kind.names(images), VOID_WORD]
     budget = pool.budget
-    until = f", until {budget.amount:g} {budget.axis} are spent or you have no more"
+    until = ", all of them"
+    if budget.amount < float("inf"):
+        until = f", until {budget.amount:g} {budget.axis} are spent or you have no more"
     listed = ", ".join(f"{number} {name}" for number, name in enumerate(names[:-1]))
     text = (
-        f"Answer the questions of questions.csv{until if budget.amount < float('inf') else ', all of them'}.\n"
+        f"Answer the questions of questions.csv{until}.\n"
         f"Write answers.csv beside this file, with a first line\n\n    row,answer\n\n"
         f"and one line per question: its row number, and {kind.question.format(unit=query.kind)}. "
         f"For example:\n\n    0,{kind.example.format(*names)}\n\n"
