@@ -1,9 +1,8 @@
 """ALS4GAN as a method of the loop."""
 
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,32 +10,13 @@ from numpy.typing import NDArray
 from alseg.active.choose import whole_images
 from alseg.active.context import RoundContext
 from alseg.active.method import Method, Scoring
-from alseg.active.stage import Stage, Start
-from alseg.core.errors import UserError, unknown_name
+from alseg.active.stage import Fit, Stage, Start
+from alseg.core.errors import UserError
 from alseg.core.images import ImageSet
 from alseg.labels.budget import Budget
-from alseg.labels.supervision import LabelMaps, Streams, Supervision, Unlabelled
-from alseg.labels.tables import AnswerKind, Answers, Query, Table, plural
-from alseg.nn.network import Network
+from alseg.labels.tables import AnswerKind, Answers, Query, Table, UnitKind
+from alseg.methods.als4gan.options import check_images, check_options, plan
 from alseg.regions.base import Maps
-
-if TYPE_CHECKING:  # torch takes seconds to import
-    import lightning as L
-
-    from alseg.methods.als4gan.learner import LearnerPlan
-    from alseg.methods.als4gan.step import Rules
-
-log = logging.getLogger(__name__)
-
-LEARNERS = ("scenes", "derived")
-STRATEGIES = ("entropy", "margin", "least_confidence", "random")
-PROFILES = ("fixed", "reference")
-#: Name of the stage that learns the classes of whole images.
-CLASSIFIER = "classifier"
-#: Name of the adversarial stage.
-SEGMENT = "segment"
-#: Name of the stage that learns which classes an image contains.
-MLMT = "mlmt"
 
 
 @dataclass(frozen=True)
@@ -104,6 +84,9 @@ class Als4gan(Method):
         mlmt_threshold: Probability below which a class is switched off.
     """
 
+    asks: ClassVar[Mapping[UnitKind, tuple[AnswerKind, ...]]] = {
+        "image": ("mask", "scene", "dominant")
+    }
     defaults: ClassVar[Mapping[str, str]] = {
         "regions": "image",
         "rounds": "null",
@@ -129,7 +112,6 @@ class Als4gan(Method):
         "method.mlmt_lr": "0.01",
     }
     plans_rounds: ClassVar[bool] = True
-    takes_list: ClassVar[bool] = True
 
     ratio: float = 0.05
     strategy: str = "entropy"
@@ -170,135 +152,24 @@ class Als4gan(Method):
     mlmt_threshold: float = 0.2
 
     def __post_init__(self) -> None:
-        for option, known in (
-            ("strategy", STRATEGIES),
-            ("profile", PROFILES),
-            ("keep", ("last", "best")),
-        ):
-            if getattr(self, option) not in known:
-                raise unknown_name(f"method.{option}", getattr(self, option), known)
-        if self.learner is not None and self.learner not in LEARNERS:
-            raise unknown_name("method.learner", self.learner, LEARNERS)
-        if not 0 < self.ratio <= 1:
-            raise UserError(f"method.ratio is {self.ratio}; it is a share, above 0 and up to 1.")
-        for option in ("alpha", "beta"):
-            if not 0 <= getattr(self, option) <= 1:
-                raise UserError(f"method.{option} is {getattr(self, option)}; it is a share, 0..1.")
-        for option in ("gate", "mlmt_threshold"):
-            value = getattr(self, option)
-            if value is not None and not 0 <= value <= 1:
-                raise UserError(f"method.{option} is {value}; it is a probability, 0..1.")
-        for option in (
-            *("classifier_passes", "classifier_batch_size", "classifier_lr", "steps"),
-            *("batch_size", "lr", "discriminator_lr", "discriminator_width", "decay_steps"),
-            *("mlmt_passes", "mlmt_batch_size", "mlmt_unlabelled", "mlmt_lr"),
-        ):
-            value = getattr(self, option)
-            if value is not None and not value > 0:
-                raise UserError(f"method.{option} is {value}; it must be > 0.")
-        for option in ("weight_decay", "matching_weight", "self_training_weight"):
-            if not 0 <= getattr(self, option) < float("inf"):
-                raise UserError(f"method.{option} is {getattr(self, option)}; it must be >= 0.")
-        for option in ("checkpoint_every", "mlmt_burn_in"):
-            if getattr(self, option) < 0:
-                raise UserError(f"method.{option} is {getattr(self, option)}; give 0 or more.")
-
-    def _flag(self, name: str) -> Any:
-        """An option, or what the profile says where it is null."""
-        given = getattr(self, name)
-        if given is not None:
-            return given
-        reference = self.profile == "reference"
-        return {
-            "gate": 0.8 if reference else 0.6,
-            "own_range": not reference,
-            "hide_padding": not reference,
-        }.get(name, reference)
-
-    def _rules(self) -> "Rules":
-        from alseg.methods.als4gan.step import Rules
-
-        return Rules(
-            gate=self._flag("gate"),
-            matching_weight=self.matching_weight,
-            self_training_weight=self.self_training_weight,
-            self_training_start=self.self_training_start,
-            own_range=self._flag("own_range"),
-            hide_padding=self._flag("hide_padding"),
-            nan_without_labels=self._flag("nan_without_labels"),
-        )
+        check_options(self)
 
     # What is bought, and when
 
-    def _plan(self, images: int) -> "LearnerPlan":
-        """What the classifier's rounds buy; it has none with a random choice."""
-        from alseg.methods.als4gan.learner import LearnerPlan, num_random_masks, plan_learner
-
-        if self.strategy == "random":
-            down = self._flag("random_rounded_down")
-            masks = num_random_masks(images, self.ratio, rounded_down=down)
-            if masks < 1:
-                raise UserError(
-                    f"method.ratio is {self.ratio}, which of {images} images is none; raise it."
-                )
-            return LearnerPlan(masks, 0, ())
-        whole = self._flag("whole_last_round")
-        return plan_learner(images, self.ratio, self.alpha, self.beta, whole_last_round=whole)
-
     def rounds_of(self, images: ImageSet) -> int:
         """The classifier's first round, those in which it asks, and that of the masks."""
-        sizes = self._plan(len(images)).round_sizes
+        sizes = plan(self, len(images)).round_sizes
         return len(sizes) + 2 if sizes else 1
 
     def check(self, images: ImageSet, budget: Budget) -> None:
         """The classifier's classes, its weights, and a budget that does not interfere."""
-        plan = self._plan(len(images))
-        most = max(plan.initial, plan.masks, *plan.round_sizes, 0)
-        if budget.axis != "units" or budget.amount < most:
-            raise UserError(
-                f"method=als4gan plans what each round buys, up to {most} images, by method.ratio, "
-                f"alpha and beta; leave out budget.amount and budget.axis."
-            )
-        if plan.round_sizes:
-            self._check_answers(images)
-        if plan.round_sizes or self.mlmt:
-            from alseg.methods.als4gan.classifier import build_classifier
+        check_images(self, images, budget)
 
-            # weights that cannot be had are found out now
-            build_classifier(self.classifier, self.classifier_weights, 2)
-            if self.classifier_weights is None:
-                log.warning(
-                    "The classifier starts from random weights (method.classifier_weights)."
-                )
-
-    def _check_answers(self, images: ImageSet) -> None:
-        if self.learner == "scenes" and not images.scenes:
-            raise UserError(
-                "method.learner=scenes asks for the scene classes of images, and this data set has "
-                "none; give method.learner=derived, which asks for the class that covers most of "
-                "an image, or leave it out."
-            )
-        if self._answer(images) == "dominant":
-            log.info(
-                "The classifier learns the class that covers most of each image%s.",
-                "" if self.learner else ", since this data set has no scene classes",
-            )
-
-    def _answer(self, images: ImageSet) -> AnswerKind:
+    def asked(self, images: ImageSet) -> AnswerKind:
         """What the classifier asks about an image."""
-        if self.learner == "derived" or not images.scenes:
-            return "dominant"
-        return "scene"
+        return "dominant" if self.learner == "derived" or not images.scenes else "scene"
 
-    def _is_last(self, context: RoundContext) -> bool:
-        """Whether a round is that of the masks."""
-        return context.round == context.rounds - 1
-
-    def _learns(self, context: RoundContext) -> bool:
-        """Whether the classifier is trained: what it asks for last is not needed for a choice."""
-        return context.round < context.rounds - 2
-
-    def _version(self, context: RoundContext) -> str:
+    def version(self, context: RoundContext) -> str:
         """Name of the maps the classifier asks about.
 
         They are those of the run under another name: an image whose class is known may still be
@@ -307,192 +178,99 @@ class Als4gan(Method):
         return f"{context.regions}-scenes"
 
     def regions(self, context: RoundContext) -> Maps | None:
-        """Whole images, for the questions of the classifier."""
-        if context.kind != "image":
-            raise UserError(
-                f"method=als4gan asks about whole images, not {plural(context.kind)}; leave out "
-                f"regions=..., or give regions=image."
-            )
-        if self._is_last(context):
+        """Whole images under another name, except in the round of the masks."""
+        if _asks_masks(context):
             return None
         from alseg.methods.als4gan.regions import Renamed
 
-        return Renamed(context.pool.maps[context.regions], self._version(context))
+        return Renamed(context.pool.maps[context.regions], self.version(context))
 
     # Training
 
     def stages(self, context: RoundContext) -> Sequence[Stage]:
-        """The classifier while it asks, the GAN in the end, and nothing in between."""
-        if self._is_last(context):
-            segment = Stage(
-                SEGMENT,
-                steps=self.steps,
-                batch_size=self.batch_size,
-                epoch_steps=self.epoch_steps,
-                keep=self.keep,
-            )
-            return [segment, self._mlmt_stage(context)] if self.mlmt else [segment]
-        if not self._learns(context):
-            return []
-        return [
-            Stage.passes(
-                CLASSIFIER,
-                passes=self.classifier_passes,
-                images=len(self._classes(context).images),
-                batch_size=self.classifier_batch_size,
-                start=Start(CLASSIFIER, previous_round=True),
-                evaluate=False,
-            )
-        ]
+        """The classifier while it asks, and adversarial training on the masks in the end.
 
-    def _mlmt_stage(self, context: RoundContext) -> Stage:
-        """An epoch goes over the unlabelled images once."""
-        together = self.mlmt_batch_size * self.mlmt_unlabelled
-        batches = -(-len(self._unlabelled(context)) // together)
-        return Stage(
-            MLMT,
-            steps=self.mlmt_passes * batches,
-            batch_size=self.mlmt_batch_size,
-            epoch_steps=batches,
-            start=Start(SEGMENT),
-        )
-
-    def _unlabelled(self, context: RoundContext) -> NDArray[np.int64]:
-        """Images without a mask; all, if there are none."""
-        everything = np.arange(len(context.pool))
-        others = np.setdiff1d(everything, context.pool.images(("mask",)))
-        return others if len(others) else everything
-
-    def _classes(self, context: RoundContext) -> Any:
+        In the round between nothing is trained: the classifier has asked for the last time.
+        """
         from alseg.methods.als4gan.classifier import ImageClasses
+        from alseg.methods.als4gan.stages import Classifier, Mlmt, Segment, unlabelled_images
 
-        return ImageClasses.of(context.pool, self._version(context))
-
-    def module(self, stage: Stage, context: RoundContext) -> "L.LightningModule":
-        """The classifier, a segmenter and its discriminator, or a segmenter and its teacher."""
-        if stage.name == CLASSIFIER:
-            return self._classifier(context)
-        num_classes = context.pool.num_classes
-        network = self._network(context.network).build(num_classes)
-        if stage.name == MLMT:
-            from alseg.methods.als4gan.classifier import build_classifier
-            from alseg.methods.als4gan.mean_teacher import MeanTeacher
-
-            return MeanTeacher(
-                network=network,
-                num_classes=num_classes,
-                student=build_classifier(self.classifier, self.classifier_weights, num_classes),
-                epochs=stage.epochs,
-                lr=self.mlmt_lr,
-                burn_in=self.mlmt_burn_in,
-                threshold=self.mlmt_threshold,
-            )
-        from alseg.methods.als4gan.discriminator import Discriminator
-        from alseg.methods.als4gan.module import S4GANModule
-
-        if not _is_papers(context.network):
-            log.info(
-                "The segmenter is a %s on %s, not the paper's DeepLabV2 on resnet101.",
-                context.network.architecture,
-                context.network.encoder,
-            )
-        if stage.batch_size < network.min_train_images:
-            raise UserError(
-                f"method.batch_size is {stage.batch_size}, but this network trains on at least "
-                f"{network.min_train_images} images at once; give as many, on every device."
-            )
-        return S4GANModule(
-            network=network,
-            num_classes=num_classes,
-            discriminator=Discriminator(num_classes, self.discriminator_width),
-            rules=self._rules(),
-            steps=stage.steps,
-            lr=self.lr,
-            discriminator_lr=self.discriminator_lr,
-            weight_decay=self.weight_decay,
-            decay_steps=self.decay_steps or stage.steps,
-            checkpoint_every=self.checkpoint_every,
-            folder=context.stage_folder(stage.name) / "checkpoints",
-        )
-
-    def _network(self, network: Network) -> Network:
-        """The run's, with the reference's running statistics where the profile wants them."""
-        options = network.options
-        if self.profile == "fixed" or not _is_papers(network) or "bn_momentum" in options:
-            return network
-        return replace(network, options={**options, "bn_momentum": 0.999})
-
-    def _classifier(self, context: RoundContext) -> "L.LightningModule":
-        from alseg.methods.als4gan.classifier import SceneClassifier, build_classifier
-        from alseg.methods.als4gan.learner import Strategy
-
-        scenes = self._answer(context.images) == "scene"
-        num_classes = len(context.images.scenes) if scenes else context.pool.num_classes
-        network = build_classifier(self.classifier, self.classifier_weights, num_classes)
-        return SceneClassifier(network, self.classifier_lr, cast(Strategy, self.strategy))
-
-    def supervision(self, stage: Stage, context: RoundContext) -> Supervision:
-        """Classes of images, or streams of images with and without masks."""
-        if stage.name == CLASSIFIER:
-            return self._classes(context)
-        labelled = LabelMaps(context.pool, kinds=("mask",))
-        unlabelled = Unlabelled(self._unlabelled(context), context.pool.sizes)
-        if stage.name == MLMT:
-            # streams have batches of one size
-            others = {f"unlabelled_{n}": unlabelled for n in range(1, self.mlmt_unlabelled + 1)}
-            return Streams({"labelled": labelled, **others})
-        return Streams({"labelled": labelled, "unlabelled": unlabelled, "real": labelled})
+        shared: dict[str, Any] = {"context": context, "method": self}
+        if context.round < context.rounds - 2:
+            known = ImageClasses.of(context.pool, self.version(context)).images
+            fit = Fit.passes(self.classifier_passes, len(known), self.classifier_batch_size)
+            start = Start("classifier", previous_round=True)
+            return [Classifier(name="classifier", fit=fit, start=start, evaluate=False, **shared)]
+        if not _asks_masks(context):
+            return []
+        fit = Fit(self.steps, self.batch_size, self.epoch_steps, keep=self.keep)
+        segment = Segment(name="segment", fit=fit, **shared)
+        if not self.mlmt:
+            return [segment]
+        together = self.mlmt_batch_size * self.mlmt_unlabelled
+        batches = -(-len(unlabelled_images(context.pool)) // together)  # of a pass over these
+        fit = Fit(self.mlmt_passes * batches, self.mlmt_batch_size, batches)
+        return [segment, Mlmt(name="mlmt", fit=fit, start=Start("segment"), **shared)]
 
     # Choosing
 
-    def first_query(self, context: RoundContext) -> Query:
-        """Random images: their masks, or their classes to begin with."""
+    def ask(self, context: RoundContext) -> Query | Scoring:
+        """Classes of random images first, then of those the classifier is least sure of; masks."""
+        if context.round == 0:
+            return self._first(context)
+        if _asks_masks(context):
+            return self._masks(context)
+        return Scoring(
+            "classifier",
+            pick=lambda tables: self.pick(context, tables["scenes"]),
+            images=context.pool.open_images(self.version(context)),
+        )
+
+    def _first(self, context: RoundContext) -> Query:
+        """Random images: their classes, or their masks where there is no classifier."""
         prescribed = self.rounds_of(context.images)
         if context.rounds != prescribed:
             raise UserError(
                 f"rounds is {context.rounds}, but what method=als4gan buys takes {prescribed}; "
                 f"leave it out."
             )
-        plan = self._plan(len(context.pool))
+        bought = plan(self, len(context.pool))
         drawn = context.rng("first").permutation(len(context.pool))
-        if self._is_last(context):
-            return whole_images(context, drawn[: plan.masks])
-        return self._ask_classes(context, drawn[: plan.initial])
+        if _asks_masks(context):
+            return whole_images(context, drawn[: bought.masks])
+        return self._classes_of(context, drawn[: bought.initial])
 
-    def _ask_classes(
+    def _classes_of(
         self,
         context: RoundContext,
         images: NDArray[np.int64],
         score: NDArray[np.floating[Any]] | None = None,
     ) -> Query:
-        answer = self._answer(context.images)
-        return whole_images(context, images, score, answer, self._version(context))
+        """A query for the classes of images."""
+        answer = self.asked(context.images)
+        return whole_images(context, images, score, answer, self.version(context))
 
-    def scorer(self, context: RoundContext) -> Scoring | None:
-        """The classifier, on the images whose class is not known."""
-        if not self._learns(context):
-            return None
-        return Scoring(CLASSIFIER, context.pool.open_images(self._version(context)))
+    def pick(self, context: RoundContext, scenes: Table) -> Query:
+        """The classes of the images the classifier is least sure of (E9)."""
+        from alseg.methods.als4gan.learner import most_uncertain, spread_out
 
-    def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
-        """The images the classifier is least sure of (E9); in the end their masks (E10)."""
-        from alseg.methods.als4gan.learner import most_uncertain, selection_list
+        image, score = np.asarray(scenes["image"]), np.asarray(scenes["score"])
+        size = plan(self, len(context.pool)).round_sizes[context.round - 1]
+        if context.diversity is None:
+            rows = most_uncertain(score, size)
+        else:
+            rows = spread_out(image, score, size, context.diversity, context.rng("diversity"))
+        return self._classes_of(context, image[rows], score[rows])
 
-        plan = self._plan(len(context.pool))
-        if self._is_last(context):
-            asked = [answers.image for answers in context.pool.history[1:]]
-            wanted = min(plan.masks, sum(map(len, asked)))  # a person may have answered less
-            score = np.concatenate([doubts(context, answers) for answers in context.pool.history])
-            first = len(context.pool.history[0])
-            return whole_images(
-                context, selection_list(asked, wanted), score[first : first + wanted]
-            )
-        table = tables["scenes"]
-        size = plan.round_sizes[context.round - 1]
-        rows = most_uncertain(np.asarray(table["score"]), size)
-        return self._ask_classes(
-            context, np.asarray(table["image"])[rows], np.asarray(table["score"])[rows]
-        )
+    def _masks(self, context: RoundContext) -> Query:
+        """The masks of the images the classifier asked about, in that order (E10)."""
+        from alseg.methods.als4gan.learner import selection_list
+
+        asked = [answers.image for answers in context.pool.history[1:]]
+        # a person may have answered less than was planned
+        wanted = min(plan(self, len(context.pool)).masks, sum(map(len, asked)))
+        score = np.concatenate([doubts(context, a) for a in context.pool.history[1:]])
+        return whole_images(context, selection_list(asked, wanted), score[:wanted])
 
     def measures(self, context: RoundContext, truth: ImageSet | None) -> Mapping[str, float]:
         """The two kinds of answers apart: classes of images, and masks."""
@@ -504,9 +282,9 @@ class Als4gan(Method):
         }
 
 
-def _is_papers(network: Network) -> bool:
-    """Whether a network is the paper's generator."""
-    return network.architecture.lower() == "deeplabv2" and network.encoder == "resnet101"
+def _asks_masks(context: RoundContext) -> bool:
+    """Whether a round is the last one, which asks for masks."""
+    return context.round == context.rounds - 1
 
 
 def doubts(context: RoundContext, answers: Answers) -> NDArray[np.float32]:
