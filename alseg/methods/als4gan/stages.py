@@ -137,7 +137,7 @@ class Mlmt(_Masks):
         )
 
     def supervision(self) -> Streams:
-        """One stream of labelled images, several of unlabelled ones: their batches have one size."""
+        """A stream of labelled images, and several of others: all have batches of one size."""
         unlabelled, count = self.unlabelled(), self.method.mlmt_unlabelled
         others = {f"unlabelled_{n}": unlabelled for n in range(1, count + 1)}
         return Streams({"labelled": self.labelled(), **others})
