@@ -13,6 +13,8 @@ import torch
 
 from alseg.active.driver import buy, drive
 from alseg.active.ledger import Ledger
+from alseg.active.method import check_question
+from alseg.active.stage import Fit
 from alseg.core.errors import UserError
 from alseg.core.images import VOID, DataSplits
 from alseg.core.seeds import derive
@@ -24,6 +26,7 @@ from alseg.labels.tables import Answers, Query
 from alseg.methods.als4gan.classifier import SceneClassifier, build_classifier
 from alseg.methods.als4gan.method import Als4gan
 from alseg.methods.als4gan.module import S4GANModule, batches_of
+from alseg.methods.als4gan.options import generator, plan, rules
 from alseg.methods.als4gan.schedules import stepped_poly_lr
 from alseg.methods.als4gan.step import FIXED, REFERENCE, s4gan_step
 from alseg.nn.network import Network
@@ -174,10 +177,9 @@ class TestAdversarialStage:
         """The weights, and the learning rates of batches counted over both epochs."""
         root, _, run = finished
         key = (run.seed, 3, "segment")
-        context = run.context(3)
-        (stage,) = METHOD.stages(context)
+        (stage,) = METHOD.stages(run.context(3))
         L.seed_everything(derive(*key), workers=True, verbose=False)
-        module = METHOD.module(stage, context).train()
+        module = stage.module().train()
         updates = module.configure_optimizers()
         start = [[group["lr"] for group in update.param_groups] for update in updates]
         passed = void = padding = 0
@@ -238,13 +240,11 @@ class TestAdversarialStage:
 class TestStreams:
     def loader(self, finished):
         _, _, run = finished
-        context = run.context(3)
-        (stage,) = METHOD.stages(context)
-        supervision = METHOD.supervision(stage, context)
-        return run, stage, supervision
+        (stage,) = METHOD.stages(run.context(3))
+        return run, stage.supervision()
 
     def test_no_stream_without_labels_reaches_a_mask(self, finished, monkeypatch):
-        run, _, supervision = self.loader(finished)
+        run, supervision = self.loader(finished)
         stream = supervision.streams["unlabelled"]
         masked = set(run.pool.images(("mask",)).tolist())
         assert not masked & set(stream.images.tolist())
@@ -262,9 +262,8 @@ class TestStreams:
         assert not any(isinstance(part, LabelPool | Answers) for part in vars(stream).values())
 
     def test_each_has_an_order_of_its_own_that_goes_on(self, finished):
-        run, stage, supervision = self.loader(finished)
-        long = replace(stage, steps=12, epoch_steps=12)
-        run.datamodule.begin_stage(long, supervision, (0, 3, "segment"))
+        run, supervision = self.loader(finished)
+        run.datamodule.begin_fit(Fit(12, 2, epoch_steps=12), supervision, (0, 3, "segment"))
         trainer = L.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
         run.datamodule.trainer = trainer
         batches = [batch for batch, *_ in iter(run.datamodule.train_dataloader())]
@@ -286,8 +285,8 @@ class TestStreams:
         method = replace(RANDOM, ratio=1.0)
         run = als4gan_run(tmp_path, method, rounds=1)
         buy(run, 0)
-        context = run.context(0)
-        streams = method.supervision(method.stages(context)[0], context).streams
+        (stage,) = method.stages(run.context(0))
+        streams = stage.supervision().streams
         assert streams["unlabelled"].images.tolist() == list(range(6))
         assert streams["labelled"].images.tolist() == list(range(6))
 
@@ -370,9 +369,8 @@ class TestChoices:
                 counts = np.bincount(run.splits.train.truth(image).ravel(), minlength=256)
                 assert label == counts.argmax()
         assert rows[-1]["class_labels"] == 5
-        context = run.context(ROUNDS - 1)
-        (stage,) = METHOD.stages(context)
-        labelled = METHOD.supervision(stage, context).streams["labelled"]
+        (stage,) = METHOD.stages(run.context(ROUNDS - 1))
+        labelled = stage.supervision().streams["labelled"]
         assert labelled.images.tolist() == sorted(answers[3].image.tolist())
         for image in labelled.images.tolist():
             target = labelled(image).maps["target"]
@@ -407,9 +405,8 @@ class TestChoices:
         said = run.pool.history[0]
         run.pool = LabelPool(run.pool.sizes, 3, run.pool.budget, list(run.pool.maps.values()))
         run.pool.commit(replace(said, label=np.array([VOID, 2], np.uint8)))
-        context = run.context(0)
-        (stage,) = METHOD.stages(context)
-        supervision = METHOD.supervision(stage, context)
+        (stage,) = METHOD.stages(run.context(0))
+        supervision = stage.supervision()
         assert supervision.images.tolist() == [int(said.image[1])]
         assert supervision(int(said.image[1])).tables["scene"].tolist() == [2]
 
@@ -417,26 +414,26 @@ class TestChoices:
 class TestOptions:
     def test_profiles(self):
         reference = replace(METHOD, profile="reference", gate=None, self_training_start=1000)
-        assert reference._rules() == REFERENCE
+        assert rules(reference) == REFERENCE
         fixed = replace(reference, profile="fixed")
-        assert fixed._rules() == FIXED
-        assert replace(fixed, hide_padding=False)._rules() == replace(FIXED, hide_padding=False)
-        own = replace(reference, nan_without_labels=False, gate=0.3)._rules()
+        assert rules(fixed) == FIXED
+        assert rules(replace(fixed, hide_padding=False)) == replace(FIXED, hide_padding=False)
+        own = rules(replace(reference, nan_without_labels=False, gate=0.3))
         assert own == replace(REFERENCE, nan_without_labels=False, gate=0.3)
-        whole, cut = (replace(m, ratio=0.05, beta=0.9)._plan(1679) for m in (reference, fixed))
+        whole, cut = (plan(replace(m, ratio=0.05, beta=0.9), 1679) for m in (reference, fixed))
         assert (whole.round_sizes, cut.round_sizes) == ((53, 53), (53, 31))
         randoms = [replace(m, strategy="random", ratio=0.05) for m in (fixed, reference)]
-        assert [m._plan(1679).masks for m in randoms] == [84, 83]
+        assert [plan(m, 1679).masks for m in randoms] == [84, 83]
 
     def test_the_reference_forgets_running_statistics(self):
         network = Network("DeepLabV2", "resnet101", None)
         reference = replace(METHOD, profile="reference")
-        assert reference._network(network).options == {"bn_momentum": 0.999}
-        assert METHOD._network(network) is network
+        assert generator(reference, network).options == {"bn_momentum": 0.999}
+        assert generator(METHOD, network) is network
         own = replace(network, options={"bn_momentum": 0.5})
-        assert reference._network(own) is own
+        assert generator(reference, own) is own
         other = replace(network, encoder="resnet18")
-        assert reference._network(other) is other
+        assert generator(reference, other) is other
 
     @pytest.mark.parametrize(
         ("option", "message"),
@@ -481,9 +478,10 @@ class TestOptions:
         with pytest.raises(UserError, match="rounds is 3, but what method=als4gan buys takes 4"):
             drive(als4gan_run(tmp_path, rounds=3))
 
-    def test_other_regions_than_images_are_refused(self, tmp_path):
-        with pytest.raises(UserError, match="whole images, not patches"):
-            drive(als4gan_run(tmp_path, kind="patch"))
+    def test_other_regions_than_images_are_refused(self):
+        check_question(METHOD, "als4gan", "image")
+        with pytest.raises(UserError, match="asks about images, not about patches"):
+            check_question(METHOD, "als4gan", "patch")
 
     def test_batches_too_small_for_a_network_are_refused(self, tmp_path):
         method = replace(RANDOM, batch_size=1)

@@ -22,7 +22,7 @@ from alseg.inference.trained import load_segmenter
 from alseg.methods.als4gan import mean_teacher
 from alseg.methods.als4gan.classifier import build_classifier
 from alseg.methods.als4gan.mean_teacher import MeanTeacher, strong_view, weak_view
-from alseg.methods.als4gan.method import MLMT, SEGMENT, Als4gan
+from alseg.methods.als4gan.method import Als4gan
 from alseg.methods.als4gan.mlmt import classes_present
 from tests.active.test_driver import Killed, same_weights
 from tests.methods.als4gan.test_method import (
@@ -58,13 +58,12 @@ def finished(tmp_path_factory):
     return root, drive(run), run
 
 
-def module_of(run, name=MLMT):
-    context = run.context(0)
-    stage = next(s for s in run.method.stages(context) if s.name == name)
-    return stage, run.method.module(stage, context)
+def module_of(run, name="mlmt"):
+    stage = next(s for s in run.method.stages(run.context(0)) if s.name == name)
+    return stage, stage.module()
 
 
-def trained(finished, name=MLMT):
+def trained(finished, name="mlmt"):
     root, _, run = finished
     _, module = module_of(run, name)
     module.load_state_dict(state_of(root, 0, name)["state_dict"])
@@ -95,10 +94,10 @@ class TestTraining:
     def test_against_a_slow_loop(self, finished):
         """Loss, rates and teacher written out; two of three passes with unlabelled images."""
         root, _, run = finished
-        key = (run.seed, 0, MLMT)
+        key = (run.seed, 0, "mlmt")
         L.seed_everything(derive(*key), workers=True, verbose=False)
         stage, module = module_of(run)
-        assert (stage.steps, stage.epochs) == (6, 3)
+        assert (stage.fit.steps, stage.fit.epochs) == (6, 3)
         student, teacher = module.student, module.teacher
         for one, two in zip(student.parameters(), teacher.parameters(), strict=True):
             assert torch.equal(one, two)
@@ -135,7 +134,7 @@ class TestTraining:
         with next((root / "round_000/mlmt/log").glob("*/metrics.csv")).open() as file:
             logged = [float(row["train/loss"]) for row in csv.DictReader(file)]
         assert logged == pytest.approx(losses, rel=1e-3)
-        stored = state_of(root, 0, MLMT)
+        stored = state_of(root, 0, "mlmt")
         for name, own in (("student", student), ("teacher", teacher)):
             kept = {
                 k.removeprefix(f"{name}."): v
@@ -147,8 +146,8 @@ class TestTraining:
     def test_the_segmenter_stands_still(self, finished):
         """Its running statistics included, which those of student and teacher do not."""
         root, *_ = finished
-        before = state_of(root, 0, SEGMENT)["state_dict"]
-        after = state_of(root, 0, MLMT)["state_dict"]
+        before = state_of(root, 0, "segment")["state_dict"]
+        after = state_of(root, 0, "mlmt")["state_dict"]
         own = {name for name in after if name.startswith("network.")}
         assert own == {name for name in before if name.startswith("network.")}
         assert any("running_mean" in name for name in own)
@@ -163,15 +162,14 @@ class TestTraining:
 
     def test_unlabelled_streams_have_orders_of_their_own_and_no_mask(self, finished):
         _, _, run = finished
-        context = run.context(0)
         stage, _ = module_of(run)
-        parts = MEAN_TEACHER.supervision(stage, context).streams
+        parts = stage.supervision().streams
         assert list(parts) == ["labelled", "unlabelled_1", "unlabelled_2"]
         masked = set(parts["labelled"].images.tolist())
         for name in ("unlabelled_1", "unlabelled_2"):
             assert set(parts[name].images.tolist()) == set(range(6)) - masked
             assert set(parts[name](0).maps) == {"inside"}
-        seen = list(streams(run, (run.seed, 0, MLMT), range(12)))
+        seen = list(streams(run, (run.seed, 0, "mlmt"), range(12)))
         orders = [[int(b[f"unlabelled_{n}"]["index"]) for b in seen] for n in (1, 2)]
         assert orders[0] != orders[1]
 
@@ -276,7 +274,7 @@ class TestEvaluation:
         root, *_ = finished
         networks = [
             load_segmenter(root / f"round_000/{stage}/last.ckpt", "cpu").network.state_dict()
-            for stage in (SEGMENT, MLMT)
+            for stage in ("segment", "mlmt")
         ]
         for name, value in networks[0].items():
             assert torch.equal(networks[1][name], value)
@@ -285,7 +283,7 @@ class TestEvaluation:
         method = replace(MEAN_TEACHER, keep="best", mlmt_passes=1)
         drive(mlmt_run(tmp_path, method))
         best = torch.load(tmp_path / "round_000/segment/best.ckpt", weights_only=True)["state_dict"]
-        after = state_of(tmp_path, 0, MLMT)["state_dict"]
+        after = state_of(tmp_path, 0, "mlmt")["state_dict"]
         for name, value in best.items():
             if name.startswith("network."):
                 assert torch.equal(after[name], value), name
@@ -361,7 +359,7 @@ class TestOptions:
     def test_without_it_nothing_changes(self, tmp_path):
         run = als4gan_run(tmp_path, RANDOM, rounds=1)
         buy(run, 0)
-        assert [stage.name for stage in RANDOM.stages(run.context(0))] == [SEGMENT]
+        assert [stage.name for stage in RANDOM.stages(run.context(0))] == ["segment"]
         assert not Als4gan().mlmt
 
     def test_a_pass_goes_over_the_unlabelled_images(self, tmp_path):
@@ -369,8 +367,8 @@ class TestOptions:
         buy(run, 0)
         for size, others, batches in ((1, 1, 3), (1, 2, 2), (1, 3, 1), (16, 5, 1)):
             method = replace(MEAN_TEACHER, mlmt_batch_size=size, mlmt_unlabelled=others)
-            stage = method.stages(run.context(0))[-1]
-            assert (stage.steps, stage.epoch_batches, stage.epochs) == (3 * batches, batches, 3)
+            fit = method.stages(run.context(0))[-1].fit
+            assert (fit.steps, fit.epoch_batches, fit.epochs) == (3 * batches, batches, 3)
 
     def test_it_follows_the_rounds_of_the_classifier(self, tmp_path):
         """The stage of the last round alone; rounds before it have neither number."""
