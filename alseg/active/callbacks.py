@@ -9,6 +9,7 @@ import lightning as L
 import numpy as np
 import torch
 
+from alseg.active.checkpoints import read_checkpoint
 from alseg.core.seeds import derive
 
 
@@ -44,7 +45,7 @@ class CarriedOptimizers(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the state over."""
-        states = torch.load(self.path, map_location="cpu", weights_only=True)["optimizer_states"]
+        states = read_checkpoint(self.path)["optimizer_states"]
         for optimizer, state in zip(trainer.optimizers, states, strict=True):
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": state["state"], "param_groups": groups})

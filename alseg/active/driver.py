@@ -12,9 +12,9 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from alseg.active.checkpoints import clear_partial, read_checkpoint
 from alseg.active.choose import whole_images
 from alseg.active.context import RoundContext
 from alseg.active.fits import make_trainer, train
@@ -43,6 +43,8 @@ def drive(run: Run) -> list[dict[str, Any]]:
         AwaitingAnswersError: If a person has to answer before it can go on.
         UserError: For settings or answers that cannot be used.
     """
+    if run.ledger.writes:
+        clear_partial(run.ledger.root)
     rows: list[dict[str, Any]] = []
     published = False
     for round in range(run.rounds):
@@ -197,7 +199,7 @@ def evaluate(
             metrics["iou"] = [None if np.isnan(v) else v for v in iou]
             metrics["stages"][stage.name] = values["miou"]
             log.info("round %d: %s mIoU %.4f", context.round, stage.name, values["miou"])
-        state = torch.load(folder / "last.ckpt", map_location="cpu", mmap=True, weights_only=True)
+        state = read_checkpoint(folder / "last.ckpt", mmap=True)
         seconds += float(state["callbacks"]["Stopwatch"]["seconds"])
     metrics["train_s"] = _hundredths(seconds)
     truth = run.splits.train if run.splits.train.has_truth else None

@@ -5,15 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
 from alseg.active.callbacks import CarriedOptimizers, Reseed, Stopwatch
-from alseg.active.checkpoints import epochs_done, load_weights
+from alseg.active.checkpoints import KeptCheckpoint, WholeFiles, epochs_done, load_weights
 from alseg.active.context import RoundContext
+from alseg.active.module import EvaluatedModule
 from alseg.active.ranks import on_rank_zero
 from alseg.active.run import Run
 from alseg.active.stage import Stage
+from alseg.active.stopping import StopAtBatch
 from alseg.core.errors import UserError
 from alseg.core.seeds import derive
 
@@ -25,7 +27,7 @@ def train(run: Run, context: RoundContext) -> dict[str, L.LightningModule]:
     for stage in stages:
         L.seed_everything(derive(*stage.key), workers=True, verbose=False)
         module = modules[stage.name] = stage.module()
-        done = on_rank_zero(lambda s=stage: epochs_done(s.folder))  # type: ignore[misc]
+        done = on_rank_zero(lambda s=stage: epochs_done(s.folder, s.fit.keep))  # type: ignore[misc]
         if done < stage.fit.epochs:
             _prepare(run, stage)
             origin = _origin(stage, stages)
@@ -72,13 +74,15 @@ def _fit(
             f"unit asked is void); raise budget.amount, or look at the answers in {run.root}."
         )
     run.datamodule.begin_fit(fit, supervision, stage.key)
+    if isinstance(module, EvaluatedModule):
+        module.where = f"round {round}, stage {stage.name}"
     best = fit.keep == "best"
     callbacks: list[L.Callback] = [Reseed(stage.key), Stopwatch()]
     if carried is not None:
         callbacks.append(CarriedOptimizers(carried))
     if best:
         callbacks.append(
-            ModelCheckpoint(
+            KeptCheckpoint(
                 folder,
                 filename="best",
                 monitor="val/miou",
@@ -89,7 +93,7 @@ def _fit(
             )
         )
     callbacks.append(  # the last callback, so that the others' states are those after the epoch
-        ModelCheckpoint(
+        KeptCheckpoint(
             folder,
             filename="last",
             every_n_epochs=1,
@@ -152,12 +156,13 @@ def make_trainer(
 ) -> L.Trainer:
     """A fresh Trainer; re-using one would train zero steps in its second fit."""
     options = run.trainer(needs or {})
+    options["plugins"] = [*options.get("plugins", []), WholeFiles()]
     if options.get("enable_progress_bar", True):
         callbacks = [_Progress(title), *callbacks]
     fitting = "max_epochs" in settings
     return L.Trainer(
         default_root_dir=folder,
-        callbacks=list(callbacks),
+        callbacks=[StopAtBatch(), *callbacks],
         logger=[CSVLogger(folder, name="log"), *run.loggers] if fitting else False,
         enable_checkpointing=fitting,
         enable_model_summary=False,

@@ -19,7 +19,8 @@ from alseg.active.context import Asking, RoundContext
 from alseg.active.features import FeatureTap
 from alseg.active.ranks import on_rank_zero
 from alseg.active.scoring import SCORES, UnitScorer, usual_answer
-from alseg.active.shards import ShardWriter, read_shards
+from alseg.active.segmentation import Segmentation
+from alseg.active.shards import NotFiniteError, ShardWriter, read_shards
 from alseg.core.errors import UserError, unknown_name
 from alseg.labels.pool import LabelPool
 from alseg.labels.tables import AnswerKind, Query, Table
@@ -50,7 +51,8 @@ class ActiveLoop(L.Callback):
             `Asking` says it.
         answer: What is asked about a unit; None = the usual question about this kind of unit.
         score: Of logits: a name of `alseg.active.scoring.SCORES`, or a function from logits
-            (B, C, H, W) to scores (B, H, W), higher = asked first. Not with tables.
+            (B, C, H, W) to scores (B, H, W), higher = asked first. Takes the place of the score of
+            a `Segmentation`; not for other modules that return tables.
         diversity: How like units are kept apart, a name of
             `alseg.acquisition.diversity.DIVERSITIES`; None = the highest scores.
         method: A method that chooses, such as ``MulQuery()``: its module has to be the one that
@@ -133,6 +135,8 @@ class ActiveLoop(L.Callback):
                 f"diversity={asking.diversity.name} compares regions, and this pool asks about "
                 f"pixels; take superpixels, or diversity='power'."
             )
+        if self.score is not None and isinstance(pl_module, Segmentation):
+            pl_module.score, pl_module.passes, self.score = self.score, 1, None
         self._now = asking
         self._pass = self._scoring(asking)
 
@@ -175,7 +179,7 @@ class ActiveLoop(L.Callback):
         self._shard = ShardWriter(self._folder / f"rank_{trainer.global_rank}")
         diversity = self._now.diversity
         self._tap = FeatureTap(pl_module) if diversity is not None and diversity.measured else None
-        self._scorer = UnitScorer.of(self._now, self.answer)
+        self._scorer: UnitScorer | None = None
 
     def on_predict_batch_end(
         self,
@@ -190,11 +194,28 @@ class ActiveLoop(L.Callback):
         tables = self._tables(outputs, batch)
         if self._tap is not None and "diversity" not in tables:
             tables["diversity"] = self._tap.table(batch)
-        self._shard.append({**tables, "scored": {"image": batch["index"]}})
+        try:
+            self._shard.append({**tables, "scored": {"image": batch["index"]}})
+        except NotFiniteError as error:
+            raise self._not_finite(error) from error
+
+    def _not_finite(self, error: NotFiniteError) -> UserError:
+        data, images = self.pool.data, error.images
+        shown = ", ".join(str(i) if data is None else data.names[i] for i in images[:5])
+        return UserError(
+            f"round {self._now.round}: scoring the pool gave a {error.column} (table "
+            f"{error.table!r}) that is not finite, on the images {shown}"
+            f"{', ...' if len(images) > 5 else ''}; the trained weights are broken, or these "
+            f"images: look at the losses of the round before, lower method.lr or train with "
+            f"trainer.precision=32-true, in another run_dir (query=replay:THIS_RUN_DIR there "
+            f"repeats what was bought here)."
+        )
 
     def _tables(self, outputs: Any, batch: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         if isinstance(outputs, Tensor):
             score = self.score or SCORES["entropy"]
+            if self._scorer is None:
+                self._scorer = UnitScorer.of(self._now, self.answer)
             return {"units": self._scorer.table(score(outputs.float()), batch)}
         if self.score is not None:
             raise UserError(

@@ -128,14 +128,12 @@ class Method(ABC):
         return {}
 
 
-def check_question(method: Method, name: str, unit: UnitKind, answer: str | None = None) -> None:
+def check_question(method: Method, unit: UnitKind) -> None:
     """Refuse units a method does not ask about, and questions it does not ask about them.
 
     Args:
         method: The method.
-        name: Its name, for the sentence.
         unit: What one region is.
-        answer: What is to be asked; None = the method's usual question about these units.
 
     Raises:
         UserError: Naming what the method can ask.
@@ -143,21 +141,27 @@ def check_question(method: Method, name: str, unit: UnitKind, answer: str | None
     if unit not in method.asks:
         able = " or ".join(plural(kind) for kind in method.asks)
         raise UserError(
-            f"method={name} asks about {able}, not about {plural(unit)}; leave out regions=..., or "
-            f"give regions that are {able}."
+            f"{type(method).__name__} asks about {able}, and these regions are {plural(unit)}; "
+            f"leave out regions=..., or choose others."
         )
+    answer = getattr(method, "answer", None)
     if answer is not None and answer not in method.asks[unit]:
-        raise unknown_name(f"method.answer about {plural(unit)}", answer, method.asks[unit])
-    if method.diversity is not None:
-        if method.diversity not in DIVERSITIES:
-            raise unknown_name("method.diversity", method.diversity, DIVERSITIES)
-        if not method.ranks:
-            raise UserError(
-                f"method.diversity={method.diversity} spreads out a ranking, and method={name} "
-                f"chooses in another way; leave it out."
-            )
-        if unit == "pixel" and DIVERSITIES[method.diversity].needs:
-            raise UserError(
-                f"method.diversity={method.diversity} compares regions, and regions=pixels has "
-                f"none; take superpixels, patches or images, or method.diversity=power."
-            )
+        able = ", ".join(method.asks[unit])
+        raise UserError(
+            f"method.answer={answer} is no question about {plural(unit)}; give one of {able}, or "
+            f"other regions."
+        )
+    if method.diversity is None:
+        return
+    if method.diversity not in DIVERSITIES:
+        raise unknown_name("method.diversity", method.diversity, DIVERSITIES)
+    if not method.ranks:
+        raise UserError(
+            f"method.diversity={method.diversity} spreads out a ranking, and "
+            f"{type(method).__name__} chooses in another way; leave it out."
+        )
+    if unit == "pixel" and DIVERSITIES[method.diversity].needs & {"features", "label"}:
+        raise UserError(
+            f"method.diversity={method.diversity} compares regions, and regions=pixels has none; "
+            f"take superpixels, patches or images, or method.diversity=power or spread."
+        )

@@ -117,6 +117,12 @@ class OneFit(TrainingOptions, Method):
 
     answer: str | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = {answer for answers in self.asks.values() for answer in answers}
+        if self.answer is not None and self.answer not in known:
+            raise unknown_name("method.answer", self.answer, known)
+
     def asked(self, context: RoundContext) -> AnswerKind:
         """What is asked about a unit."""
         return cast(AnswerKind, self.answer or self.asks[context.kind][0])

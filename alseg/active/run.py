@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from alseg.acquisition.diversity import Diversity
 from alseg.active.context import RoundContext
 from alseg.active.ledger import Ledger
-from alseg.active.method import Method
+from alseg.active.method import Method, check_question
 from alseg.active.module import LoopDataModule
 from alseg.active.ranks import is_rank_zero
 from alseg.core.errors import UserError
@@ -90,6 +90,7 @@ class Run:
                 f"keep_rounds is {self.keep_rounds}; the last round's checkpoints have to stay: "
                 f"give at least 1, or null to keep all."
             )
+        check_question(self.method, self.kind)
         if self.method.reads_truth:
             if not self.splits.train.has_truth:
                 raise UserError(

@@ -42,7 +42,7 @@ COMMITTEE_SCORES: dict[str, Callable[[committee.CommitteeSums], Tensor]] = {
     "vote_entropy": committee.vote_entropy,
 }
 #: Scores that are no function of the logits alone.
-SPECIAL_SCORES = ("class", "classbal", "features", "gradients", "error")
+SPECIAL_SCORES = ("class", "bvsb_and_class", "features", "gradients", "error")
 
 _USUAL: dict[UnitKind, AnswerKind] = {
     "pixel": "class",
@@ -201,7 +201,7 @@ class ScoringModule(CrossEntropyModule):
         if self.score in ("features", "gradients"):
             assert regions is not None  # the method refuses pixels
             return self._vectors(image, index, regions)
-        if self.score == "classbal":
+        if self.score == "bvsb_and_class":
             assert regions is not None  # the method refuses pixels
             return self._doubt_and_class(image, index, regions)
         if self.score == "class" and regions is not None:

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from alseg.cli.command import explain, read_options, start
+from alseg.cli import command
+from alseg.cli.help import explain
+from alseg.cli.words import read_options
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.files import write_atomic
 from alseg.core.images import ClassTable
@@ -369,7 +371,7 @@ def _print(rows: Sequence[Row], unit: str, tested: bool) -> None:
 
 
 def options_from(arguments: Sequence[str]) -> EvaluateOptions:
-    """Read the words of a command, see `alseg.cli.command.read_options`."""
+    """Read the words of a command, see `alseg.cli.words.read_options`."""
     return read_options(EvaluateOptions, arguments)
 
 
@@ -389,5 +391,9 @@ def help_text() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; the exit status: 0, or 2 for bad input."""
-    return start(arguments, help_text(), lambda given: evaluate(options_from(given)))
+    """Entry point; the exit status, see `alseg.cli.command.main`."""
+
+    def work(words: list[str]) -> None:
+        evaluate(options_from(words))
+
+    return command.main(arguments, lambda words: help_text(), work)

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from alseg.cli.command import explain, read_options, start
+from alseg.cli import command
+from alseg.cli.help import explain
+from alseg.cli.words import read_options
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 from alseg.core.images import ClassTable
@@ -185,7 +187,7 @@ def _evaluate(options: PredictOptions, images: FileImages) -> dict[str, Any]:
 
 
 def options_from(arguments: Sequence[str]) -> PredictOptions:
-    """Read the words of a command, see `alseg.cli.command.read_options`."""
+    """Read the words of a command, see `alseg.cli.words.read_options`."""
     return read_options(PredictOptions, arguments)
 
 
@@ -204,5 +206,9 @@ def help_text() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; the exit status: 0, or 2 for bad input."""
-    return start(arguments, help_text(), lambda given: predict(options_from(given)))
+    """Entry point; the exit status, see `alseg.cli.command.main`."""
+
+    def work(words: list[str]) -> None:
+        predict(options_from(words))
+
+    return command.main(arguments, lambda words: help_text(), work)

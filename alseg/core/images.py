@@ -26,6 +26,9 @@ class ClassTable:
     names: tuple[str, ...]
     colors: NDArray[np.uint8]
 
+    def __repr__(self) -> str:
+        return f"ClassTable({len(self)}: {', '.join(self.names)})"
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -154,9 +157,26 @@ class WithoutTruth:
         raise PermissionError("a method may not see the scene class of an image")
 
 
+class Splits(Protocol):
+    """A pool that is asked about, and images that are evaluated on, such as `DataSplits`."""
+
+    @property
+    def train(self) -> ImageSet:
+        """The pool."""
+        ...
+
+    @property
+    def val(self) -> ImageSet:
+        """The images evaluated on."""
+        ...
+
+
 @dataclass(frozen=True)
 class DataSplits:
     """What a data configuration builds: the pool that is asked about and the images scored on."""
 
     train: ImageSet
     val: ImageSet
+
+    def __repr__(self) -> str:
+        return f"DataSplits({len(self.train)} training images, {len(self.val)} validation images)"

@@ -1,11 +1,12 @@
 """Cityscapes: street scenes from 50 cities, 19 classes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from alseg.core.images import VOID, DataSplits
+from alseg.core.options import FREE
 from alseg.data.checks import Problems, check_images, pair_files
 from alseg.data.files import FileImages, Resize
 from alseg.data.find import find_files, find_folder
@@ -26,7 +27,7 @@ class Cityscapes:
         scale: Factor on height and width at which images are loaded.
     """
 
-    root: str
+    root: str = field(metadata=FREE)
     size: tuple[int, int] | None = None
     scale: float = 1.0
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from alseg.active.module import LoopDataModule
 from alseg.active.stage import Fit
 from alseg.core.errors import UserError
-from alseg.core.images import VOID, DataSplits, ImageSet
+from alseg.core.images import VOID, ImageSet, Splits
 from alseg.data.files import KEEP_SIZE, FileImages
 from alseg.data.samplers import OnePlace, Place, PoolShard, TrainerPlace, TrainStream
 from alseg.data.transforms import EvalTransform, TrainTransform
@@ -99,7 +99,8 @@ class ActiveDataModule(LoopDataModule):
     without a trainer, too.
 
     Args:
-        splits: Pool images and validation images.
+        splits: Pool images and validation images: what ``splits()`` of a data set returns, or
+            `ArrayImages`.
         pool: Labels bought so far.
         train_transform: Augmentation; None = random scale, `crop` and mirror images.
         eval_transform: Normalisation; None = that of `train_transform`.
@@ -116,7 +117,7 @@ class ActiveDataModule(LoopDataModule):
 
     def __init__(
         self,
-        splits: DataSplits,
+        splits: Splits,
         pool: LabelPool,
         train_transform: TrainTransform | None = None,
         eval_transform: EvalTransform | None = None,
@@ -234,13 +235,15 @@ class ActiveDataModule(LoopDataModule):
             pin_memory=torch.cuda.is_available(),
         )
 
-    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Validation images with their ground truth."""
+    def val_dataloader(self) -> Any:
+        """Validation images with their ground truth; no loader where there are none."""
         images = self.splits.val
+        if not len(images):
+            return []
         items = WholeImages(images, np.arange(len(images)), self.eval_transform, truth=True)
         return self._whole(items, np.array([images.size(i) for i in range(len(images))]))
 
-    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
+    def test_dataloader(self) -> Any:
         """The validation images: there is no other split the loop may look at."""
         return self.val_dataloader()
 

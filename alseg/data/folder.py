@@ -11,6 +11,8 @@ import numpy as np
 
 from alseg.core.errors import UserError
 from alseg.core.images import DataSplits
+from alseg.core.options import FREE
+from alseg.core.typed import parse_yaml, read_node
 from alseg.data.checks import Problems, check_images, pair_files
 from alseg.data.files import FileImages, ImageFile, Resize
 from alseg.data.find import find_files, find_folder, read_list
@@ -55,7 +57,7 @@ class Folder:
             lists choose files: no file has windows in both splits.
     """
 
-    root: str
+    root: str = field(metadata=FREE)
     images: str = "images"
     masks: str | None = "masks"
     classes: list[str] = field(default_factory=list)
@@ -212,9 +214,9 @@ def _load_table(path: Path) -> dict[str, Any] | list[str]:
         if path.suffix.lower() == ".json":
             table = json.loads(text)
         else:
-            from omegaconf import OmegaConf
-
-            table = OmegaConf.to_container(OmegaConf.create(text))
+            # names stay as they are written, `no` and `010` too
+            hint = list[str] | dict[str, list[int] | str]
+            table = read_node(hint, parse_yaml(text, str(path)), str(path))
     except Exception as error:  # parsers have errors of their own
         raise UserError(f"{path} cannot be read as a class file ({error}).") from error
     if isinstance(table, dict) and all(_is_color(value) for value in table.values()):

@@ -111,6 +111,12 @@ class PaintedImages(Sceneless):
         self._crowding = crowding
         self._painted: dict[int, tuple[NDArray[np.uint8], NDArray[np.uint8]]] = {}
 
+    def __repr__(self) -> str:
+        height, width = self._size
+        return (
+            f"PaintedImages({len(self)} scenes of {height} x {width}, {len(self.classes)} classes)"
+        )
+
     def __len__(self) -> int:
         return len(self.names)
 

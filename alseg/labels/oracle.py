@@ -1,6 +1,6 @@
 """Who answers: the ground truth, or a person through files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from alseg.core.errors import UserError
 from alseg.core.images import VOID, ImageSet
+from alseg.core.options import FREE
 from alseg.core.registry import Registry
 from alseg.labels.human import check_names, read_answers, write_questions
 from alseg.labels.pool import LabelPool, rows_by_image
@@ -81,8 +82,25 @@ class SimulatedOracle:
                 "none; give data.masks, or use oracle=human to answer yourself."
             )
 
-    def answer(self, query: Query, pool: LabelPool, images: ImageSet, folder: Path) -> Answers:
-        """Answer from the ground truth, see `Oracle.answer`."""
+    def answer(
+        self,
+        query: Query,
+        pool: LabelPool,
+        images: ImageSet | None = None,
+        folder: Path | None = None,
+    ) -> Answers:
+        """Answer from the ground truth, see `Oracle.answer`.
+
+        Args:
+            query: Units in the order they are asked.
+            pool: Prices the answers; not changed.
+            images: Images with truth; None = those the pool was made of (`LabelPool.of`).
+            folder: Unused: nothing is exchanged with a person.
+        """
+        images = pool.data if images is None else images
+        if images is None:
+            raise UserError("the oracle needs images: oracle.answer(query, pool, images).")
+        self.check(images)
         answers = answer_from_truth(query, pool, images, self.trim, self.vote_void)
         if pool.budget.is_certain(query.answer):  # then the query already is what is bought
             return answers
@@ -143,7 +161,7 @@ class HumanOracle:
         accept_partial: Go on with fewer answers than the budget pays for.
     """
 
-    accept_partial: bool = False
+    accept_partial: bool = field(default=False, metadata=FREE)
 
     def check(self, images: ImageSet) -> None:
         """Refuse names of classes or scenes that an answers file cannot hold."""

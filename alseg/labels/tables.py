@@ -70,6 +70,10 @@ class Query:
     def __len__(self) -> int:
         return len(self.image)
 
+    def __repr__(self) -> str:
+        asked = f"{len(self)} {plural(self.kind)} of {len(np.unique(self.image))} images"
+        return f"Query(round {self.round}: the {self.answer} of {asked})"
+
     def head(self, n: int) -> "Query":
         """The first ``n`` rows."""
         return self._cut(slice(n))
@@ -148,6 +152,10 @@ class Answers:
 
     def __len__(self) -> int:
         return len(self.image)
+
+    def __repr__(self) -> str:
+        asked = f"{len(self)} {plural(self.kind)} of {len(np.unique(self.image))} images"
+        return f"Answers(round {self.round}: the {self.answer} of {asked})"
 
     @classmethod
     def of(

@@ -190,3 +190,11 @@ def test_errors_say_what_is_wrong(block, monkeypatch):
         representatives(features[:1], features, ids[:1])
     with pytest.raises(ValueError, match="do not fit centres"):
         representatives(features, features[:, :1], ids)
+
+
+def test_weights_pull_a_centre():
+    """One cluster: its centre is the weighted mean."""
+    features = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 8.0]], dtype=np.float32)
+    weights = np.array([1.0, 2.0, 1.0], dtype=np.float32)
+    centers, _ = clustering.kmeans(features, 1, np.array([2, 0, 1]), 0, weights=weights)
+    assert np.allclose(centers, [[2.0, 2.0]])

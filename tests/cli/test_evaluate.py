@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torchmetrics.classification import MulticlassJaccardIndex
 
-import alseg.evaluate
+import alseg.cli.evaluate
 from alseg.active.driver import drive
 from alseg.cli.evaluate import choose, curve, evaluate, help_text, main, options_from
 from alseg.core.errors import UserError
@@ -113,7 +113,7 @@ def counted(monkeypatch):
         loaded.append(Path(checkpoint).name)
         return load_segmenter(checkpoint, *more)
 
-    monkeypatch.setattr(alseg.evaluate, "load_segmenter", load)
+    monkeypatch.setattr(alseg.cli.evaluate, "load_segmenter", load)
     return loaded
 
 
@@ -201,17 +201,17 @@ def test_what_is_measured_is_not_measured_again(files, tmp_path, counted, monkey
     whole = begin(files, tmp_path / "whole", checkpoints=folder)
     out = tmp_path / "out"
     del counted[:]
-    measure = alseg.evaluate._measure
+    measure = alseg.cli.evaluate._measure
 
     def killed(options, candidate, *more):
         if candidate.name == "a.ckpt":
             raise KeyboardInterrupt
         return measure(options, candidate, *more)
 
-    monkeypatch.setattr(alseg.evaluate, "_measure", killed)
+    monkeypatch.setattr(alseg.cli.evaluate, "_measure", killed)
     with pytest.raises(KeyboardInterrupt):
         begin(files, out, checkpoints=folder)
-    monkeypatch.setattr(alseg.evaluate, "_measure", measure)
+    monkeypatch.setattr(alseg.cli.evaluate, "_measure", measure)
     assert counted == ["c.ckpt"]
     assert begin(files, out, checkpoints=folder) == whole
     assert counted == ["c.ckpt", "a.ckpt"]

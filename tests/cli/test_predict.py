@@ -25,7 +25,7 @@ from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.data.masks import default_colors
 from alseg.data.transforms import EvalTransform
-from alseg.methods.baselines.base import Random
+from alseg.methods.baselines.random import Random
 from alseg.methods.equal.method import Equal
 from alseg.methods.mulquery.method import MulQuery
 from alseg.nn.network import Network
@@ -411,7 +411,7 @@ def test_results_may_not_lie_among_the_images(runs, photos, tmp_path):
     [
         ("checkpiont=x", "unknown option 'checkpiont'; did you mean 'checkpoint'"),
         ("photos", "cannot read 'photos'; options are written name=value"),
-        ("window=[3]", r"window is \[3\]; give \[height,width\]"),
+        ("window=[3]", r"cannot use window=\[3\]; it must be a list \[...\] of 2 whole numbers or"),
         ("window=[0,4]", r"window is \[0, 4\]"),
         ("window=4", "cannot use window=4"),
         ("scales=[1,", r"cannot use scales=\[1,"),

@@ -51,6 +51,12 @@ class Train(Stage):
         """Whether the answers are sieved: in round 0 no network is there to do it."""
         return bool(self.context.round) and self.method.sieve
 
+    @property
+    def min_pixels(self) -> int:
+        """Size from which on regions are sieved."""
+        sizes = self.context.pool.units(self.context.regions)[2]
+        return round(self.method.sieve_above * float(sizes.mean()))
+
     def supervision(self) -> LabelFiles | LabelMaps:
         """The answers as they are in round 0, later the sieved ones."""
         pool = self.context.pool
@@ -63,14 +69,13 @@ class Train(Stage):
             return None
         network = context.network.build(context.pool.num_classes)
         load_network(network, self.method.train(context.before).checkpoint)
-        sizes = context.pool.units(context.regions)[2]
         sieve = Sieve(
             network=network,
             predictions=self.predictions(context.round),
             scale=self.method.prediction_scale,
             pool=context.pool,
             labels=labels,
-            min_pixels=round(self.method.sieve_above * float(sizes.mean())),
+            min_pixels=self.min_pixels,
             steps=self.method.sieve_steps,
         )
         return Preparation(sieve, missing)

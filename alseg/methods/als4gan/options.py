@@ -1,181 +1,205 @@
-"""What the options of ALS4GAN mean: their ranges, and what the profiles say where they are null."""
+"""The options of ALS4GAN, and what its two profiles say where they are left out."""
 
-import logging
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from alseg.acquisition.diversity import DIVERSITIES
+from alseg.active.method import Method
 from alseg.active.stage import KEEPS
 from alseg.core.errors import UserError, unknown_name
-from alseg.core.images import ImageSet
-from alseg.labels.budget import Budget
-from alseg.nn.network import Network
+from alseg.labels.tables import AnswerKind, UnitKind
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from alseg.methods.als4gan.learner import LearnerPlan
-    from alseg.methods.als4gan.method import Als4gan
     from alseg.methods.als4gan.step import Rules
-
-log = logging.getLogger(__name__)
 
 LEARNERS = ("scenes", "derived")
 STRATEGIES = ("entropy", "margin", "least_confidence", "random")
 PROFILES = ("fixed", "reference")
-#: Momentum of the reference's running statistics: they are nearly those of the last batch.
-REFERENCE_MOMENTUM = 0.999
 
 
-def check_options(method: "Als4gan") -> None:
-    """Refuse options out of range.
+@dataclass(frozen=True)
+class Options(Method):
+    """The options of `alseg.methods.als4gan.method.Als4gan`.
 
-    Raises:
-        UserError: Naming the option.
+    Attributes:
+        ratio: Share of the images that gets masks.
+        strategy: What the classifier is asked by: ``entropy``, ``margin`` or ``least_confidence``;
+            ``random`` draws the images that get masks, without a classifier.
+        learner: ``scenes``: the classifier learns the data set's scene classes; ``derived``: the
+            class that covers most of each image; null = scenes where the data set has them.
+        alpha: Share of the number of masks that the classifier starts from.
+        beta: Share of that number which each of its rounds asks about.
+        classifier: ``vgg16``, ``resnet50``, ``resnet101``, or a timm model with the prefix ``tu-``.
+        classifier_weights: ``imagenet``, a path to a state dict, or null for random weights.
+        classifier_passes: Passes over the images with a class in every round.
+        classifier_batch_size: Images per batch of the classifier.
+        classifier_lr: Learning rate of the classifier's SGD.
+        steps: Training batches of the GAN.
+        batch_size: Images per batch in each of its three streams: labelled, unlabelled, and
+            labelled ones for the discriminator.
+        lr: Learning rate of the segmenter's encoder (SGD); that of the rest is 10 times, that of
+            its biases 20 times as large.
+        weight_decay: Of the segmenter.
+        decay_steps: Batches after which the segmenter's learning rate is 0; null = `steps`.
+        discriminator_lr: Learning rate of the discriminator (Adam).
+        discriminator_width: Channels of the discriminator's first layer.
+        profile: ``reference`` computes what the authors' code computes where that is unsound, by
+            other defaults of the options that are null below; ``fixed`` does not.
+        gate: Score of the discriminator above which a predicted map becomes its own label; null =
+            0.6, in the reference 0.8. It has to be tuned for a data set.
+        matching_weight: Weight of feature matching.
+        self_training_weight: Weight of self-training.
+        self_training_start: Last batch without self-training.
+        own_range: Bring the discriminator's real images to 0..1 by their own range; null = yes, in
+            the reference by that of another batch.
+        hide_padding: Leave padding out of what the discriminator sees of predictions, and out of
+            self-training; null = yes, in the reference no.
+        nan_without_labels: Stop with a loss of NaN at a batch without labels; null = no, in the
+            reference yes.
+        whole_last_round: Buy as many scene classes in the classifier's last round as in the others,
+            also where fewer images are still wanted; null = no, in the reference yes.
+        random_rounded_down: With ``random``, round the number of masks down instead of up; null =
+            no, in the reference yes.
+        keep: ``last`` or ``best`` checkpoint of the GAN on the validation images.
+        epoch_steps: Batches of the GAN between two checkpoints.
+        checkpoint_every: Keep the weights of the GAN every so many batches, in
+            ``segment/checkpoints``; 0 = only the last ones.
+        mlmt: Train S4GAN's second branch too, in a stage ``mlmt`` after ``segment``: a mean teacher
+            that says which classes an image contains. All others are switched off in what the
+            segmenter predicts, and ``miou`` is that of the two together. Its network is that of
+            `classifier`, with the same `classifier_weights` to start from.
+        mlmt_passes: Passes of that stage over the unlabelled images.
+        mlmt_batch_size: Labelled images per batch of that stage.
+        mlmt_unlabelled: Unlabelled images per labelled one in a batch of that stage.
+        mlmt_lr: Learning rate of that stage (SGD) in its first pass; it falls to a 300th.
+        mlmt_burn_in: Last pass of that stage, the first being 0, without unlabelled images.
+        mlmt_threshold: Probability below which a class is switched off.
     """
-    for option, known in (
-        ("strategy", STRATEGIES),
-        ("profile", PROFILES),
-        ("keep", KEEPS),
-        ("learner", (None, *LEARNERS)),
-    ):
-        if getattr(method, option) not in known:
-            names = [name for name in known if name is not None]
-            raise unknown_name(f"method.{option}", getattr(method, option), names)
-    if not 0 < method.ratio <= 1:
-        raise UserError(f"method.ratio is {method.ratio}; it is a share, above 0 and up to 1.")
-    for option in ("alpha", "beta"):
-        if not 0 <= getattr(method, option) <= 1:
-            raise UserError(f"method.{option} is {getattr(method, option)}; it is a share, 0..1.")
-    for option in ("gate", "mlmt_threshold"):
-        value = getattr(method, option)
-        if value is not None and not 0 <= value <= 1:
-            raise UserError(f"method.{option} is {value}; it is a probability, 0..1.")
-    for option in (
-        *("classifier_passes", "classifier_batch_size", "classifier_lr", "steps"),
-        *("batch_size", "lr", "discriminator_lr", "discriminator_width", "decay_steps"),
-        *("mlmt_passes", "mlmt_batch_size", "mlmt_unlabelled", "mlmt_lr"),
-    ):
-        value = getattr(method, option)
-        if value is not None and not value > 0:
-            raise UserError(f"method.{option} is {value}; it must be > 0.")
-    for option in ("weight_decay", "matching_weight", "self_training_weight"):
-        if not 0 <= getattr(method, option) < float("inf"):
-            raise UserError(f"method.{option} is {getattr(method, option)}; it must be >= 0.")
-    for option in ("checkpoint_every", "mlmt_burn_in"):
-        if getattr(method, option) < 0:
-            raise UserError(f"method.{option} is {getattr(method, option)}; give 0 or more.")
-    _check_diversity(method)
 
-
-def _check_diversity(method: "Als4gan") -> None:
-    """Whole images have no place in an image, and a random choice has no ranking."""
-    if method.diversity is None or method.diversity not in DIVERSITIES:
-        return  # an unknown name is refused for all methods alike
-    if "center" in DIVERSITIES[method.diversity].needs:
-        raise UserError(
-            f"method.diversity={method.diversity} keeps regions of one image apart, and "
-            f"method=als4gan chooses whole images; take kmeans, k_center, stratified or power."
-        )
-    if method.strategy == "random":
-        raise UserError(
-            f"method.diversity={method.diversity} spreads out a ranking, and "
-            f"method.strategy=random has none; leave one of them out."
-        )
-
-
-def follows_reference(method: "Als4gan", option: str) -> bool:
-    """An option that switches on what the reference does; where it is null the profile decides."""
-    given: bool | None = getattr(method, option)
-    return method.profile == "reference" if given is None else given
-
-
-def plan(method: "Als4gan", images: int) -> "LearnerPlan":
-    """What the rounds buy; a random choice has no rounds before the masks.
-
-    Args:
-        method: The options.
-        images: Images of the pool.
-
-    Raises:
-        UserError: If the options make no plan for so many images.
-    """
-    from alseg.methods.als4gan.learner import LearnerPlan, num_random_masks, plan_learner
-
-    if method.strategy == "random":
-        down = follows_reference(method, "random_rounded_down")
-        masks = num_random_masks(images, method.ratio, rounded_down=down)
-        if masks < 1:
-            raise UserError(
-                f"method.ratio is {method.ratio}, which of {images} images is none; raise it."
-            )
-        return LearnerPlan(masks, 0, ())
-    whole = follows_reference(method, "whole_last_round")
-    return plan_learner(images, method.ratio, method.alpha, method.beta, whole_last_round=whole)
-
-
-def check_images(method: "Als4gan", images: ImageSet, budget: Budget) -> None:
-    """Refuse images without the classes the classifier learns, and a budget that interferes.
-
-    Raises:
-        UserError: Also for weights of the classifier that cannot be had.
-    """
-    bought = plan(method, len(images))
-    most = max(bought.initial, bought.masks, *bought.round_sizes, 0)
-    if budget.axis != "units" or budget.amount < most:
-        raise UserError(
-            f"method=als4gan plans what each round buys, up to {most} images, by method.ratio, "
-            f"alpha and beta; leave out budget.amount and budget.axis."
-        )
-    if bought.round_sizes:
-        _check_answers(method, images)
-    if bought.round_sizes or method.mlmt:
-        from alseg.methods.als4gan.classifier import build_classifier
-
-        # weights that cannot be had are found out now
-        build_classifier(method.classifier, method.classifier_weights, 2)
-        if method.classifier_weights is None:
-            log.warning("The classifier starts from random weights (method.classifier_weights).")
-
-
-def _check_answers(method: "Als4gan", images: ImageSet) -> None:
-    if method.learner == "scenes" and not images.scenes:
-        raise UserError(
-            "method.learner=scenes asks for the scene classes of images, and this data set has "
-            "none; give method.learner=derived, which asks for the class that covers most of "
-            "an image, or leave it out."
-        )
-    if method.asked(images) == "dominant":
-        log.info(
-            "The classifier learns the class that covers most of each image%s.",
-            "" if method.learner else ", since this data set has no scene classes",
-        )
-
-
-def rules(method: "Als4gan") -> "Rules":
-    """What an adversarial step computes: the profile's rules, and the options that are given."""
-    from alseg.methods.als4gan.step import FIXED, REFERENCE
-
-    given = {
-        option: getattr(method, option)
-        for option in ("gate", "own_range", "hide_padding", "nan_without_labels")
-        if getattr(method, option) is not None
+    asks: ClassVar[Mapping[UnitKind, tuple[AnswerKind, ...]]] = {
+        "image": ("mask", "scene", "dominant")
     }
-    return replace(
-        REFERENCE if method.profile == "reference" else FIXED,
-        matching_weight=method.matching_weight,
-        self_training_weight=method.self_training_weight,
-        self_training_start=method.self_training_start,
-        **given,
-    )
+    defaults: ClassVar[Mapping[str, str]] = {
+        "regions": "image",
+        "rounds": "null",
+        "budget.axis": "units",
+        "budget.amount": "inf",
+        "augment.scale": "[1,1]",
+        "augment.flip": "0",
+    }
+    small: ClassVar[Mapping[str, str]] = {
+        "method.ratio": "0.1",
+        "method.classifier": "tu-resnet18",
+        "method.classifier_weights": "null",
+        "method.classifier_passes": "8",
+        "method.classifier_lr": "0.01",
+        "method.steps": "120",
+        "method.epoch_steps": "40",
+        "method.batch_size": "4",
+        "method.lr": "0.01",
+        "method.discriminator_width": "16",
+        "method.self_training_start": "60",
+        "method.mlmt_passes": "30",
+        "method.mlmt_batch_size": "4",
+        "method.mlmt_lr": "0.01",
+    }
+    plans_rounds: ClassVar[bool] = True
+    ranks: ClassVar[bool] = False
 
+    ratio: float = 0.05
+    strategy: str = "entropy"
+    learner: str | None = None
+    alpha: float = 0.5
+    beta: float = 0.9
+    classifier: str = "resnet50"
+    classifier_weights: str | None = "imagenet"
+    classifier_passes: int = 50
+    classifier_batch_size: int = 4
+    classifier_lr: float = 1e-3
+    steps: int = 20_000
+    batch_size: int = 10
+    lr: float = 2.5e-4
+    weight_decay: float = 5e-4
+    decay_steps: int | None = None
+    discriminator_lr: float = 1e-4
+    discriminator_width: int = 64
+    profile: str = "fixed"
+    gate: float | None = None
+    matching_weight: float = 0.1
+    self_training_weight: float = 1.0
+    self_training_start: int = 1000
+    own_range: bool | None = None
+    hide_padding: bool | None = None
+    nan_without_labels: bool | None = None
+    whole_last_round: bool | None = None
+    random_rounded_down: bool | None = None
+    keep: str = "last"
+    epoch_steps: int = 500
+    checkpoint_every: int = 0
+    mlmt: bool = False
+    mlmt_passes: int = 100
+    mlmt_batch_size: int = 16
+    mlmt_unlabelled: int = 5
+    mlmt_lr: float = 0.03
+    mlmt_burn_in: int = 10
+    mlmt_threshold: float = 0.2
 
-def is_papers(network: Network) -> bool:
-    """Whether a network is the paper's generator."""
-    return network.architecture.lower() == "deeplabv2" and network.encoder == "resnet101"
+    def __post_init__(self) -> None:
+        for option, known in (
+            ("strategy", STRATEGIES),
+            ("profile", PROFILES),
+            ("keep", KEEPS),
+        ):
+            if getattr(self, option) not in known:
+                raise unknown_name(f"method.{option}", getattr(self, option), known)
+        if self.learner is not None and self.learner not in LEARNERS:
+            raise unknown_name("method.learner", self.learner, LEARNERS)
+        if not 0 < self.ratio <= 1:
+            raise UserError(f"method.ratio is {self.ratio}; it is a share, above 0 and up to 1.")
+        for option in ("alpha", "beta"):
+            if not 0 <= getattr(self, option) <= 1:
+                raise UserError(f"method.{option} is {getattr(self, option)}; it is a share, 0..1.")
+        for option in ("gate", "mlmt_threshold"):
+            value = getattr(self, option)
+            if value is not None and not 0 <= value <= 1:
+                raise UserError(f"method.{option} is {value}; it is a probability, 0..1.")
+        for option in (
+            *("classifier_passes", "classifier_batch_size", "classifier_lr", "steps"),
+            *("batch_size", "lr", "discriminator_lr", "discriminator_width", "decay_steps"),
+            *("mlmt_passes", "mlmt_batch_size", "mlmt_unlabelled", "mlmt_lr"),
+        ):
+            value = getattr(self, option)
+            if value is not None and not value > 0:
+                raise UserError(f"method.{option} is {value}; it must be > 0.")
+        for option in ("weight_decay", "matching_weight", "self_training_weight"):
+            if not 0 <= getattr(self, option) < float("inf"):
+                raise UserError(f"method.{option} is {getattr(self, option)}; it must be >= 0.")
+        for option in ("checkpoint_every", "mlmt_burn_in"):
+            if getattr(self, option) < 0:
+                raise UserError(f"method.{option} is {getattr(self, option)}; give 0 or more.")
 
+    def flag(self, name: str) -> Any:
+        """An option, or what the profile says where it is null."""
+        given = getattr(self, name)
+        if given is not None:
+            return given
+        reference = self.profile == "reference"
+        return {
+            "gate": 0.8 if reference else 0.6,
+            "own_range": not reference,
+            "hide_padding": not reference,
+        }.get(name, reference)
 
-def generator(method: "Als4gan", network: Network) -> Network:
-    """The run's network, with the reference's running statistics where the profile wants them."""
-    options = network.options
-    if method.profile == "fixed" or not is_papers(network) or "bn_momentum" in options:
-        return network
-    return replace(network, options={**options, "bn_momentum": REFERENCE_MOMENTUM})
+    def rules(self) -> "Rules":
+        """What the adversarial step computes, by the profile."""
+        from alseg.methods.als4gan.step import Rules
+
+        return Rules(
+            gate=self.flag("gate"),
+            matching_weight=self.matching_weight,
+            self_training_weight=self.self_training_weight,
+            self_training_start=self.self_training_start,
+            own_range=self.flag("own_range"),
+            hide_padding=self.flag("hide_padding"),
+            nan_without_labels=self.flag("nan_without_labels"),
+        )

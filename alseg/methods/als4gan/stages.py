@@ -1,7 +1,7 @@
-"""The stages of ALS4GAN: the classifier that asks, the adversarial training, the mean teacher."""
+"""The stages of ALS4GAN: the scene classifier, the adversarial segmenter, the mean teacher."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -9,14 +9,13 @@ from numpy.typing import NDArray
 
 from alseg.active.stage import Stage
 from alseg.core.errors import UserError
-from alseg.labels.pool import LabelPool
-from alseg.labels.supervision import LabelMaps, Streams, Unlabelled
-from alseg.methods.als4gan.classifier import ImageClasses, SceneClassifier, build_classifier
+from alseg.labels.supervision import LabelMaps, Streams, Supervision, Unlabelled
+from alseg.methods.als4gan.classifier import SceneClassifier, build_classifier
 from alseg.methods.als4gan.discriminator import Discriminator
 from alseg.methods.als4gan.learner import Strategy
 from alseg.methods.als4gan.mean_teacher import MeanTeacher
 from alseg.methods.als4gan.module import S4GANModule
-from alseg.methods.als4gan.options import generator, is_papers, rules
+from alseg.nn.network import Network
 from alseg.nn.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -25,74 +24,52 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def unlabelled_images(pool: LabelPool) -> NDArray[np.int64]:
-    """Images without a mask, ascending, (n,); all images if every one has a mask."""
-    everything = np.arange(len(pool))
-    others = np.setdiff1d(everything, pool.images(("mask",)))
-    return others if len(others) else everything
-
-
 @dataclass(frozen=True, kw_only=True)
 class Classifier(Stage):
-    """Learns the classes of whole images, and scores the others by its doubts (E6-E8)."""
+    """Learns the classes of whole images, from the weights of the round before, and asks."""
 
     method: "Als4gan"
 
     def module(self) -> SceneClassifier:
-        """A classifier of scenes, or of the classes that cover most of an image."""
-        context, method = self.context, self.method
-        scenes = method.asked(context.images) == "scene"
-        num_classes = len(context.images.scenes) if scenes else context.pool.num_classes
-        return SceneClassifier(
-            build_classifier(method.classifier, method.classifier_weights, num_classes),
-            method.classifier_lr,
-            cast(Strategy, method.strategy),
-            features=context.diversity is not None and bool(context.diversity.measured),
-        )
+        """A classifier with as many outputs as there are classes to ask for."""
+        method, images = self.method, self.context.images
+        scenes = method.question(images) == "scene"
+        num_classes = len(images.scenes) if scenes else self.context.pool.num_classes
+        network = build_classifier(method.classifier, method.classifier_weights, num_classes)
+        return SceneClassifier(network, method.classifier_lr, cast(Strategy, method.strategy))
 
-    def supervision(self) -> ImageClasses:
-        """The classes answered so far."""
-        return ImageClasses.of(self.context.pool, self.method.version(self.context))
+    def supervision(self) -> Supervision:
+        """The classes of images that were answered so far."""
+        return cast(Supervision, self.method.classes(self.context))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Masks(Stage):
-    """What both stages of the last round share: a segmenter, images with masks, and the others."""
+class Segment(Stage):
+    """A segmenter against a discriminator, on images with masks and without."""
 
     method: "Als4gan"
 
-    def segmenter(self) -> Segmenter:
+    def named(self) -> Network:
+        """The run's network, with the reference's running statistics where the profile wants."""
+        network = self.context.network
+        reference = self.method.profile == "reference" and is_papers(network)
+        if reference and "bn_momentum" not in network.options:
+            return replace(network, options={**network.options, "bn_momentum": 0.999})
+        return network
+
+    def network(self) -> Segmenter:
         """A fresh segmenter."""
-        network = generator(self.method, self.context.network)
-        return network.build(self.context.pool.num_classes)
-
-    def labelled(self) -> LabelMaps:
-        """Images with masks; the classes of whole images are no labels of their pixels."""
-        return LabelMaps(self.context.pool, kinds=("mask",))
-
-    def unlabelled(self) -> Unlabelled:
-        """Images without a mask."""
-        pool = self.context.pool
-        return Unlabelled(unlabelled_images(pool), pool.sizes)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Segment(_Masks):
-    """Trains a segmenter against a discriminator, on images with masks and without (E12-E20)."""
+        return self.named().build(self.context.pool.num_classes)
 
     def module(self) -> S4GANModule:
-        """A fresh segmenter and a fresh discriminator.
-
-        Raises:
-            UserError: If the network needs larger batches.
-        """
-        method, given = self.method, self.context.network
-        network, num_classes = self.segmenter(), self.context.pool.num_classes
-        if not is_papers(given):
+        """A fresh segmenter and a fresh discriminator."""
+        network, method, named = self.network(), self.method, self.context.network
+        num_classes = self.context.pool.num_classes
+        if not is_papers(named):
             log.info(
                 "The segmenter is a %s on %s, not the paper's DeepLabV2 on resnet101.",
-                given.architecture,
-                given.encoder,
+                named.architecture,
+                named.encoder,
             )
         if self.fit.batch_size < network.min_train_images:
             raise UserError(
@@ -103,7 +80,7 @@ class Segment(_Masks):
             network=network,
             num_classes=num_classes,
             discriminator=Discriminator(num_classes, method.discriminator_width),
-            rules=rules(method),
+            rules=method.rules(),
             steps=self.fit.steps,
             lr=method.lr,
             discriminator_lr=method.discriminator_lr,
@@ -113,21 +90,31 @@ class Segment(_Masks):
             folder=self.folder / "checkpoints",
         )
 
+    def unlabelled(self) -> NDArray[np.int64]:
+        """Images without a mask; all, if there are none."""
+        everything = np.arange(len(self.context.pool))
+        others = np.setdiff1d(everything, self.context.pool.images(("mask",)))
+        return others if len(others) else everything
+
+    def _streams(self) -> tuple[LabelMaps, Unlabelled]:
+        pool = self.context.pool
+        return LabelMaps(pool, kinds=("mask",)), Unlabelled(self.unlabelled(), pool.sizes)
+
     def supervision(self) -> Streams:
-        """Labelled images, unlabelled ones, and labelled ones again for the discriminator."""
-        labelled = self.labelled()
-        return Streams({"labelled": labelled, "unlabelled": self.unlabelled(), "real": labelled})
+        """Labelled images, unlabelled ones, and labelled ones for the discriminator."""
+        labelled, unlabelled = self._streams()
+        return Streams({"labelled": labelled, "unlabelled": unlabelled, "real": labelled})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mlmt(_Masks):
-    """Trains a mean teacher that says which classes an image contains (E21-E24)."""
+class Mlmt(Segment):
+    """A mean teacher that says which classes an image contains, beside the finished segmenter."""
 
-    def module(self) -> MeanTeacher:
-        """A segmenter, which gets the weights of `Segment`, with a fresh student and teacher."""
+    def module(self) -> MeanTeacher:  # type: ignore[override]
+        """The segmenter, and a classifier of several labels."""
         method, num_classes = self.method, self.context.pool.num_classes
         return MeanTeacher(
-            network=self.segmenter(),
+            network=self.network(),
             num_classes=num_classes,
             student=build_classifier(method.classifier, method.classifier_weights, num_classes),
             epochs=self.fit.epochs,
@@ -137,7 +124,13 @@ class Mlmt(_Masks):
         )
 
     def supervision(self) -> Streams:
-        """A stream of labelled images, and several of others: all have batches of one size."""
-        unlabelled, count = self.unlabelled(), self.method.mlmt_unlabelled
+        """Labelled images, and several streams of unlabelled ones: batches have one size."""
+        labelled, unlabelled = self._streams()
+        count = self.method.mlmt_unlabelled
         others = {f"unlabelled_{n}": unlabelled for n in range(1, count + 1)}
-        return Streams({"labelled": self.labelled(), **others})
+        return Streams({"labelled": labelled, **others})
+
+
+def is_papers(network: Network) -> bool:
+    """Whether a network is the paper's generator."""
+    return network.architecture.lower() == "deeplabv2" and network.encoder == "resnet101"

@@ -79,7 +79,7 @@ class ClassBal(Scored):
     not. With ``regions=seeds_published`` and dominant labels it is the paper's "Sp+Do+ClassBal".
     """
 
-    score: ClassVar[str] = "classbal"
+    score: ClassVar[str] = "bvsb_and_class"
 
     asks = ANY_REGION_QUESTION  # a pixel has no share worth counting
 

@@ -13,8 +13,6 @@ import torch
 
 from alseg.active.driver import buy, drive
 from alseg.active.ledger import Ledger
-from alseg.active.method import check_question
-from alseg.active.stage import Fit
 from alseg.core.errors import UserError
 from alseg.core.images import VOID, DataSplits
 from alseg.core.seeds import derive
@@ -26,7 +24,6 @@ from alseg.labels.tables import Answers, Query
 from alseg.methods.als4gan.classifier import SceneClassifier, build_classifier
 from alseg.methods.als4gan.method import Als4gan
 from alseg.methods.als4gan.module import S4GANModule, batches_of
-from alseg.methods.als4gan.options import generator, plan, rules
 from alseg.methods.als4gan.schedules import stepped_poly_lr
 from alseg.methods.als4gan.step import FIXED, REFERENCE, s4gan_step
 from alseg.nn.network import Network
@@ -177,7 +174,8 @@ class TestAdversarialStage:
         """The weights, and the learning rates of batches counted over both epochs."""
         root, _, run = finished
         key = (run.seed, 3, "segment")
-        (stage,) = METHOD.stages(run.context(3))
+        context = run.context(3)
+        (stage,) = METHOD.stages(context)
         L.seed_everything(derive(*key), workers=True, verbose=False)
         module = stage.module().train()
         updates = module.configure_optimizers()
@@ -240,11 +238,13 @@ class TestAdversarialStage:
 class TestStreams:
     def loader(self, finished):
         _, _, run = finished
-        (stage,) = METHOD.stages(run.context(3))
-        return run, stage.supervision()
+        context = run.context(3)
+        (stage,) = METHOD.stages(context)
+        supervision = stage.supervision()
+        return run, stage, supervision
 
     def test_no_stream_without_labels_reaches_a_mask(self, finished, monkeypatch):
-        run, supervision = self.loader(finished)
+        run, _, supervision = self.loader(finished)
         stream = supervision.streams["unlabelled"]
         masked = set(run.pool.images(("mask",)).tolist())
         assert not masked & set(stream.images.tolist())
@@ -256,14 +256,15 @@ class TestStreams:
         monkeypatch.setattr(LabelPool, "render", refuse)
         monkeypatch.setattr(ToyImages, "scene", refuse)
         items = TrainItems(run.splits.train, stream, run.datamodule.train_transform)
-        item = items[0, 7]
+        item = items.item(0, 7)
         assert set(item["maps"]) == {"inside"}
         assert not item["tables"]
         assert not any(isinstance(part, LabelPool | Answers) for part in vars(stream).values())
 
     def test_each_has_an_order_of_its_own_that_goes_on(self, finished):
-        run, supervision = self.loader(finished)
-        run.datamodule.begin_fit(Fit(12, 2, epoch_steps=12), supervision, (0, 3, "segment"))
+        run, stage, supervision = self.loader(finished)
+        long = replace(stage.fit, steps=12, epoch_steps=12)
+        run.datamodule.begin_fit(long, supervision, (0, 3, "segment"))
         trainer = L.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
         run.datamodule.trainer = trainer
         batches = [batch for batch, *_ in iter(run.datamodule.train_dataloader())]
@@ -285,8 +286,8 @@ class TestStreams:
         method = replace(RANDOM, ratio=1.0)
         run = als4gan_run(tmp_path, method, rounds=1)
         buy(run, 0)
-        (stage,) = method.stages(run.context(0))
-        streams = stage.supervision().streams
+        context = run.context(0)
+        streams = method.stages(context)[0].supervision().streams
         assert streams["unlabelled"].images.tolist() == list(range(6))
         assert streams["labelled"].images.tolist() == list(range(6))
 
@@ -369,7 +370,8 @@ class TestChoices:
                 counts = np.bincount(run.splits.train.truth(image).ravel(), minlength=256)
                 assert label == counts.argmax()
         assert rows[-1]["class_labels"] == 5
-        (stage,) = METHOD.stages(run.context(ROUNDS - 1))
+        context = run.context(ROUNDS - 1)
+        (stage,) = METHOD.stages(context)
         labelled = stage.supervision().streams["labelled"]
         assert labelled.images.tolist() == sorted(answers[3].image.tolist())
         for image in labelled.images.tolist():
@@ -405,7 +407,8 @@ class TestChoices:
         said = run.pool.history[0]
         run.pool = LabelPool(run.pool.sizes, 3, run.pool.budget, list(run.pool.maps.values()))
         run.pool.commit(replace(said, label=np.array([VOID, 2], np.uint8)))
-        (stage,) = METHOD.stages(run.context(0))
+        context = run.context(0)
+        (stage,) = METHOD.stages(context)
         supervision = stage.supervision()
         assert supervision.images.tolist() == [int(said.image[1])]
         assert supervision(int(said.image[1])).tables["scene"].tolist() == [2]
@@ -414,26 +417,33 @@ class TestChoices:
 class TestOptions:
     def test_profiles(self):
         reference = replace(METHOD, profile="reference", gate=None, self_training_start=1000)
-        assert rules(reference) == REFERENCE
+        assert reference.rules() == REFERENCE
         fixed = replace(reference, profile="fixed")
-        assert rules(fixed) == FIXED
-        assert rules(replace(fixed, hide_padding=False)) == replace(FIXED, hide_padding=False)
-        own = rules(replace(reference, nan_without_labels=False, gate=0.3))
+        assert fixed.rules() == FIXED
+        assert replace(fixed, hide_padding=False).rules() == replace(FIXED, hide_padding=False)
+        own = replace(reference, nan_without_labels=False, gate=0.3).rules()
         assert own == replace(REFERENCE, nan_without_labels=False, gate=0.3)
-        whole, cut = (plan(replace(m, ratio=0.05, beta=0.9), 1679) for m in (reference, fixed))
+        whole, cut = (replace(m, ratio=0.05, beta=0.9)._plan(1679) for m in (reference, fixed))
         assert (whole.round_sizes, cut.round_sizes) == ((53, 53), (53, 31))
         randoms = [replace(m, strategy="random", ratio=0.05) for m in (fixed, reference)]
-        assert [plan(m, 1679).masks for m in randoms] == [84, 83]
+        assert [m._plan(1679).masks for m in randoms] == [84, 83]
 
-    def test_the_reference_forgets_running_statistics(self):
-        network = Network("DeepLabV2", "resnet101", None)
+    def test_the_reference_forgets_running_statistics(self, tmp_path):
+        papers = Network("DeepLabV2", "resnet101", None)
         reference = replace(METHOD, profile="reference")
-        assert generator(reference, network).options == {"bn_momentum": 0.999}
-        assert generator(METHOD, network) is network
-        own = replace(network, options={"bn_momentum": 0.5})
-        assert generator(reference, own) is own
-        other = replace(network, encoder="resnet18")
-        assert generator(reference, other) is other
+        context = als4gan_run(tmp_path, rounds=ROUNDS).context(ROUNDS - 1)
+
+        def named(method, network):
+            """The network the adversarial stage builds, before it is built."""
+            stage = method.stages(replace(context, network=network))[0]
+            return stage.named()
+
+        assert named(reference, papers).options == {"bn_momentum": 0.999}
+        assert named(METHOD, papers) is papers
+        own = replace(papers, options={"bn_momentum": 0.5})
+        assert named(reference, own) is own
+        other = replace(papers, encoder="resnet18")
+        assert named(reference, other) is other
 
     @pytest.mark.parametrize(
         ("option", "message"),
@@ -478,10 +488,9 @@ class TestOptions:
         with pytest.raises(UserError, match="rounds is 3, but what method=als4gan buys takes 4"):
             drive(als4gan_run(tmp_path, rounds=3))
 
-    def test_other_regions_than_images_are_refused(self):
-        check_question(METHOD, "als4gan", "image")
-        with pytest.raises(UserError, match="asks about images, not about patches"):
-            check_question(METHOD, "als4gan", "patch")
+    def test_other_regions_than_images_are_refused(self, tmp_path):
+        with pytest.raises(UserError, match="asks about images, and these regions are patches"):
+            drive(als4gan_run(tmp_path, kind="patch"))
 
     def test_batches_too_small_for_a_network_are_refused(self, tmp_path):
         method = replace(RANDOM, batch_size=1)

@@ -58,12 +58,16 @@ def finished(tmp_path_factory):
     return root, drive(run), run
 
 
-def module_of(run, name="mlmt"):
-    stage = next(s for s in run.method.stages(run.context(0)) if s.name == name)
+MLMT, SEGMENT = "mlmt", "segment"
+
+
+def module_of(run, name=MLMT):
+    context = run.context(0)
+    stage = next(s for s in run.method.stages(context) if s.name == name)
     return stage, stage.module()
 
 
-def trained(finished, name="mlmt"):
+def trained(finished, name=MLMT):
     root, _, run = finished
     _, module = module_of(run, name)
     module.load_state_dict(state_of(root, 0, name)["state_dict"])
@@ -94,7 +98,7 @@ class TestTraining:
     def test_against_a_slow_loop(self, finished):
         """Loss, rates and teacher written out; two of three passes with unlabelled images."""
         root, _, run = finished
-        key = (run.seed, 0, "mlmt")
+        key = (run.seed, 0, MLMT)
         L.seed_everything(derive(*key), workers=True, verbose=False)
         stage, module = module_of(run)
         assert (stage.fit.steps, stage.fit.epochs) == (6, 3)
@@ -134,7 +138,7 @@ class TestTraining:
         with next((root / "round_000/mlmt/log").glob("*/metrics.csv")).open() as file:
             logged = [float(row["train/loss"]) for row in csv.DictReader(file)]
         assert logged == pytest.approx(losses, rel=1e-3)
-        stored = state_of(root, 0, "mlmt")
+        stored = state_of(root, 0, MLMT)
         for name, own in (("student", student), ("teacher", teacher)):
             kept = {
                 k.removeprefix(f"{name}."): v
@@ -146,8 +150,8 @@ class TestTraining:
     def test_the_segmenter_stands_still(self, finished):
         """Its running statistics included, which those of student and teacher do not."""
         root, *_ = finished
-        before = state_of(root, 0, "segment")["state_dict"]
-        after = state_of(root, 0, "mlmt")["state_dict"]
+        before = state_of(root, 0, SEGMENT)["state_dict"]
+        after = state_of(root, 0, MLMT)["state_dict"]
         own = {name for name in after if name.startswith("network.")}
         assert own == {name for name in before if name.startswith("network.")}
         assert any("running_mean" in name for name in own)
@@ -169,7 +173,7 @@ class TestTraining:
         for name in ("unlabelled_1", "unlabelled_2"):
             assert set(parts[name].images.tolist()) == set(range(6)) - masked
             assert set(parts[name](0).maps) == {"inside"}
-        seen = list(streams(run, (run.seed, 0, "mlmt"), range(12)))
+        seen = list(streams(run, (run.seed, 0, MLMT), range(12)))
         orders = [[int(b[f"unlabelled_{n}"]["index"]) for b in seen] for n in (1, 2)]
         assert orders[0] != orders[1]
 
@@ -274,7 +278,7 @@ class TestEvaluation:
         root, *_ = finished
         networks = [
             load_segmenter(root / f"round_000/{stage}/last.ckpt", "cpu").network.state_dict()
-            for stage in ("segment", "mlmt")
+            for stage in (SEGMENT, MLMT)
         ]
         for name, value in networks[0].items():
             assert torch.equal(networks[1][name], value)
@@ -283,7 +287,7 @@ class TestEvaluation:
         method = replace(MEAN_TEACHER, keep="best", mlmt_passes=1)
         drive(mlmt_run(tmp_path, method))
         best = torch.load(tmp_path / "round_000/segment/best.ckpt", weights_only=True)["state_dict"]
-        after = state_of(tmp_path, 0, "mlmt")["state_dict"]
+        after = state_of(tmp_path, 0, MLMT)["state_dict"]
         for name, value in best.items():
             if name.startswith("network."):
                 assert torch.equal(after[name], value), name
@@ -359,7 +363,7 @@ class TestOptions:
     def test_without_it_nothing_changes(self, tmp_path):
         run = als4gan_run(tmp_path, RANDOM, rounds=1)
         buy(run, 0)
-        assert [stage.name for stage in RANDOM.stages(run.context(0))] == ["segment"]
+        assert [stage.name for stage in RANDOM.stages(run.context(0))] == [SEGMENT]
         assert not Als4gan().mlmt
 
     def test_a_pass_goes_over_the_unlabelled_images(self, tmp_path):
@@ -367,8 +371,12 @@ class TestOptions:
         buy(run, 0)
         for size, others, batches in ((1, 1, 3), (1, 2, 2), (1, 3, 1), (16, 5, 1)):
             method = replace(MEAN_TEACHER, mlmt_batch_size=size, mlmt_unlabelled=others)
-            fit = method.stages(run.context(0))[-1].fit
-            assert (fit.steps, fit.epoch_batches, fit.epochs) == (3 * batches, batches, 3)
+            stage = method.stages(run.context(0))[-1]
+            assert (stage.fit.steps, stage.fit.epoch_batches, stage.fit.epochs) == (
+                3 * batches,
+                batches,
+                3,
+            )
 
     def test_it_follows_the_rounds_of_the_classifier(self, tmp_path):
         """The stage of the last round alone; rounds before it have neither number."""

@@ -1,15 +1,21 @@
-"""What is known of the cells that were asked about, as label maps and as counts."""
+"""Cells of the grid (F1, F2): how they are asked about, and what the answers say.
+
+Formula numbers are those of MADBAL (arXiv 2308.14904) as its reference implementation has them.
+"""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alseg.active.context import RoundContext
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
+from alseg.core.seeds import derive
 from alseg.labels.pool import LabelPool
 from alseg.labels.supervision import Target
-from alseg.labels.tables import PIXELS
+from alseg.labels.tables import PIXELS, Query
 from alseg.regions.cells import block_labels, grid_labels, grid_of
 
 
@@ -89,3 +95,62 @@ def pixels_of_cells(
     """
     y, x = np.divmod(cells, grid_of(*size, grid)[1])
     return y * grid * size[1] + x * grid
+
+
+def random_cells(
+    context: RoundContext, each: int, grid: int, skip_void: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The same number of random cells in every image, as PixelPick (arXiv 2104.06394).
+
+    Args:
+        context: Of the round that asks; only the seed of its run decides.
+        each: Cells per image. An image with fewer cells gives all of them.
+        grid: Pixels along a side of a cell.
+        skip_void: Leave out cells that are void in the ground truth, which is read for it.
+
+    Returns:
+        Image index of each cell, ascending, (n,), and its flat index on the grid, (n,).
+    """
+    cells = []
+    for image, (height, width) in enumerate(context.pool.sizes.tolist()):
+        rng = np.random.default_rng(derive(context.seed, "first", image))
+        rows, columns = grid_of(height, width, grid)
+        candidates = np.arange(rows * columns)
+        if skip_void:
+            truth = grid_labels(context.images.truth(image), grid)
+            candidates = np.flatnonzero(truth != VOID)
+        cells.append(rng.choice(candidates, min(each, len(candidates)), replace=False))
+    counts = [len(chosen) for chosen in cells]
+    return np.repeat(np.arange(len(cells), dtype=np.int64), counts), np.concatenate(cells)
+
+
+def cell_query(
+    context: RoundContext,
+    grid: int,
+    image: NDArray[np.int64],
+    cells: NDArray[np.int64],
+    score: NDArray[np.floating[Any]],
+) -> Query:
+    """The query that asks about cells by their top left pixels.
+
+    Args:
+        context: Of the round that asks.
+        grid: Pixels along a side of a cell.
+        image: Image index of each cell, (n,).
+        cells: Flat indices on the grid, (n,).
+        score: Why they are asked, (n,).
+    """
+    unit = np.zeros(len(image), dtype=np.int64)
+    for index in np.unique(image).tolist():
+        rows = image == index
+        height, width = context.pool.sizes[index].tolist()
+        unit[rows] = pixels_of_cells(cells[rows], (height, width), grid)
+    return Query(
+        round=context.round,
+        kind="pixel",
+        answer="class",
+        regions=PIXELS,
+        image=image,
+        unit=unit,
+        score=score.astype(np.float32),
+    )

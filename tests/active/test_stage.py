@@ -1,6 +1,6 @@
 import pytest
 
-from alseg.active.method import Stage, Start
+from alseg.active.stage import Fit
 from alseg.core.errors import UserError
 
 
@@ -10,20 +10,18 @@ from alseg.core.errors import UserError
 )
 def test_a_stage_of_whole_passes(passes, images, size, batches):
     """Every pass is an epoch, whose last batch holds what is left."""
-    stage = Stage.passes("train", passes, images, size, start=Start("train"), evaluate=False)
+    stage = Fit.passes(passes, images, size)
     assert stage.epochs == passes
     assert stage.epoch_batches == stage.epoch_steps == batches
     assert stage.steps == passes * batches
     assert stage.batch_size == size
     assert stage.whole_passes
-    assert stage.start == Start("train")
-    assert not stage.evaluate
 
 
 def test_other_stages_count_batches():
-    stage = Stage("train", steps=1000, batch_size=4, epoch_steps=250)
+    stage = Fit(steps=1000, batch_size=4, epoch_steps=250)
     assert (stage.epochs, stage.epoch_batches, stage.whole_passes) == (4, 250, False)
-    short = Stage("train", steps=7, batch_size=4, epoch_steps=250)
+    short = Fit(steps=7, batch_size=4, epoch_steps=250)
     assert (short.epochs, short.epoch_batches) == (1, 7)
 
 
@@ -42,9 +40,9 @@ def test_other_stages_count_batches():
 )
 def test_nonsense_is_refused(options, sentence):
     with pytest.raises(UserError, match=sentence):
-        Stage("s", **{"steps": 4, "batch_size": 2, **options})
+        Fit(**{"steps": 4, "batch_size": 2, **options}).check("s")
 
 
 def test_no_pass_is_no_stage():
     with pytest.raises(UserError, match="stage final has steps 0"):
-        Stage.passes("final", 0, images=5, batch_size=2)
+        Fit.passes(0, images=5, batch_size=2).check("final")
