@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alseg.acquisition import scores
-from alseg.acquisition.diversity import Diversity, Units
 from alseg.acquisition.selection import top
 from alseg.core.errors import UserError, unknown_name
 
@@ -69,33 +68,6 @@ def most_uncertain(values: NDArray[np.floating[Any]], n: int) -> NDArray[np.int6
     """
     rows = np.arange(len(values))
     return top(values, rows, np.zeros_like(rows), n)
-
-
-def spread_out(
-    image: NDArray[np.integer[Any]],
-    values: NDArray[np.floating[Any]],
-    n: int,
-    diversity: Diversity,
-    rng: np.random.Generator,
-) -> NDArray[np.int64]:
-    """The images to ask about next where like ones are to be kept apart; not in the paper.
-
-    Args:
-        image: Image indices, (N,).
-        values: `uncertainty` of these images, (N,).
-        n: Images wanted, >= 0; all of them if there are fewer.
-        diversity: How they are kept apart, with what the classifier sees in them.
-        rng: Draws what is random.
-
-    Returns:
-        Positions in `values`, (min(n, N),), int64. Where features coincide and make fewer clusters
-        than `n`, the most uncertain of the other images follow.
-    """
-    images = image.astype(np.int64)
-    units = Units(images, np.zeros_like(images), values.astype(np.float64))
-    apart = diversity.choose(units, n, rng)
-    ranked = most_uncertain(values, len(values))
-    return np.concatenate([apart, ranked[~np.isin(ranked, apart)]])[:n]
 
 
 def selection_list(rounds: Sequence[NDArray[np.int64]], n: int) -> NDArray[np.int64]:

@@ -104,7 +104,6 @@ class Options(Method):
         "method.mlmt_lr": "0.01",
     }
     plans_rounds: ClassVar[bool] = True
-    ranks: ClassVar[bool] = False
 
     ratio: float = 0.05
     strategy: str = "entropy"
@@ -177,6 +176,16 @@ class Options(Method):
         for option in ("checkpoint_every", "mlmt_burn_in"):
             if getattr(self, option) < 0:
                 raise UserError(f"method.{option} is {getattr(self, option)}; give 0 or more.")
+        if self.diversity == "spread":
+            raise UserError(
+                "method.diversity=spread keeps regions of one image apart, and method=als4gan "
+                "chooses whole images; take kmeans, k_center, stratified or power."
+            )
+        if self.diversity is not None and self.strategy == "random":
+            raise UserError(
+                f"method.diversity={self.diversity} spreads out a ranking, and "
+                f"method.strategy=random has none; leave one of them out."
+            )
 
     def flag(self, name: str) -> Any:
         """An option, or what the profile says where it is null."""
