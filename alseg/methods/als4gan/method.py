@@ -44,14 +44,14 @@ class Als4gan(Options):
         from alseg.methods.als4gan.learner import LearnerPlan, num_random_masks, plan_learner
 
         if self.strategy == "random":
-            down = self.flag("random_rounded_down")
+            down = self.as_reference(self.random_rounded_down)
             masks = num_random_masks(images, self.ratio, rounded_down=down)
             if masks < 1:
                 raise UserError(
                     f"method.ratio is {self.ratio}, which of {images} images is none; raise it."
                 )
             return LearnerPlan(masks, 0, ())
-        whole = self.flag("whole_last_round")
+        whole = self.as_reference(self.whole_last_round)
         return plan_learner(images, self.ratio, self.alpha, self.beta, whole_last_round=whole)
 
     def rounds_of(self, images: ImageSet) -> int:
