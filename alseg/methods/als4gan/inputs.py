@@ -1,4 +1,4 @@
-"""What the two networks are shown: images in the reference's range, class maps beside images.
+"""What the discriminator is shown: class maps beside images that are brought to 0..1.
 
 Equation numbers are those of ALS4GAN (arXiv 2110.07782) as its reference implementation has it.
 """
