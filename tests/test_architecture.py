@@ -30,6 +30,7 @@ FLOORS = [
 def floor(module: str) -> int:
     """Floor of ``alseg.x.y``."""
     room = module.split(".")[1] if "." in module else "top"
+    room = "top" if module.endswith(".__main__") else room
     return FLOORS.index(room if room in FLOORS else "top")
 
 

@@ -110,7 +110,7 @@ def whole_images(
 def _at_most(budget: Budget, least: NDArray[np.float64]) -> int:
     """An upper bound on the number of units the budget pays for."""
     cheapest = float(least.min(initial=np.inf))
-    if not 0 < cheapest < np.inf:
+    if not 0 < cheapest < np.inf or budget.amount == np.inf:
         return len(least)
     return int(budget.amount // cheapest) + 2
 

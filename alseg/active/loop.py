@@ -179,7 +179,7 @@ class ActiveLoop(L.Callback):
         self._shard = ShardWriter(self._folder / f"rank_{trainer.global_rank}")
         diversity = self._now.diversity
         self._tap = FeatureTap(pl_module) if diversity is not None and diversity.measured else None
-        self._scorer = UnitScorer.of(self._now, self.answer)
+        self._scorer: UnitScorer | None = None
 
     def on_predict_batch_end(
         self,
@@ -214,6 +214,8 @@ class ActiveLoop(L.Callback):
     def _tables(self, outputs: Any, batch: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         if isinstance(outputs, Tensor):
             score = self.score or SCORES["entropy"]
+            if self._scorer is None:
+                self._scorer = UnitScorer.of(self._now, self.answer)
             return {"units": self._scorer.table(score(outputs.float()), batch)}
         if self.score is not None:
             raise UserError(

@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from alseg.cli.command import explain, read_options, start
+from alseg.cli import command
 from alseg.cli.datawords import check_source, split_words
+from alseg.cli.help import explain
 from alseg.cli.run import cache_folder
+from alseg.cli.words import read_options
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.files import write_atomic
 from alseg.core.images import ClassTable, ImageSet
@@ -412,7 +414,7 @@ def _print(rows: Sequence[Row], unit: str, tested: bool) -> None:
 
 
 def options_from(arguments: Sequence[str]) -> EvaluateOptions:
-    """Read the words of a command, see `alseg.cli.command.read_options`."""
+    """Read the words of a command, see `alseg.cli.words.read_options`."""
     return read_options(EvaluateOptions, arguments)
 
 
@@ -434,10 +436,10 @@ def help_text() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; the exit status: 0, or 2 for bad input."""
+    """Entry point; the exit status, see `alseg.cli.command.main`."""
 
     def work(given: list[str]) -> None:
         words, data = split_words(given)
         evaluate(options_from(words), data)
 
-    return start(arguments, help_text(), work)
+    return command.main(arguments, lambda words: help_text(), work)

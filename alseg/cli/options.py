@@ -1,15 +1,56 @@
 """The options of the command that belong to no method, data set or oracle."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from alseg.cli.world import launched
 from alseg.core.errors import UserError
+from alseg.core.options import FREE
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from alseg.core.images import ImageSet
     from alseg.data.transforms import EvalTransform, TrainTransform
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of the run itself.
+
+    Attributes:
+        rounds: Rounds: buy, train, evaluate, ask; null = as many as the method prescribes.
+        seed: Decides everything random.
+        query: replay:RUN_DIR repeats another run's purchases; list:FILE, a text file with one image
+            per line, buys the masks of these images; null = the method chooses.
+        run_dir: The run folder; null = runs/<data>_<method>_seed<seed>.
+        cache: Where region maps are kept between runs; null = the user's cache folder.
+        workers: Loader processes per loader, and processes that extract regions.
+        eval_batch_size: Whole images per batch where all have one size.
+        keep_rounds: Rounds whose checkpoints stay, the last ones; null = all.
+        pictures: Images pictured in the report per round.
+        plugins: Python modules of your own that register methods, data sets and the like, with
+            commas between them; from the current folder or PYTHONPATH.
+    """
+
+    rounds: int | None = field(default=5, metadata=FREE)
+    seed: int = 0
+    query: str | None = None
+    run_dir: str | None = field(default=None, metadata=FREE)
+    cache: str | None = field(default=None, metadata=FREE)
+    workers: int = field(default=2, metadata=FREE)
+    eval_batch_size: int = field(default=4, metadata=FREE)
+    keep_rounds: int | None = field(default=None, metadata=FREE)
+    pictures: int = field(default=4, metadata=FREE)
+    plugins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for option, least in (("workers", 0), ("eval_batch_size", 1), ("pictures", 0)):
+            if getattr(self, option) < least:
+                raise UserError(f"{option} is {getattr(self, option)}; give at least {least}.")
+        for option in ("run_dir", "cache"):
+            if getattr(self, option) == "":
+                raise UserError(f"{option} is empty; give {option}=FOLDER, or leave it out.")
 
 
 @dataclass(frozen=True)
@@ -18,8 +59,9 @@ class TrainerOptions:
 
     Attributes:
         accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.
-        devices: Processes on this machine, one device each.
-        num_nodes: Machines.
+        devices: Processes on each machine, one device each; null = as many as torchrun or SLURM
+            started, else 1.
+        num_nodes: Machines; null = those of torchrun or SLURM, else 1.
         strategy: ``auto`` (on several devices ``ddp_find_unused_parameters_true``, which any
             network takes) or any strategy of Lightning by name; ``ddp`` is a little faster.
         precision: E.g. ``32-true``, ``bf16-mixed``, ``16-mixed``.
@@ -29,20 +71,32 @@ class TrainerOptions:
         enable_progress_bar: Show progress.
     """
 
-    accelerator: str = "auto"
-    devices: int = 1
-    num_nodes: int = 1
-    strategy: str = "auto"
+    accelerator: str = field(default="auto", metadata=FREE)
+    devices: int | None = field(default=None, metadata=FREE)
+    num_nodes: int | None = field(default=None, metadata=FREE)
+    strategy: str = field(default="auto", metadata=FREE)
     precision: str = "32-true"
     sync_batchnorm: bool = False
     deterministic: bool = False
     gradient_clip: float | None = None
-    enable_progress_bar: bool = True
+    enable_progress_bar: bool = field(default=True, metadata=FREE)
 
     def __post_init__(self) -> None:
         for option in ("devices", "num_nodes"):
-            if getattr(self, option) < 1:
-                raise UserError(f"trainer.{option} is {getattr(self, option)}; give at least 1.")
+            given = getattr(self, option)
+            if given is not None and given < 1:
+                raise UserError(f"trainer.{option} is {given}; give at least 1.")
+
+    def world(self) -> tuple[int, int]:
+        """Devices per machine and machines.
+
+        Raises:
+            UserError: If a launcher such as torchrun started another number of processes.
+        """
+        world = launched()
+        if world is None:
+            return self.devices or 1, self.num_nodes or 1
+        return world.settle(self.devices, self.num_nodes)
 
     def keywords(self, needs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Keyword arguments for one `lightning.Trainer`; each needs a strategy of its own.
@@ -60,9 +114,11 @@ class TrainerOptions:
     def _keywords(self) -> dict[str, Any]:
         import lightning.pytorch as pl
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+        from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
+        devices, nodes = self.world()
         strategy: Any = self.strategy
-        if strategy == "auto" and self.devices * self.num_nodes > 1:
+        if strategy == "auto" and devices * nodes > 1:
             # some encoders hold layers that a shallow decoder never reads
             strategy = "ddp_find_unused_parameters_true"
         if strategy in ("ddp", "ddp_find_unused_parameters_true"):
@@ -71,14 +127,15 @@ class TrainerOptions:
                 timeout=timedelta(hours=4),  # rank 0 may cluster for hours while the others wait
             )
         plugins: list[Any] = []
-        if SLURMEnvironment.detect():
+        # torchrun may start the processes inside a SLURM job
+        if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
             # a requeued job is the same command again; Lightning's own requeueing would load a
             # checkpoint of its own into whatever fit comes next
             plugins.append(SLURMEnvironment(auto_requeue=False))
         return {
             "accelerator": self.accelerator,
-            "devices": self.devices,
-            "num_nodes": self.num_nodes,
+            "devices": devices,
+            "num_nodes": nodes,
             "strategy": strategy,
             "precision": self.precision,
             "sync_batchnorm": self.sync_batchnorm,

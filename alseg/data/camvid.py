@@ -1,10 +1,11 @@
 """CamVid: driving scenes, 11 classes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from alseg.core.errors import UserError
 from alseg.core.images import DataSplits
+from alseg.core.options import FREE
 from alseg.data.checks import Problems, pair_files
 from alseg.data.files import Resize
 from alseg.data.find import find_files, find_folder
@@ -42,7 +43,7 @@ class CamVid:
         scale: Factor on height and width at which images are loaded.
     """
 
-    root: str
+    root: str = field(metadata=FREE)
     evaluate: str = "val"
     size: tuple[int, int] | None = None
     scale: float = 1.0

@@ -1,10 +1,11 @@
 """Cityscapes: street scenes from 50 cities, 19 classes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from alseg.core.images import VOID, DataSplits
 from alseg.core.masks import Entry, MaskTable
+from alseg.core.options import FREE
 from alseg.data.checks import Problems, pair_files
 from alseg.data.files import Resize
 from alseg.data.find import find_files, find_folder
@@ -25,7 +26,7 @@ class Cityscapes:
         scale: Factor on height and width at which images are loaded.
     """
 
-    root: str
+    root: str = field(metadata=FREE)
     size: tuple[int, int] | None = None
     scale: float = 1.0
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from alseg.core.errors import UserError
 from alseg.core.images import DataSplits
 from alseg.core.masks import Color, MaskTable
+from alseg.core.options import FREE
 from alseg.data.checks import Problems, pair_files
 from alseg.data.files import NO_SCENES, Resize, SceneTable, resize_nearest
 from alseg.data.find import find_files, find_folder
@@ -58,7 +59,7 @@ class DeepGlobe:
         size: Height and width at which images are loaded; null keeps their size.
     """
 
-    root: str
+    root: str = field(metadata=FREE)
     evaluate: str = "val"
     val_in_pool: bool = False
     class_map: str | None = None

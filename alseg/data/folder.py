@@ -11,6 +11,7 @@ import numpy as np
 from alseg.core.errors import UserError
 from alseg.core.images import DataSplits
 from alseg.core.masks import MaskTable, parse_color
+from alseg.core.options import FREE
 from alseg.data.checks import Problems, pair_files
 from alseg.data.files import ImageFile, Resize
 from alseg.data.find import find_files, find_folder, read_list
@@ -60,7 +61,7 @@ class Folder:
             lists choose files: no file has windows in both splits.
     """
 
-    root: str
+    root: str = field(metadata=FREE)
     images: str = "images"
     masks: str | None = "masks"
     classes: list[str] = field(default_factory=list)

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.images import DataSplits
+from alseg.core.options import FREE
 from alseg.data.checks import Problems, pair_files
 from alseg.data.files import Resize, SceneTable
 from alseg.data.find import find_files, find_folder, read_list
@@ -77,7 +78,7 @@ class UCMerced:
         size: Height and width at which images are loaded; null keeps their sizes.
     """
 
-    root: str
+    root: str = field(metadata=FREE)
     evaluate: str = "val"
     val_in_pool: bool = False
     size: tuple[int, int] | None = (256, 256)

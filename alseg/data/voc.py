@@ -1,10 +1,11 @@
 """PASCAL VOC: photographs of everyday objects, 20 classes and background."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from alseg.core.errors import UserError
 from alseg.core.images import DataSplits
+from alseg.core.options import FREE
 from alseg.data.checks import Problems
 from alseg.data.files import ImageFile, Resize
 from alseg.data.find import find_files, find_folder, read_list
@@ -36,7 +37,7 @@ class VOC:
         scale: Factor on height and width at which images are loaded.
     """
 
-    root: str
+    root: str = field(metadata=FREE)
     year: int = 2012
     train: str = "train"
     val: str = "val"

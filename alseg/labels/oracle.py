@@ -1,6 +1,6 @@
 """Who answers: the ground truth, or a person through files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from alseg.core.errors import UserError
 from alseg.core.images import VOID, ImageSet
+from alseg.core.options import FREE
 from alseg.core.registry import Registry
 from alseg.labels.human import check_names, read_answers, write_questions
 from alseg.labels.pool import LabelPool, rows_by_image
@@ -160,7 +161,7 @@ class HumanOracle:
         accept_partial: Go on with fewer answers than the budget pays for.
     """
 
-    accept_partial: bool = False
+    accept_partial: bool = field(default=False, metadata=FREE)
 
     def check(self, images: ImageSet) -> None:
         """Refuse names of classes or scenes that an answers file cannot hold."""

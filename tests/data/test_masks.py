@@ -130,7 +130,7 @@ def test_tables_that_cannot_work_are_refused():
         read_masks_by_color(TABLE, ["wate"])
     with pytest.raises(UserError, match="ignore names 'x'"):
         read_masks_by_id({0: "a", 1: "b"}, ["x"])
-    with pytest.raises(UserError, match="mask id 300 is out of range"):
+    with pytest.raises(UserError, match="holds the id 300, which is out of range"):
         read_masks_by_id({0: "a", 1: "b"}, ["300"])
     with pytest.raises(UserError, match="leaves 1 classes"):
         read_masks_by_id({0: "a", 1: "b"}, ["a"])

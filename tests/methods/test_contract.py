@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from alseg.active.driver import buy, drive
 from alseg.active.method import Method
-from alseg.cli.run import option_texts
+from alseg.cli.help import option_texts
 from alseg.data.datamodule import TrainItems
 from alseg.methods import METHODS
 from tests.toys import ToyImages, toy_run

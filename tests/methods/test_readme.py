@@ -11,7 +11,7 @@ import torch
 import alseg.methods
 from alseg.active.driver import drive
 from alseg.cli.compose import options
-from alseg.cli.run import help_text
+from alseg.cli.help import help_text
 from alseg.labels.tables import Query
 from alseg.methods import METHODS
 from tests.toys import toy_run

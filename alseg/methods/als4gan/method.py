@@ -86,13 +86,13 @@ class Als4gan(Options):
                 "none; give method.learner=derived, which asks for the class that covers most of "
                 "an image, or leave it out."
             )
-        if self.answer(images) == "dominant":
+        if self.question(images) == "dominant":
             log.info(
                 "The classifier learns the class that covers most of each image%s.",
                 "" if self.learner else ", since this data set has no scene classes",
             )
 
-    def answer(self, images: ImageSet) -> AnswerKind:
+    def question(self, images: ImageSet) -> AnswerKind:
         """What the classifier asks about an image."""
         if self.learner == "derived" or not images.scenes:
             return "dominant"
@@ -189,7 +189,7 @@ class Als4gan(Options):
         images: NDArray[np.int64],
         score: NDArray[np.floating[Any]] | None = None,
     ) -> Query:
-        answer = self.answer(context.images)
+        answer = self.question(context.images)
         return whole_images(context, images, score, answer, self._version(context))
 
     def _least_sure(self, context: RoundContext, table: Table) -> Query:

@@ -33,7 +33,7 @@ class Classifier(Stage):
     def module(self) -> SceneClassifier:
         """A classifier with as many outputs as there are classes to ask for."""
         method, images = self.method, self.context.images
-        scenes = method.answer(images) == "scene"
+        scenes = method.question(images) == "scene"
         num_classes = len(images.scenes) if scenes else self.context.pool.num_classes
         network = build_classifier(method.classifier, method.classifier_weights, num_classes)
         return SceneClassifier(network, method.classifier_lr, cast(Strategy, method.strategy))
@@ -49,13 +49,17 @@ class Segment(Stage):
 
     method: "Als4gan"
 
-    def network(self) -> Segmenter:
-        """The segmenter, with the reference's running statistics where the profile wants them."""
+    def named(self) -> Network:
+        """The run's network, with the reference's running statistics where the profile wants."""
         network = self.context.network
         reference = self.method.profile == "reference" and is_papers(network)
         if reference and "bn_momentum" not in network.options:
-            network = replace(network, options={**network.options, "bn_momentum": 0.999})
-        return network.build(self.context.pool.num_classes)
+            return replace(network, options={**network.options, "bn_momentum": 0.999})
+        return network
+
+    def network(self) -> Segmenter:
+        """A fresh segmenter."""
+        return self.named().build(self.context.pool.num_classes)
 
     def module(self) -> S4GANModule:
         """A fresh segmenter and a fresh discriminator."""
