@@ -31,7 +31,6 @@ from alseg.inference.prediction import (
     contents,
     csv_text,
     find_pairs,
-    images_of_any_size,
     iou_row,
     is_loaded,
     labels_of,
@@ -132,21 +131,20 @@ def evaluate(options: EvaluateOptions, data: Any = None) -> list[Row]:
         UserError: For input that cannot be used.
     """
     check_source(options, data, "images", "masks", "test_images")
-    with images_of_any_size():
-        unit, candidates, known = find_checkpoints(options)
-        validation, test = _splits(options, known, data)
-        rows = _measured(options, unit, candidates, validation)
-        best = choose(rows)
-        for row in rows:
-            row["chosen"] = " ".join(
-                word for word, chosen in (("best", rows[best]), ("last", rows[-1])) if row is chosen
-            )
-        _measure_test(options, candidates, rows, test)
-        _write(options, rows)
-        write_atomic(options.folder / "curve.svg", curve(rows, unit))
-        _print(rows, unit, tested=test is not None)
-        print(f"\n{options.folder / 'evaluation.csv'}, {options.folder / 'curve.svg'}")
-        return rows
+    unit, candidates, known = find_checkpoints(options)
+    validation, test = _splits(options, known, data)
+    rows = _measured(options, unit, candidates, validation)
+    best = choose(rows)
+    for row in rows:
+        row["chosen"] = " ".join(
+            word for word, chosen in (("best", rows[best]), ("last", rows[-1])) if row is chosen
+        )
+    _measure_test(options, candidates, rows, test)
+    _write(options, rows)
+    write_atomic(options.folder / "curve.svg", curve(rows, unit))
+    _print(rows, unit, tested=test is not None)
+    print(f"\n{options.folder / 'evaluation.csv'}, {options.folder / 'curve.svg'}")
+    return rows
 
 
 def find_checkpoints(options: EvaluateOptions) -> tuple[str, list[Candidate], Checkpoint]:

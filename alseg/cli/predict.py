@@ -31,7 +31,6 @@ from alseg.inference.prediction import (
     checked_truth,
     csv_text,
     find_pairs,
-    images_of_any_size,
     iou_row,
     is_loaded,
     labels_of,
@@ -112,32 +111,31 @@ def predict(options: PredictOptions, data: Any = None) -> dict[str, Any] | None:
         UserError: For input that cannot be used.
     """
     check_source(options, data, "images", "masks")
-    with images_of_any_size():
-        model = load_segmenter(options.checkpoint, options.device, options.precision)
-        images: ImageSet
-        if data is None:
-            given = {"images": options.images, "masks": options.masks}
-            images = find_pairs(given, options, options.folder, model.classes, model.masks)
-        else:
-            *_, images = scored_images(data, options.progress, cache_folder(None)).values()
-            named = read_checkpoint(options.checkpoint).class_names
-            check_same_classes(images, model.classes, bool(named))
-            options = replace(options, resize=options.resize and not is_loaded(images))
-        origin = options.digest(Path(options.checkpoint).expanduser())
-        todo, changed = _to_predict(options, images, origin)
-        compared = data is not None or options.masks is not None
-        if isinstance(images, FileImages) and data is None:
-            wanted = range(len(images)) if compared else todo
-            files = [images.files[index] for index in wanted]
-            check_pairs(images, files, f"images={options.images}", options.progress)
-        _predict_all(options, model, images, todo, origin)
-        skipped = len(images) - len(todo)
-        note = " (there already; overwrite=true predicts them again)" if skipped else ""
-        again = f", {changed} of them again, since their images have changed" if changed else ""
-        print(f"{len(todo)} predicted{again}, {skipped} skipped{note}: {options.label_map('*')}")
-        if options.overlay:
-            print(f"Pictures: {options.picture('*')}")
-        return _evaluate(options, images) if compared else None
+    model = load_segmenter(options.checkpoint, options.device, options.precision)
+    images: ImageSet
+    if data is None:
+        given = {"images": options.images, "masks": options.masks}
+        images = find_pairs(given, options, options.folder, model.classes, model.masks)
+    else:
+        *_, images = scored_images(data, options.progress, cache_folder(None)).values()
+        named = read_checkpoint(options.checkpoint).class_names
+        check_same_classes(images, model.classes, bool(named))
+        options = replace(options, resize=options.resize and not is_loaded(images))
+    origin = options.digest(Path(options.checkpoint).expanduser())
+    todo, changed = _to_predict(options, images, origin)
+    compared = data is not None or options.masks is not None
+    if isinstance(images, FileImages) and data is None:
+        wanted = range(len(images)) if compared else todo
+        files = [images.files[index] for index in wanted]
+        check_pairs(images, files, f"images={options.images}", options.progress)
+    _predict_all(options, model, images, todo, origin)
+    skipped = len(images) - len(todo)
+    note = " (there already; overwrite=true predicts them again)" if skipped else ""
+    again = f", {changed} of them again, since their images have changed" if changed else ""
+    print(f"{len(todo)} predicted{again}, {skipped} skipped{note}: {options.label_map('*')}")
+    if options.overlay:
+        print(f"Pictures: {options.picture('*')}")
+    return _evaluate(options, images) if compared else None
 
 
 def _to_predict(

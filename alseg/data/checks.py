@@ -1,6 +1,5 @@
 """Find everything wrong with a data set before any long work, and say it at once."""
 
-import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from alseg.core.errors import UserError
-from alseg.core.files import write_atomic
 from alseg.core.images import VOID
 from alseg.core.masks import (
     UNKNOWN,
@@ -27,11 +25,17 @@ from alseg.core.masks import (
     shown_colors,
     unpack_rgb,
 )
-from alseg.data.files import ImageFile, read_rgb, refuse_turned
+from alseg.core.rasters import UnreadableError, read_header
+from alseg.data.files import SIZE, ImageFile
 from alseg.data.masks import stored_values
+from alseg.data.reading.images import AS_RGB, Reading, check_samples
+from alseg.data.reading.known import KnownFiles
 
 #: Lines told per kind of problem.
 LINES = 20
+
+#: Files of more samples are not decoded several at once.
+HUGE = 1 << 28
 
 #: Foreign colours remembered per mask; a mask has more only if it was blurred or compressed.
 COLORS = 64
@@ -44,6 +48,10 @@ KINDS = {
     "masks without an image": "add the images or remove the masks",
     "names that occur twice": "keep one of each; file endings do not count",
     "listed names without an image": "mend the list or add the images",
+    "folders that cannot be opened": "give yourself the right to read them, or move them away",
+    "images found twice through a link": "remove the link, or the folder it leads to",
+    "pictures whose ending is not read": "convert them to one that is (.png, .tif, .jpg), move "
+    "them away, or let the pattern name the ending it wants (data.images=images/**.png)",
     "files that cannot be read": "restore or remove them",
     "files that cannot be used as they are": "convert them",
     "masks of another size than their image": "export both at the same size",
@@ -141,6 +149,8 @@ class _Verdict:
     foreign_colors: int = 0
     """How many there are; `foreign` holds the first `COLORS`."""
     pixels: int = 0
+    size: tuple[int, int] | None = None
+    """Height and width of the image."""
     seen: "Seen | None" = None
     """What its mask holds; None without a mask, or with one that cannot be read."""
 
@@ -162,8 +172,9 @@ def check_images(
     problems: Problems,
     *,
     loaded: tuple[int, int] | None = None,
+    reading: Reading = AS_RGB,
     progress: bool = True,
-    cache: Path | None = None,
+    known: KnownFiles | None = None,
 ) -> list[Seen | None]:
     """Decode every image and mask in full and look for what would fail, or mislead, later.
 
@@ -173,37 +184,41 @@ def check_images(
         problems: Receives what is wrong.
         loaded: Height and width that masks may have besides their images': those at which both are
             loaded.
+        reading: How images are read.
         progress: Show a progress bar.
-        cache: Folder that remembers which files were fine. A file is looked at again when its
-            path, size, time of change, or the class table differ.
+        known: Remembers which files were fine. A file is looked at again when its path, size,
+            times of change, or the way it is read differ.
 
     Returns:
         What the mask of each file holds, see `check_classes`.
     """
-    known = _load_verdicts(cache)
-    keys = [_verdict_key(file, masks, loaded) for file in files]
-    todo = [i for i, key in enumerate(keys) if key is None or key not in known]
-    verdicts = {}
-    for i in set(range(len(files))) - {*todo}:
-        seen = known[keys[i] or ""]
-        verdicts[i] = _Verdict(seen=None if seen is None else Seen(*seen))
+    known = KnownFiles() if known is None else known
+    how = blake2b(repr((masks, loaded, reading)).encode(), digest_size=6).hexdigest()
+    verdicts: dict[int, _Verdict] = {}
+    for i, file in enumerate(files):
+        fine = known.get(file.image, f"fine {how}")
+        if fine is not None and fine[0] == _mask_stamp(file, known):
+            verdicts[i] = _Verdict(seen=None if fine[1] is None else Seen(*fine[1]))
+    todo = [i for i in range(len(files)) if i not in verdicts]
     if todo:
-        # Decoding leaves the interpreter lock; more threads than this only wait for the disk.
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            found = pool.map(lambda i: _check(files[i], masks, loaded), todo)
-            bar = tqdm(found, "checking images", len(todo), unit="image", disable=not progress)
-            verdicts |= dict(zip(todo, bar, strict=True))
-    for i in range(len(files)):
-        for kind, line in verdicts[i].problems:
+        bar = tqdm(desc="checking images", total=len(todo), unit="image", disable=not progress)
+        small = [i for i in todo if not _is_huge(files[i].image)]
+        # Decoding leaves the interpreter lock; more threads than this only wait for the disk. Of
+        # huge files, several at once would take too much memory.
+        with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for group, run in ((small, pool.map), (sorted({*todo} - {*small}), map)):
+                found = run(lambda i: _check(files[i], masks, loaded, reading), group)
+                for i, verdict in zip(group, found, strict=True):
+                    verdicts[i] = verdict
+                    bar.update()
+    for i, file in enumerate(files):
+        verdict = verdicts[i]
+        for kind, line in verdict.problems:
             problems.add(kind, line)
-    fine = {
-        key: verdicts[i].seen
-        for i, key in enumerate(keys)
-        if key is not None and not verdicts[i].problems and not verdicts[i].foreign
-    }
-    if cache is not None and not fine.keys() <= known.keys():
-        # Another process may have written since: the last one wins, the other checks again.
-        write_atomic(_cache_file(cache), json.dumps(_load_verdicts(cache) | fine))
+        if i in {*todo} and not verdict.problems and not verdict.foreign:
+            known.put(file.image, f"fine {how}", [_mask_stamp(file, known), verdict.seen])
+            known.put(file.image, SIZE, verdict.size)
+    known.save()
     foreign = {i: verdict for i, verdict in verdicts.items() if verdict.foreign}
     if foreign:
         _tell_foreign(files, masks, foreign, problems)
@@ -288,39 +303,60 @@ def _tell_palettes(every: Sequence[tuple[str, Seen]], problems: Problems) -> Non
                 )
 
 
-def _check(file: ImageFile, masks: MaskTable, loaded: tuple[int, int] | None) -> _Verdict:
+def _check(
+    file: ImageFile, masks: MaskTable, loaded: tuple[int, int] | None, reading: Reading
+) -> _Verdict:
     verdict = _Verdict()
-    size = _decode_image(file.image, verdict)
-    if file.mask is None:
-        return verdict
+    path = file.image
     try:
-        with Image.open(file.mask) as mask:
-            if size is not None and mask.size != size and mask.size[::-1] != loaded:
-                (w, h), (wide, high) = size, mask.size
-                text = f"{file.mask}: image {h} x {w}, mask {high} x {wide} (height x width)"
-                verdict.problems.append(("masks of another size than their image", text))
-            refuse_turned(mask)
-            values, palette = stored_values(mask)
+        header = check_samples(path, reading)
+        verdict.size = (header.height, header.width)
+        if file.mask is None:
+            return verdict
+        path = file.mask
+        values, palette = stored_values(path, masks)
+        if values.shape[:2] not in (verdict.size, loaded):
+            (h, w), (high, wide) = verdict.size, values.shape[:2]
+            text = f"{path}: image {h} x {w}, mask {high} x {wide} (height x width)"
+            verdict.problems.append(("masks of another size than their image", text))
+        try:
             codes = masks.codes(values, palette)
-            labels = masks.labels(codes)
-            verdict.seen = _seen(masks, codes, palette)
-            outside = labels == UNKNOWN
-            if outside.any():
-                verdict.pixels = codes.size
-                found = values[outside]
-                if masks.by_color:
-                    found = pack_rgb(shown_colors(found, palette))
-                which, pixels = np.unique(found, return_counts=True)
-                verdict.foreign_colors = len(which)
-                common = np.argsort(-pixels, kind="stable")[:COLORS]
-                verdict.foreign = dict(
-                    zip(which[common].tolist(), pixels[common].tolist(), strict=True)
-                )
+        except UserError as error:
+            raise UserError(f"{path} {error}.") from error
+        labels = masks.labels(codes)
+        verdict.seen = _seen(masks, codes, palette)
+        outside = labels == UNKNOWN
+        if outside.any():
+            verdict.pixels = codes.size
+            found = values[outside]
+            if masks.by_color:
+                found = pack_rgb(shown_colors(found, palette))
+            which, pixels = np.unique(found, return_counts=True)
+            verdict.foreign_colors = len(which)
+            common = np.argsort(-pixels, kind="stable")[:COLORS]
+            verdict.foreign = dict(
+                zip(which[common].tolist(), pixels[common].tolist(), strict=True)
+            )
+    except UnreadableError as error:
+        verdict.problems.append(("files that cannot be read", str(error).rstrip(".")))
     except UserError as error:
-        verdict.problems.append(("files that cannot be used as they are", f"{file.mask} {error}"))
-    except Exception as error:  # decoders raise anything on damaged files
-        verdict.problems.append(("files that cannot be read", f"{file.mask}: {error}"))
+        verdict.problems.append(("files that cannot be used as they are", str(error).rstrip(".")))
     return verdict
+
+
+def _is_huge(path: Path) -> bool:
+    try:
+        header = read_header(path)
+    except UserError:
+        return False  # the check tells
+    return header.height * header.width * (header.bands + header.alpha) > HUGE
+
+
+def _mask_stamp(file: ImageFile, known: KnownFiles) -> list[Any] | None:
+    """What a mask must still be for its image to be known as fine."""
+    if file.mask is None:
+        return None
+    return [os.path.relpath(file.mask, file.image.parent), *(known.stamp(file.mask) or ())]
 
 
 def _seen(masks: MaskTable, codes: NDArray[np.uint8], palette: NDArray[np.uint8] | None) -> Seen:
@@ -337,20 +373,6 @@ def _seen(masks: MaskTable, codes: NDArray[np.uint8], palette: NDArray[np.uint8]
                 for key, color in zip(used.tolist(), pack_rgb(palette[used]).tolist(), strict=True)
             ]
     return Seen(present, unlisted, colors)
-
-
-def _decode_image(path: Path, verdict: _Verdict) -> tuple[int, int] | None:
-    """Width and height of an image that is fine in itself."""
-    try:
-        with Image.open(path) as image:
-            size = image.size
-            read_rgb(image)
-            return size
-    except UserError as error:
-        verdict.problems.append(("files that cannot be used as they are", f"{path} {error}"))
-    except Exception as error:  # decoders raise anything on damaged files
-        verdict.problems.append(("files that cannot be read", f"{path}: {error}"))
-    return None
 
 
 def _tell_foreign(
@@ -393,30 +415,3 @@ def _nearest(color: Color, masks: MaskTable) -> str:
 
     entry = min(masks.entries, key=lambda entry: distance(entry.key))
     return f"{entry.name} {show_color(entry.key)}"  # type: ignore[arg-type]
-
-
-def _cache_file(cache: Path) -> Path:
-    return cache / "checked_images.json"
-
-
-def _load_verdicts(cache: Path | None) -> dict[str, Any]:
-    if cache is None:
-        return {}
-    try:
-        verdicts = json.loads(_cache_file(cache).read_bytes())
-    except (OSError, ValueError):
-        return {}  # absent or cut off: nothing is lost but time
-    return verdicts if isinstance(verdicts, dict) else {}
-
-
-def _verdict_key(file: ImageFile, masks: MaskTable, loaded: tuple[int, int] | None) -> str | None:
-    """What a verdict depends on; None if a file is gone."""
-    digest = blake2b(repr((masks, loaded)).encode(), digest_size=12)
-    for path in (file.image, file.mask):
-        if path is not None:
-            try:
-                status = path.stat()
-            except OSError:
-                return None
-            digest.update(f"{path.absolute()}\0{status.st_mtime_ns}\0{status.st_size}\0".encode())
-    return digest.hexdigest()

@@ -7,34 +7,35 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from alseg.core.errors import UserError
 from alseg.core.images import VOID, ClassTable
+from alseg.core.labelfiles import read_labels
 from alseg.core.masks import UNKNOWN_COLOR, Color, Entry, MaskTable, parse_color, show_color
 from alseg.core.typed import parse_yaml, read_node
 
 
-def stored_values(mask: Image.Image) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
-    """What an open mask file stores, for `alseg.core.masks.MaskTable`.
+def stored_values(path: Path, table: MaskTable) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
+    """What a mask file stores, for `alseg.core.masks.MaskTable.codes`.
+
+    Pixels that the file itself declares to be no data are void, unless the table says otherwise.
 
     Args:
-        mask: The file as Pillow opened it, before its pixels are loaded.
+        path: The file.
+        table: How it is going to be read.
 
     Returns:
-        Values (H, W) with the palette (n, 3) or None, bool for files of one bit; or colours
-        (H, W, 3) and None.
+        Values (H, W) with the palette (n, 3) or None, or colours (H, W, 3) and None.
 
     Raises:
-        UserError: If decoding changes the values; the sentence lacks the path.
+        UserError: If decoding changes the values; the sentence has the path.
     """
-    _refuse(mask)
-    if mask.mode == "P":
-        palette = np.array(mask.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
-        return np.array(mask), palette
-    if mask.mode in ("L", "1"):
-        return np.array(mask), None
-    return np.array(mask.convert("RGB")), None
+    file = read_labels(path)
+    values = file.values
+    listed = [entry.key for entry in table.entries]
+    if file.nodata not in (None, VOID, *listed) and not table.by_color:
+        values = np.where(values == file.nodata, values.dtype.type(VOID), values)
+    return values, file.greys if table.by_color and file.palette is None else file.palette
 
 
 def read_masks_by_id(names: Mapping[int, str], ignore: Iterable[str] = ()) -> MaskTable:
@@ -228,14 +229,3 @@ def _unique(pairs: Iterable[tuple[Hashable, Any]], path: Path) -> dict[Any, Any]
             raise UserError(f"data.class_file={path} holds {key!r} twice; keep one of them.")
         table[key] = value
     return table
-
-
-def _refuse(mask: Image.Image) -> None:
-    """Refuse files whose values are not what was saved."""
-    if mask.format in ("JPEG", "MPO"):
-        raise UserError("is a JPEG mask, whose compression blurs classes; save masks as PNG")
-    if mask.mode[0] in "IF" or mask.mode == "CMYK":
-        raise UserError(f"is a mask of kind {mask.mode}; save masks as 8-bit ids or as 8-bit RGB")
-    # Pillow stretches 2- and 4-bit grey values to 0..255, so id 1 would arrive as 85 or 17.
-    if any(tile.args in ("L;2", "L;4") for tile in getattr(mask, "tile", ())):
-        raise UserError("is a grey mask of under 8 bits, whose ids are ambiguous; save 8-bit ids")

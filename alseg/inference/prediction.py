@@ -6,15 +6,13 @@ import io
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.images import ClassTable, ImageSet, truth_fingerprint
@@ -39,8 +37,6 @@ log = logging.getLogger(__name__)
 WINDOW = (1024, 1024)
 #: Ways to read masks, see `ViewOptions`.
 READINGS = ("auto", "ids", "colors")
-#: Images of more pixels are not decoded several at once.
-HUGE = 1 << 26
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,18 +202,13 @@ def _only_reading(
     differing: Path | None = None
     usual = next(iter(left))
     for path in masks:
-        try:
-            with Image.open(path) as file:
-                stored = stored_values(file)
-        except (OSError, UserError) as error:
-            log.debug("%s cannot be read, as the check will say: %s", path, error)
-            continue
         labels = {}
-        if stored[0].ndim == 3 and "colors" in left:
-            usual = "colors"
         for name, table in left.items():
             try:
-                labels[name] = table.read(*stored)
+                values, palette = stored_values(path, table)
+                if values.ndim == 3 and "colors" in left:
+                    usual = "colors"
+                labels[name] = table.read(values, palette)
             except UserError as error:
                 log.debug("%s by %s: %s", path, name, error)
         if labels:  # else none reads it, and the check will say why
@@ -247,10 +238,8 @@ def check_pairs(images: FileImages, files: Sequence[ImageFile], where: str, prog
         progress: Show a progress bar.
     """
     problems = Problems(where, ignore="ignore", colors="mask_values=colors")
-    # huge ones are found out one by one: several at once would take too much memory
-    some = [file for file in files if not _is_huge(file.image)]
-    seen = check_images(some, images.masks, problems, progress=progress)
-    held = [(file.name, s) for file, s in zip(some, seen, strict=True) if s is not None]
+    seen = check_images(files, images.masks, problems, reading=images.reading, progress=progress)
+    held = [(file.name, s) for file, s in zip(files, seen, strict=True) if s is not None]
     notes = check_classes(images.masks, {"given": held}, problems)
     if held:
         problems.note(
@@ -317,14 +306,6 @@ def is_loaded(images: ImageSet) -> bool:
     """Whether images have been brought to another size than that of their files."""
     resize = getattr(images, "resize", KEEP_SIZE)
     return isinstance(resize, Resize) and resize != KEEP_SIZE
-
-
-def _is_huge(path: Path) -> bool:
-    try:
-        with Image.open(path) as image:
-            return image.width * image.height > HUGE
-    except OSError:
-        return False  # the check tells
 
 
 def labels_of(
@@ -429,14 +410,3 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
     return table.getvalue()
-
-
-@contextmanager
-def images_of_any_size() -> Iterator[None]:
-    """Let Pillow open what it would take for an attack: these images are the user's own."""
-    most = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = most

@@ -18,8 +18,7 @@ COLORS = {**TABLE, "nothing": VOID_COLOR}
 
 
 def read(reader, path):
-    with Image.open(path) as file:
-        return reader.labels(reader.codes(*stored_values(file)))
+    return reader.labels(reader.codes(*stored_values(path, reader)))
 
 
 def test_ids_are_read_as_they_are(tmp_path):
