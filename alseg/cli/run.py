@@ -230,15 +230,24 @@ def claim(run: "Run", options: Options, plan: Plan) -> None:
     Raises:
         UserError: If it belongs to another run.
     """
+    from alseg.active.contents import contents_of, digest_of
+    from alseg.core.masks import table_of
     from alseg.regions.maps import extract_regions
 
     part, splits = options.components, run.splits
     owner, defaults = identity(options), default_identity(options)
-    owner |= {"train": _content(splits.train), "val": _content(splits.val)}
     if run.method.plans_rounds:
         owner["rounds"] = run.rounds
     if run.listed is not None:
         owner["query.images"] = hashlib.blake2b(run.listed.tobytes()).hexdigest()[:16]
+    table = table_of(splits.train).summary()
+    run.ledger.check_owner(owner | {"masks": table}, defaults | {"masks": table})
+    contents = contents_of(splits)
+    run.ledger.check_contents(contents)
+    owner |= {"train": _content(splits.train), "val": _content(splits.val)}
+    truth = {name: digest_of(contents[name]) for name in ("train_masks", "val_masks")}
+    owner |= truth | {"masks": table}
+    defaults |= truth | {"masks": table}  # folders of release 0.1 know nothing of masks
     run.ledger.check_owner(owner, defaults)
     if run.kind != "pixel":  # pixels need no map
         workers = options.values["workers"]
@@ -248,6 +257,7 @@ def claim(run: "Run", options: Options, plan: Plan) -> None:
         # answers name regions by their ids: maps cut by another release must not slip in
         owner["regions.counts"] = hashlib.blake2b(maps.num_regions.tobytes()).hexdigest()[:16]
     run.ledger.claim(owner, defaults)
+    run.ledger.claim_contents(contents)
 
 
 def _check_stages(run: "Run") -> None:

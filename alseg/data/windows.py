@@ -71,6 +71,7 @@ class WindowImages(Sceneless):
         has_truth: Whether every file has a mask.
         resize: What happens to a file before it is cut.
         masks: How masks are read.
+        sources: The files, as an image set of their own.
     """
 
     def __init__(self, files: FileImages, window: tuple[int, int]) -> None:
@@ -88,6 +89,7 @@ class WindowImages(Sceneless):
         self.has_truth = files.has_truth
         self.resize = files.resize
         self.masks = files.masks
+        self.sources = files
         self._window = window
         self._images = _Decoded(files.image)
         self._truths = _Decoded(files.truth)
