@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Protocol
 
 import numpy as np
@@ -88,6 +89,19 @@ class ImageSet(Protocol):
     def fingerprint(self, index: int) -> str:
         """Hex digest of everything that decides the pixels `image` returns."""
         ...
+
+
+def truth_fingerprint(images: ImageSet, index: int) -> str:
+    """Hex digest of everything that decides the ground truth of an image; empty without truth.
+
+    Sets that can tell without reading pixels have a method ``truth_fingerprint(index)``.
+    """
+    own = getattr(images, "truth_fingerprint", None)
+    if own is not None:
+        return str(own(index))
+    if not images.has_truth:
+        return ""
+    return blake2b(images.truth(index).tobytes(), digest_size=16).hexdigest()
 
 
 class Sceneless:

@@ -186,6 +186,9 @@ class ActiveDataModule(LoopDataModule):
             "std": [float(value) for value in transform.std],
             "size": None if resize.size is None else list(resize.size),
             "scale": resize.scale,
+            "masks": images.masks.to_plain()
+            if isinstance(images, FileImages | WindowImages)
+            else None,
         }
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]] | CombinedLoader:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.core.errors import UserError
-from alseg.core.images import Sceneless
+from alseg.core.images import DataSplits, Sceneless
 from alseg.data.checks import Problems
 from alseg.data.files import FileImages
 
@@ -37,8 +37,8 @@ def window_from_option(window: Iterable[int] | None) -> tuple[int, int] | None:
     parts = [window] if isinstance(window, int | str) else list(window)
     if len(parts) != 2 or not all(isinstance(n, int) and n > 0 for n in parts):
         raise UserError(
-            f"window is {parts}; write height and width in pixels, such as [256, 256], or null for "
-            f"whole images."
+            f"data.window is {parts}; write height and width in pixels, such as [256, 256], or "
+            f"null for whole images."
         )
     return parts[0], parts[1]
 
@@ -70,6 +70,8 @@ class WindowImages(Sceneless):
         names: Names in the order of `windows`.
         has_truth: Whether every file has a mask.
         resize: What happens to a file before it is cut.
+        masks: How masks are read.
+        sources: The files, as an image set of their own.
     """
 
     def __init__(self, files: FileImages, window: tuple[int, int]) -> None:
@@ -86,6 +88,8 @@ class WindowImages(Sceneless):
         )
         self.has_truth = files.has_truth
         self.resize = files.resize
+        self.masks = files.masks
+        self.sources = files
         self._window = window
         self._images = _Decoded(files.image)
         self._truths = _Decoded(files.truth)
@@ -111,6 +115,13 @@ class WindowImages(Sceneless):
         image, top, left = self.windows[index]
         place = (self.files.fingerprint(image), top, left, self._window)
         return blake2b(repr(place).encode(), digest_size=16).hexdigest()
+
+    def truth_fingerprint(self, index: int) -> str:
+        """The same of the ground truth; empty without a mask."""
+        image, top, left = self.windows[index]
+        truth = self.files.truth_fingerprint(image)
+        place = (truth, top, left, self._window)
+        return truth and blake2b(repr(place).encode(), digest_size=16).hexdigest()
 
     def _cut(self, decoded: "_Decoded", index: int) -> NDArray[np.uint8]:
         image, top, left = self.windows[index]
@@ -138,6 +149,19 @@ class _Decoded:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_decode": self._decode, "_kept": OrderedDict(), "_bytes": 0}
+
+
+def window_splits(splits: DataSplits, window: tuple[int, int], problems: Problems) -> DataSplits:
+    """Cut the files of both splits into windows.
+
+    Raises:
+        UserError: If a file is smaller than a window.
+    """
+    parts = [part for part in (splits.train, splits.val) if isinstance(part, FileImages)]
+    for part in parts:
+        check_windows(part, window, problems)
+    problems.raise_any()
+    return DataSplits(*(WindowImages(part, window) for part in parts))
 
 
 def check_windows(files: FileImages, window: tuple[int, int], problems: Problems) -> None:
