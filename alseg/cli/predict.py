@@ -56,8 +56,8 @@ class PredictOptions(ViewOptions):
     FOLDER/labels gets a PNG per image, whose pixels are class ids and whose palette shows the
     classes' colours; FOLDER/overlays a JPEG with a legend. Both keep the image's path below the
     folder of images. A GeoTIFF gets FOLDER/geotiff too: the ids with the same place on earth. Where
-    it has no data, ids are 255. What is there is not predicted again unless its image has changed: a stopped
-    command goes on where it was.
+    it has no data, ids are 255. What is there is not predicted again unless its image has changed:
+    a stopped command goes on where it was.
 
     In the place of images and masks, data=NAME with the options that run takes (data.root=FOLDER
     and so on) predicts and measures the images of a data set that its options score on, with its
