@@ -9,10 +9,43 @@
 # %% [markdown]
 # # Active learning for segmentation, step by step
 #
-# Labelling every pixel of an image takes minutes to hours. Active learning asks for little: train a
-# model, find out where it is unsure, have only that labelled, repeat. This notebook does two rounds
-# of it with `alseg`, on painted scenes that need no download. It takes about three minutes on two
-# CPU cores and needs no GPU.
+# Labelling every pixel of an image takes minutes to hours. Active learning asks for little: train
+# a model, find out where it is unsure, have only that labelled, repeat. The first cell is all of
+# it, on painted scenes that need no download: a pool of images cut into superpixels, an oracle that
+# answers from the ground truth, a data module that serves what is known, a model, and a callback
+# that turns a predict run into the next query. It takes about a minute and a half on one CPU core.
+
+# %%
+import lightning as L, alseg
+
+data = alseg.Synthetic(train=60, val=20).splits()  # or alseg.ArrayImages(images, masks, classes)
+pool = alseg.LabelPool.of(data.train, alseg.Seeds(256), alseg.Budget(300))
+oracle = alseg.SimulatedOracle()
+dm = alseg.ActiveDataModule(data, pool, batch_size=4, crop=(128, 160))
+model = alseg.Segmentation("FPN", "resnet18", num_classes=10, score="entropy")
+pool.commit(oracle.answer(alseg.random_query(pool, "dominant"), pool))
+for round in range(3):
+    L.Trainer(max_epochs=5, devices=1).fit(model, dm)
+    loop = alseg.ActiveLoop(pool, answer="dominant", diversity="kmeans")
+    L.Trainer(devices=1, callbacks=[loop]).predict(model, dm)
+    pool.commit(oracle.answer(loop.query, pool))
+
+# %% [markdown]
+# Every object says what is in it.
+
+# %%
+print(data, pool, loop.query, dm, model, sep="\n")
+
+# %% [markdown]
+# How good the model has become on images it has not seen (so little training teaches the large
+# classes only):
+
+# %%
+L.Trainer(devices=1, logger=False).test(model, dm)
+# %% [markdown]
+# The rest of this notebook does the same with a published method and a run folder, as the command
+# `python -m alseg.run` does, and looks at the parts. It takes about three minutes on two CPU cores
+# and needs no GPU.
 
 # %% tags=["parameters"]
 run_dir = "runs/quickstart"  # everything a run leaves behind
@@ -86,7 +119,7 @@ plt.show()
 # answers would be yours.
 
 # %%
-query = parts.method.first_query(parts.context(0))
+query = parts.method.ask(parts.context(0))
 answers = parts.oracle.answer(query, parts.pool, images, parts.ledger.round(0))
 
 # %%
@@ -188,4 +221,5 @@ FileLink(parts.root / "report.html")
 #   with numbered regions, stops, and goes on when `answers.csv` lies beside them.
 # - **The parts alone.** `alseg.regions` cuts images, `alseg.acquisition` scores and selects,
 #   `alseg.methods.mulquery.losses` has the losses, all as functions of arrays.
-# - **A method of your own** is one folder and one line; `alseg/methods/README.md` builds one.
+# - **A method of your own** is one file; `alseg/methods/README.md`
+#   builds one; a score of your own is one function.

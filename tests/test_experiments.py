@@ -1,16 +1,18 @@
 """Every preset composes, builds, is listed, and holds differences only."""
 
 import math
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
+import yaml
 
-from alseg.cli.compose import GROUPS, Options, composed, expand, options_of
-from alseg.methods.equal import schedule
+from alseg.cli.compose import GROUPS, Options
+from alseg.cli.compose import options as composed
+from tests.golden.reference.equal import patch_budget
 from tests.toys import ToyImages, toy_run
 
 ROOT = Path(__file__).parents[1]
@@ -23,22 +25,33 @@ LENGTHS = {
     "equal": ("milestone_epochs", "final_epochs"),
     "mulquery": ("steps", "stage_two_steps"),
 }
+#: What has no default, with values that no preset has.
+PLACE = ["data.root=/none"]
+NEEDED = {"folder": [*PLACE, "data.classes=[none,nothing]", "data.val=none"]}
 #: Training images and, where all have one size, height and width of the files.
 IMAGES = {"camvid": 367, "cityscapes": 2975, "voc": 1464}
 SIZES = {"camvid": (360, 480), "cityscapes": (1024, 2048)}
 
 
+class Loader(yaml.SafeLoader):
+    """Knows that 1e-5 is a number, as YAML 1.2 does."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"\d+e-?\d+$"), list("0123456789")
+)
+
+
 def content(preset: str) -> dict[str, Any]:
     """Options of a preset, flat, as it writes them."""
-    loaded = OmegaConf.to_container(OmegaConf.load(ROOT / preset))
+    loaded = yaml.load((ROOT / preset).read_text(), Loader)
     assert isinstance(loaded, dict)
     return loaded
 
 
 @cache
 def options(*arguments: str) -> Options:
-    overrides = expand(arguments)
-    return options_of(composed(overrides), overrides)
+    return composed(*arguments)
 
 
 def select(values: dict[str, Any], name: str) -> Any:
@@ -93,8 +106,8 @@ class TestPreset:
         stages = method.stages(context)
         named = LENGTHS.get(made.choices["method"], ("steps",))
         lengths = [getattr(method, option) for option in named]
-        assert [stage.steps for stage in stages] == lengths
-        module = method.module(stages[0], context)
+        assert [stage.fit.steps for stage in stages] == lengths
+        module = stages[0].module()
         configured, factors = module.configure_optimizers(), (getattr(method, "head_factor", 1.0),)
         if isinstance(configured, list):  # of two networks; DeepLabv2's rates for the segmenter
             configured, factors = {"optimizer": configured[0]}, (10, 20)
@@ -104,7 +117,8 @@ class TestPreset:
     def test_holds_differences_only(self, preset):
         given = content(preset)
         chosen = [f"{name}={value}" for name, value in given.items() if name in GROUPS]
-        default = OmegaConf.to_container(composed(expand(chosen)))
+        needed = NEEDED.get(given.get("data"), PLACE if "data" in given else [])
+        default = options(*chosen, *needed).values
         same = {
             name
             for name, value in given.items()
@@ -122,7 +136,7 @@ def test_equal_buys_12_percent_of_patches_of_one_size(preset):
     made = options(f"preset={ROOT / preset}", "data.root=somewhere")
     regions, data, amount = (made.components[n] for n in ("regions", "data", "budget"))
     name = made.choices["data"]
-    budget = schedule.patch_budget(IMAGES[name] * regions.rows * regions.cols, 0.12)
+    budget = patch_budget(IMAGES[name] * regions.rows * regions.cols, 0.12)
     assert 0 <= budget - amount.amount * made.values["rounds"] < amount.amount
     assert amount.axis == "units"
     height, width = (round(side * data.scale) for side in SIZES[name])

@@ -126,7 +126,7 @@ def toy_run(
         datamodule=ActiveDataModule(
             splits,
             pool,
-            TrainTransform(crop=(32, 48), pad_maps={"regions": -1, "target": VOID, "inside": 0}),
+            TrainTransform(crop=(32, 48)),
             EvalTransform(),
         ),
         pool=pool,

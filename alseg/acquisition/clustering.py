@@ -23,6 +23,7 @@ def kmeans(
     ids: NDArray[np.integer],
     seed: int,
     iterations: int = 25,
+    weights: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Lloyd's k-means on all rows, by FAISS on the CPU.
 
@@ -32,6 +33,7 @@ def kmeans(
         ids: One distinct id per row, (n,).
         seed: Decides the initial centres; equal seeds give equal bits.
         iterations: Rounds of assignment and update, >= 1.
+        weights: How much each row counts in the mean of its cluster, > 0, (n,); None = all alike.
 
     Returns:
         Centres, (k, d), float32, and the nearest centre of each row, (n,), int64. Clusters are
@@ -57,7 +59,8 @@ def kmeans(
         min_points_per_centroid=1,  # below this FAISS warns
         max_points_per_centroid=n,  # above this FAISS silently drops rows
     )
-    clustering.train(ordered)
+    by_id = None if weights is None else _plain(np.asarray(weights)[rows])
+    clustering.train(ordered, weights=by_id)
     centers = np.asarray(clustering.centroids, np.float32)
     assignment = np.empty(n, np.int64)
     assignment[rows] = nearest(ordered, centers)
@@ -139,39 +142,6 @@ def k_center(
         picks[turn] = pick
         np.minimum(distance, _squared_distances(units, units[pick]), out=distance)
         distance[pick] = -1  # below every distance, for good: never again, even among equals
-    return np.asarray(ids, np.int64)[rows][picks]
-
-
-def representatives(
-    features: NDArray[np.float32], centers: NDArray[np.float32], ids: NDArray[np.integer]
-) -> NDArray[np.int64]:
-    """One unit per centre: the nearest that no earlier centre has taken.
-
-    Args:
-        features: One vector per unit, (n, d), finite.
-        centers: (k, d), k <= n, finite.
-        ids: One distinct id per unit, (n,).
-
-    Returns:
-        Ids of k distinct units, in the order of the centres, (k,), int64; among units at equal
-        Euclidean distance the lowest id.
-
-    Raises:
-        ValueError: If there are more centres than units, a number is not finite, the shapes do not
-            fit or an id occurs twice.
-    """
-    _check_features(centers, "centre")
-    rows = _by_id(features, ids)
-    if len(centers) > len(rows):
-        raise ValueError(f"{len(rows)} units cannot represent {len(centers)} centres")
-    if features.shape[1] != centers.shape[1]:
-        raise ValueError(f"features {features.shape} do not fit centres {centers.shape}")
-    units, points = _plain(in_order(features, rows)), _plain(centers)
-    picks = np.empty(len(points), np.int64)
-    for turn, point in enumerate(points):
-        distance = _squared_distances(units, point)
-        distance[picks[:turn]] = np.inf
-        picks[turn] = np.argmin(distance)  # the first of equals, and rows are sorted by id
     return np.asarray(ids, np.int64)[rows][picks]
 
 

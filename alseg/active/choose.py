@@ -1,20 +1,26 @@
-"""From scores of units to a query within the budget."""
+"""From scores of units to a query within the budget.
 
+What is chosen depends on an `Asking` alone: the pool and its prices, the regions and what they are,
+the round and the seed, and how like units are kept apart.
+"""
+
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alseg.acquisition.diversity import Units
 from alseg.acquisition.selection import Ties, top
-from alseg.active.method import RoundContext
+from alseg.active.context import Asking
 from alseg.core.errors import UserError
 from alseg.labels.budget import Budget
-from alseg.labels.pool import LabelPool
+from alseg.labels.pool import LabelPool, rows_by_image
 from alseg.labels.tables import PIXELS, AnswerKind, Query
 
 
 def query_from_scores(
-    context: RoundContext,
+    asking: Asking,
     answer: AnswerKind,
     image: NDArray[np.integer[Any]],
     unit: NDArray[np.integer[Any]],
@@ -30,7 +36,7 @@ def query_from_scores(
     very much of what is asked is void, a round may end with a rest of its budget.)
 
     Args:
-        context: Of the round that asks.
+        asking: Of the round that asks.
         answer: What is asked.
         image: Image index of each unit, (n,).
         unit: Unit id inside the image, (n,).
@@ -46,19 +52,27 @@ def query_from_scores(
     images, units = image.astype(np.int64), unit.astype(np.int64)
     open_rows = np.arange(len(images))
     if regions is None:
-        open_rows = np.flatnonzero(context.pool.is_open(context.regions, images, units))
+        open_rows = np.flatnonzero(asking.pool.is_open(asking.regions, images, units))
     images, units, score = images[open_rows], units[open_rows], score[open_rows]
     size = np.zeros(len(images), dtype=np.int64) if pixels is None else pixels[open_rows]
-    least = context.budget.least_cost(answer, size.astype(np.int64))
+    least = asking.budget.least_cost(answer, size.astype(np.int64))
     if pixels is None and not least.all():
         raise ValueError("the budget counts pixels: their number per unit is needed")
-    rows = top(score, images, units, _at_most(context.budget, least), ties)
-    rows = rows[: context.budget.bought(least[rows])]
+    most = _at_most(asking.budget, least)
+    if asking.diversity is None:
+        rows = top(score, images, units, most, ties)
+    else:
+        open_units = Units(images, units, np.asarray(score, dtype=np.float64))
+        if "center" in asking.diversity.way.needs:
+            version = asking.regions if regions is None else regions
+            open_units = open_units._replace(center=_centers(asking.pool, version, images, units))
+        rows = asking.diversity.choose(open_units, most, asking.rng("diversity"))
+    rows = rows[: asking.budget.bought(least[rows])]
     return Query(
-        round=context.round,
-        kind="pixel" if context.regions == PIXELS else context.kind,
+        round=asking.round,
+        kind="pixel" if asking.regions == PIXELS else asking.kind,
         answer=answer,
-        regions=context.regions if regions is None else regions,
+        regions=asking.regions if regions is None else regions,
         image=images[rows],
         unit=units[rows],
         score=score[rows].astype(np.float32),
@@ -66,7 +80,7 @@ def query_from_scores(
 
 
 def whole_images(
-    context: RoundContext,
+    asking: Asking,
     images: NDArray[np.int64],
     score: NDArray[np.floating[Any]] | None = None,
     answer: AnswerKind = "mask",
@@ -75,7 +89,7 @@ def whole_images(
     """A query about whole images, in the order they are given.
 
     Args:
-        context: Of the round that asks; its regions are whole images.
+        asking: Of the round that asks; its regions are whole images.
         images: The images, (n,).
         score: Why they are asked, (n,); None = all alike.
         answer: What is asked.
@@ -83,10 +97,10 @@ def whole_images(
     """
     score = np.zeros(len(images)) if score is None else score
     return Query(
-        round=context.round,
-        kind=context.kind,
+        round=asking.round,
+        kind=asking.kind,
         answer=answer,
-        regions=context.regions if regions is None else regions,
+        regions=asking.regions if regions is None else regions,
         image=images.astype(np.int64),
         unit=np.zeros(len(images), dtype=np.int64),
         score=score.astype(np.float32),
@@ -96,45 +110,49 @@ def whole_images(
 def _at_most(budget: Budget, least: NDArray[np.float64]) -> int:
     """An upper bound on the number of units the budget pays for."""
     cheapest = float(least.min(initial=np.inf))
-    if not 0 < cheapest < np.inf:
+    if not 0 < cheapest < np.inf or budget.amount == np.inf:
         return len(least)
     return int(budget.amount // cheapest) + 2
 
 
-def random_query(context: RoundContext, answer: AnswerKind) -> Query:
+def random_query(asking: Asking | LabelPool, answer: AnswerKind) -> Query:
     """Open units in random order, as many as the budget may pay for.
 
     Region ids without a pixel are never asked.
 
     Args:
-        context: Of the round that asks; decides the order.
+        asking: Of the round that asks; decides the order. A pool that knows its regions stands
+            for the next question about it, with seed 0.
         answer: What is asked.
     """
-    rng = context.rng("random")
-    if context.regions == PIXELS:
-        image, unit = _random_pixels(context, most_units(context, answer), rng)
+    if isinstance(asking, LabelPool):
+        asking = Asking.of(asking)
+    asking = replace(asking, diversity=None)
+    rng = asking.rng("random")
+    if asking.regions == PIXELS:
+        image, unit = _random_pixels(asking, most_units(asking, answer), rng)
         score = np.linspace(1, 0, len(image), dtype=np.float32)
-        return query_from_scores(context, answer, image, unit, score, np.ones_like(unit))
-    images, units, pixels = context.pool.units(context.regions)
+        return query_from_scores(asking, answer, image, unit, score, np.ones_like(unit))
+    images, units, pixels = asking.pool.units(asking.regions)
     score = rng.random(len(images), dtype=np.float32)
-    return query_from_scores(context, answer, images, units, score, pixels)
+    return query_from_scores(asking, answer, images, units, score, pixels)
 
 
 def _random_pixels(
-    context: RoundContext, n: int, rng: np.random.Generator
+    asking: Asking, n: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Distinct open pixels in random order; a pool has too many to list them all."""
-    ends = np.cumsum(context.pool.num_units(PIXELS))
+    ends = np.cumsum(asking.pool.num_units(PIXELS))
     drawn = np.zeros(0, dtype=np.int64)
-    open_pixels = int(ends[-1]) - sum(len(context.pool.asked(PIXELS, i)) for i in range(len(ends)))
+    open_pixels = int(ends[-1]) - sum(len(asking.pool.asked(PIXELS, i)) for i in range(len(ends)))
     n = min(n, open_pixels)
     while True:
         more = rng.integers(ends[-1], size=2 * n + 16)
         drawn = np.concatenate([drawn, more])
         drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]  # first of equals
         image = np.searchsorted(ends, drawn, side="right")
-        unit = drawn - (ends - context.pool.num_units(PIXELS))[image]
-        rows = np.flatnonzero(context.pool.is_open(PIXELS, image, unit))[:n]
+        unit = drawn - (ends - asking.pool.num_units(PIXELS))[image]
+        rows = np.flatnonzero(asking.pool.is_open(PIXELS, image, unit))[:n]
         if len(rows) == n:
             return image[rows], unit[rows]
 
@@ -144,41 +162,53 @@ def unit_centers(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Every region that has a pixel: image, unit id, size, and centroid ``y, x`` in pixels."""
     image, unit, pixels = pool.units(regions)
-    centers = []
-    for index in range(len(pool)):
+    images, ids = image.astype(np.int64), unit.astype(np.int64)
+    return images, ids, pixels, _centers(pool, regions, images, ids)
+
+
+def _centers(
+    pool: LabelPool, regions: str, image: NDArray[np.int64], unit: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Centroids ``y, x`` of some units, in pixels, (n, 2)."""
+    centers = np.empty((len(image), 2))
+    for index, rows in rows_by_image(image):
+        if regions == PIXELS:
+            width = int(pool.sizes[index, 1])
+            centers[rows] = np.stack(np.divmod(unit[rows], width), axis=1)
+            continue
         ids = pool.maps[regions][index]
         size = pool.region_sizes(regions, index)
         y, x = np.nonzero(ids >= 0)
         inside = ids[y, x]
         sums = [np.bincount(inside, side, minlength=len(size)) for side in (y, x)]
-        centers.append(np.stack(sums, axis=1)[size > 0] / size[size > 0, None])
-    return image.astype(np.int64), unit.astype(np.int64), pixels, np.concatenate(centers)
+        centers[rows] = (np.stack(sums, axis=1)[unit[rows]]) / size[unit[rows], None]
+    return centers
 
 
-def most_units(context: RoundContext, answer: AnswerKind) -> int:
+def most_units(asking: Asking, answer: AnswerKind) -> int:
     """An upper bound on the number of units a round's budget pays for."""
     pixels = np.ones(1, dtype=np.int64)
-    if context.regions != PIXELS:
-        pixels = context.pool.units(context.regions)[2]
-    return _at_most(context.budget, context.budget.least_cost(answer, pixels))
+    if asking.regions != PIXELS:
+        pixels = asking.pool.units(asking.regions)[2]
+    return _at_most(asking.budget, asking.budget.least_cost(answer, pixels))
 
 
-def check_budget(context: RoundContext, answer: AnswerKind) -> None:
+def check_budget(asking: Asking, answer: AnswerKind) -> None:
     """Refuse a budget that would buy the whole pool at once.
 
     Raises:
         UserError: With the least the pool costs.
     """
-    budget, pool = context.budget, context.pool
-    if context.regions == PIXELS:
+    budget, pool = asking.budget, asking.pool
+    if asking.regions == PIXELS:
         count = int(pool.num_units(PIXELS).sum())
         least = count * float(budget.least_cost(answer, np.ones(1, dtype=np.int64))[0])
     else:
-        pixels = pool.units(context.regions)[2]
+        pixels = pool.units(asking.regions)[2]
         count, least = len(pixels), float(budget.least_cost(answer, pixels).sum())
     if budget.amount >= least:
         raise UserError(
             f"budget.amount is {budget.amount:g} {budget.axis} a round, but the whole pool "
-            f"({count} {context.kind}s of {len(pool)} images) costs as little as {least:g}: there "
+            f"({count} {asking.kind}s of {len(pool)} images) costs as little as {least:g}: there "
             f"would be nothing to choose. Give less, or finer regions."
         )

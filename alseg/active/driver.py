@@ -12,19 +12,21 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from alseg.active.checkpoints import clear_partial, read_checkpoint
 from alseg.active.choose import whole_images
+from alseg.active.context import RoundContext
 from alseg.active.fits import make_trainer, train
 from alseg.active.ledger import Ledger
-from alseg.active.loop import ActiveLoop, on_rank_zero
-from alseg.active.method import RoundContext, Table
+from alseg.active.loop import ActiveLoop
+from alseg.active.method import Scoring
+from alseg.active.ranks import on_rank_zero
 from alseg.active.run import Run
 from alseg.core.errors import UserError
 from alseg.core.seeds import derive
 from alseg.labels.oracle import AwaitingAnswersError
-from alseg.labels.tables import PIXELS, Answers, Query, plural
+from alseg.labels.tables import PIXELS, Answers, Query, Table, plural
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ def drive(run: Run) -> list[dict[str, Any]]:
         AwaitingAnswersError: If a person has to answer before it can go on.
         UserError: For settings or answers that cannot be used.
     """
+    if run.ledger.writes:
+        clear_partial(run.ledger.root)
     rows: list[dict[str, Any]] = []
     published = False
     for round in range(run.rounds):
@@ -96,9 +100,6 @@ def buy(run: Run, round: int) -> bool:
         query, answers = run.ledger.query(round), run.ledger.answers(round)
         if query is None and run.asked is not None and run.asked.round == round:
             query = run.asked  # processes have not met, and rank 0 has not written it yet
-        if query is None and round == 0:
-            query = _first_query(run)
-            run.ledger.write_query(query)
         if query is None or not len(query):
             return None
         if query.regions != PIXELS and query.regions not in run.pool.maps:
@@ -145,13 +146,6 @@ def buy(run: Run, round: int) -> bool:
     return True
 
 
-def _first_query(run: Run) -> Query:
-    context = run.context(0)
-    if run.listed is not None:
-        return whole_images(context, run.listed)
-    return run.method.first_query(context)
-
-
 def _answered(run: Run, query: Query) -> Answers:
     folder = run.ledger.round(query.round)
     try:
@@ -194,7 +188,7 @@ def evaluate(
     metrics: dict[str, Any] = {"miou": None, "iou": [], "stages": {}}
     seconds = 0.0
     for stage in run.method.stages(context):
-        folder = context.stage_folder(stage.name)
+        folder = stage.folder
         if stage.evaluate and len(run.splits.val):
             title = f"round {context.round} {stage.name}: evaluating"
             trainer = make_trainer(run, folder, title, [])
@@ -205,7 +199,7 @@ def evaluate(
             metrics["iou"] = [None if np.isnan(v) else v for v in iou]
             metrics["stages"][stage.name] = values["miou"]
             log.info("round %d: %s mIoU %.4f", context.round, stage.name, values["miou"])
-        state = torch.load(folder / "last.ckpt", map_location="cpu", mmap=True, weights_only=True)
+        state = read_checkpoint(folder / "last.ckpt", mmap=True)
         seconds += float(state["callbacks"]["Stopwatch"]["seconds"])
     metrics["train_s"] = _hundredths(seconds)
     truth = run.splits.train if run.splits.train.has_truth else None
@@ -216,57 +210,69 @@ def evaluate(
 
 
 def ask(run: Run, context: RoundContext, modules: Mapping[str, L.LightningModule]) -> Query | None:
-    """Score the pool with this round's model and record the next round's query."""
-    following = run.context(context.round + 1)
+    """Choose with this round's modules, and record the query of the next round."""
     if run.replay is not None:
         return None  # `buy` copies what the other run asked
-    left = run.pool.open_images(run.regions)
-    if not len(left):  # an empty predict run would skip its hooks
+    following = run.context(context.round + 1)
+    if not len(run.pool.open_images(run.regions)):  # an empty predict run would skip its hooks
         return _empty_query(run, following)
-    folder = run.ledger.round(context.round)
-    scoring = run.method.scorer(context)
-    if scoring is not None:
-        images = left if scoring.images is None else scoring.images
-        return _scored(run, following, modules[scoring.stage], images, folder / "scoring")
-
-    def choose() -> Query:
-        start = time.perf_counter()
-        query = run.method.pick(following, {})
-        _record(run, query, folder / "scoring.json", 0.0, time.perf_counter() - start)
-        return query
-
-    return on_rank_zero(choose)
+    return _choose(run, following, modules, run.ledger.round(context.round) / "scoring")
 
 
 def _ask_first(run: Run) -> None:
-    """Score the pool before anything is bought, for methods that begin with an untrained model."""
+    """Choose before anything is trained; a network that scores then is as it was made."""
+    if on_rank_zero(lambda: run.ledger.query(0)) is not None:
+        return
     context = run.context(0)
-    if run.listed is not None or on_rank_zero(lambda: run.ledger.query(0)) is not None:
-        return
-    stage = run.method.first_scorer(context)
-    if stage is None:
-        return
-    L.seed_everything(derive(run.seed, 0, stage.name), workers=True, verbose=False)
-    module = run.method.module(stage, context)
-    images = run.pool.open_images(run.regions)
-    _scored(run, context, module, images, run.ledger.round(0) / "first_scoring")
+    run.asked = _choose(run, context, {}, run.ledger.round(0) / "first_scoring")
+
+
+def _choose(
+    run: Run, asking: RoundContext, modules: Mapping[str, L.LightningModule], folder: Path
+) -> Query:
+    """The query of a round, on every rank; tables of a scoring pass grow in ``folder``."""
+    start = time.perf_counter()
+    if run.listed is not None:
+        asked: Query | Scoring = whole_images(asking, run.listed)
+    else:
+        asked = run.method.ask(asking)
+    if isinstance(asked, Scoring):
+        return _scored(run, asking, asked, modules, folder)
+    query: Query = on_rank_zero(lambda: asked)
+    if asking.round:
+        _record(run, query, folder.with_suffix(".json"), 0.0, time.perf_counter() - start)
+    else:
+        run.ledger.write_query(query)
+    return query
 
 
 def _scored(
-    run: Run, asking: RoundContext, module: L.LightningModule, images: Images, folder: Path
+    run: Run,
+    asking: RoundContext,
+    scoring: Scoring,
+    modules: Mapping[str, L.LightningModule],
+    folder: Path,
 ) -> Query:
-    """The query of a round from a predict pass; its tables grow in ``folder``."""
-
-    def write(query: Query, score_s: float, select_s: float) -> None:
-        _record(run, query, folder.with_suffix(".json"), score_s, select_s)
+    """The query of a round from a predict pass."""
+    module = modules.get(scoring.stage)
+    if module is None:  # before anything is trained
+        stage = next(s for s in run.method.stages(asking) if s.name == scoring.stage)
+        L.seed_everything(derive(*stage.key), workers=True, verbose=False)
+        module = stage.module()
+    images = scoring.images
+    if images is None:
+        images = run.pool.open_images(run.regions)
 
     def pick(tables: Mapping[str, Table]) -> Query:
-        kept = {name: tables[name] for name in run.method.keeps_scores}
+        kept = {name: tables[name] for name in scoring.keep}
         if kept:
             run.ledger.write_scores(asking.round, kept)
-        return run.method.pick(asking, tables)
+        return scoring.pick(tables)
 
-    loop = ActiveLoop(folder, images, pick=pick, write=write)
+    def record(query: Query, score_s: float, select_s: float) -> None:
+        _record(run, query, folder.with_suffix(".json"), score_s, select_s)
+
+    loop = ActiveLoop(asking, pick=pick, images=images, folder=folder, record=record)
     run.datamodule.begin_pass(images, run.regions, truth=run.method.reads_truth)
     trainer = make_trainer(run, folder, f"scoring for round {asking.round}", [loop])
     trainer.predict(module, datamodule=run.datamodule, return_predictions=False)

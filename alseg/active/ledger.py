@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alseg.active.contents import WORDS, Contents, refuse_changes
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 from alseg.labels.tables import Answers, Query, load_arrays
+
+#: File of a run folder with a digest of every image and mask.
+CONTENTS = "images.json"
 
 
 class Ledger:
@@ -110,13 +114,32 @@ class Ledger:
             table.writerow({name: _cell(value) for name, value in row.items()})
         write_atomic(self.root / "rounds.csv", buffer.getvalue())
 
-    def check_owner(self, identity: Mapping[str, Any]) -> None:
+    def check_contents(self, contents: Contents) -> None:
+        """Check that images and masks are those the run began with.
+
+        Raises:
+            UserError: Naming those that changed, were added or are gone.
+        """
+        stored = self.read_json(self.root / CONTENTS)
+        if stored is not None and any(self.root.glob("round_*/answers.*")):
+            refuse_changes(str(self.root), stored, contents)
+
+    def claim_contents(self, contents: Contents) -> None:
+        """Remember the images and masks of this run, see `check_contents`."""
+        self.check_contents(contents)
+        if self.writes and self.read_json(self.root / CONTENTS) != contents:
+            write_atomic(self.root / CONTENTS, json.dumps(contents, ensure_ascii=False) + "\n")
+
+    def check_owner(
+        self, identity: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+    ) -> None:
         """Check that the folder is free, or belongs to this configuration.
 
         Until something is bought, or answered by hand, a folder belongs to nobody.
 
         Args:
             identity: What decides the run's result, flat, with JSON values.
+            defaults: Values of options that the folder of an older release may not know.
 
         Raises:
             UserError: Naming what differs.
@@ -129,10 +152,19 @@ class Ledger:
                 f"{self.root} holds answers but no run.json; give another run_dir, or restore the "
                 f"file."
             )
+        now = json.loads(json.dumps(identity))
+        unsaid = json.loads(json.dumps(dict(defaults or {})))
+        entries = {name for name in stored if name.count(".") > 1}  # of dictionaries
+        for name in unsaid:
+            if any(entry.startswith(f"{name}.") for entry in entries):
+                unsaid[name] = "absent"  # the option is there, with other entries
         differing = [
-            f"{name}: {stored.get(name, 'absent')!r} there, {value!r} now"
-            for name, value in sorted(json.loads(json.dumps(identity)).items())
-            if stored.get(name, "absent") != value
+            f"other {WORDS[name]}"
+            if name in WORDS
+            else f"{name}: {stored.get(name, unsaid.get(name, 'absent'))!r} there, "
+            f"{now.get(name, 'absent')!r} now"
+            for name in sorted({*now, *entries})
+            if stored.get(name, unsaid.get(name, "absent")) != now.get(name, "absent")
         ]
         if differing:
             shown = "; ".join(differing[:6]) + ("; ..." if len(differing) > 6 else "")
@@ -141,9 +173,9 @@ class Ledger:
                 f"run_dir, or the configuration the run was started with."
             )
 
-    def claim(self, identity: Mapping[str, Any]) -> None:
+    def claim(self, identity: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
         """Make the folder this run's own, see `check_owner`."""
-        self.check_owner(identity)
+        self.check_owner(identity, defaults)
         path = self.root / "run.json"
         if self.writes and self.read_json(path) != json.loads(json.dumps(identity)):
             for stale in self.root.glob("round_*/query.npz"):

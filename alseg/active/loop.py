@@ -1,151 +1,185 @@
-"""Callbacks that make a stage repeatable and turn a predict run into a query."""
+"""The active loop as a callback: a predict run over the pool becomes the next query."""
 
-import random
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import numpy as np
-import torch
-import torch.distributed as dist
-from lightning.pytorch.utilities import rank_zero_only
+from numpy.typing import NDArray
+from torch import Tensor
 
-from alseg.active.method import Table
-from alseg.active.shards import ShardWriter, read_shards
-from alseg.core.seeds import derive
-from alseg.labels.tables import Query
+from alseg.acquisition.diversity import DIVERSITIES, Diversity
+from alseg.active.choose import query_from_scores
+from alseg.active.context import Asking, RoundContext
+from alseg.active.features import FeatureTap
+from alseg.active.ranks import on_rank_zero
+from alseg.active.scoring import SCORES, UnitScorer, usual_answer
+from alseg.active.segmentation import Segmentation
+from alseg.active.shards import NotFiniteError, ShardWriter, read_shards
+from alseg.core.errors import UserError, unknown_name
+from alseg.labels.pool import LabelPool
+from alseg.labels.tables import AnswerKind, Query, Table
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from alseg.active.method import Method, Scoring
 
-
-def on_rank_zero(decide: Callable[[], T]) -> T:
-    """Let rank 0 decide and all ranks obey: its result, or its exception, reaches every rank.
-
-    Before the processes of a distributed run have met, every process decides for itself; what
-    is decided then must be a function of the configuration and the run folder alone.
-    """
-    if not (dist.is_available() and dist.is_initialized()):
-        return decide()
-    box: list[Any] = [None, None]
-    if dist.get_rank() == 0:
-        try:
-            box = [None, decide()]
-        except Exception as error:  # every rank has to hear of it, or the others wait for ever
-            box = [error, None]
-    dist.broadcast_object_list(box, src=0)
-    if box[0] is not None:
-        raise box[0]
-    return box[1]
-
-
-class Reseed(L.Callback):
-    """Seeds every epoch from its key: a stage resumed at epoch e draws what it would have drawn.
-
-    Args:
-        key: Names the stage: run seed, round, stage.
-    """
-
-    def __init__(self, key: tuple[int | str, ...]) -> None:
-        self.key = key
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Seed the generators of Python, NumPy and torch."""
-        seed = derive(*self.key, "epoch", trainer.current_epoch, trainer.global_rank)
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 - third-party code may draw from the global generator
-        torch.manual_seed(seed)
-
-
-class CarriedOptimizers(L.Callback):
-    """Begins a stage with the optimiser state of another, such as Adam's moments.
-
-    The learning rates and all other settings stay those of the new stage.
-
-    Args:
-        path: Checkpoint of the other stage.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the state over."""
-        states = torch.load(self.path, map_location="cpu", weights_only=True)["optimizer_states"]
-        for optimizer, state in zip(trainer.optimizers, states, strict=True):
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
-
-
-class Stopwatch(L.Callback):
-    """Seconds a stage has trained, validation left out, over all processes that worked on it."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._since: float | None = None
-
-    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
-        """Start the watch, unless it is running."""
-        if self._since is None:
-            self._since = time.perf_counter()
-
-    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
-        """Add the batch and the time its data took."""
-        now = time.perf_counter()
-        if self._since is not None:
-            self.seconds += now - self._since
-        self._since = now
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop the watch: what follows is no training."""
-        self._since = None
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop the watch."""
-        self._since = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """Kept in the checkpoint."""
-        return {"seconds": self.seconds}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self.seconds = float(state_dict["seconds"])
+#: Told of a finished choice: the query, seconds of scoring, seconds of choosing. On rank 0.
+Record = Callable[[Query, float, float], None]
 
 
 class ActiveLoop(L.Callback):
-    """Turns a predict run over the pool into the next query.
+    """Turns a predict run over the pool into the next query, on one device or many.
 
-    ``predict_step`` returns small tables (by name, then by column, each with a column ``image``).
-    They go to disk batch by batch, rank 0 joins them, picks, and writes the query; the choice does
-    not depend on the number of processes.
+    Give it to ``Trainer(callbacks=[loop]).predict(model, datamodule)`` between two fits;
+    ``loop.query`` then is what to ask. What the module's ``predict_step`` may return:
+
+    - a table of units: tensors of one length by column, with ``image``, ``unit``, ``score`` and,
+      for regions, ``pixels``;
+    - logits, (B, C, H, W), which `score` turns into such a table;
+    - tables by name, where `method` or `pick` knows what to do with them.
+
+    Tables go to disk batch by batch, rank 0 joins them and chooses, and every rank gets the query;
+    the choice does not depend on the number of processes.
 
     Args:
-        folder: Where the tables grow.
-        expected: Images that must have been scored, ascending.
-        pick: Chooses from the joined tables; called on rank 0.
-        write: Records the query; called on rank 0.
+        pool: What is known. A pool made by `LabelPool.of` knows what is asked about; else an
+            `Asking` says it.
+        answer: What is asked about a unit; None = the usual question about this kind of unit.
+        score: Of logits: a name of `alseg.active.scoring.SCORES`, or a function from logits
+            (B, C, H, W) to scores (B, H, W), higher = asked first. Takes the place of the score of
+            a `Segmentation`; not for other modules that return tables.
+        diversity: How like units are kept apart, a name of
+            `alseg.acquisition.diversity.DIVERSITIES`; None = the highest scores.
+        method: A method that chooses, such as ``MulQuery()``: its module has to be the one that
+            scores.
+        pick: A function from the joined tables (arrays by table and column) to the query, in place
+            of a method.
+        images: Images that are scored, ascending; None = all that have something left to ask.
+        folder: Where the tables grow; None = a temporary folder, on one machine only.
+        record: See `Record`.
+        seed: Of whatever is random in the choice.
+
+    Attributes:
+        query: What to ask next, once the predict run has ended.
+
+    Raises:
+        UserError: For an unknown name, options that exclude each other, or a pool that does not
+            say what is asked about.
     """
 
     def __init__(
         self,
-        folder: Path,
-        expected: np.ndarray[Any, np.dtype[np.int64]],
-        pick: Callable[[Mapping[str, Table]], Query],
-        write: Callable[[Query, float, float], None],
+        pool: LabelPool | Asking,
+        answer: AnswerKind | None = None,
+        score: str | Callable[[Tensor], Tensor] | None = None,
+        diversity: str | None = None,
+        method: "Method | None" = None,
+        pick: Callable[[Mapping[str, Table]], Query] | None = None,
+        images: NDArray[np.int64] | None = None,
+        folder: Path | None = None,
+        record: Record | None = None,
+        seed: int = 0,
     ) -> None:
-        self.folder = folder
-        self.expected = expected
+        if isinstance(score, str) and score not in SCORES:
+            raise unknown_name("score", score, SCORES)
+        if diversity is not None and diversity not in DIVERSITIES:
+            raise unknown_name("diversity", diversity, DIVERSITIES)
+        if sum(given is not None for given in (score, method, pick)) > 1:
+            raise UserError("give ActiveLoop one of score, method and pick.")
+        self.asking = pool if isinstance(pool, Asking) else None
+        self.pool = pool.pool if isinstance(pool, Asking) else pool
+        self.answer = answer
+        self.score = SCORES[score] if isinstance(score, str) else score
+        self.diversity = diversity
+        self.method = method
         self.pick = pick
-        self.write = write
+        self.images = images
+        self.folder = folder
+        self.record = record
+        self.seed = seed
         self.query: Query | None = None
+        if self.asking is None and method is None:
+            Asking.of(self.pool)  # a pool that cannot be asked about is found out now
+
+    def __repr__(self) -> str:
+        how = self.diversity or "highest scores"
+        found = "no query yet" if self.query is None else repr(self.query)
+        return f"ActiveLoop({how}, {found})"
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Refused: a fit does not go over the pool.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(
+            "ActiveLoop turns a predict run into a query and does nothing in a fit; give it to a "
+            "Trainer of its own after training: Trainer(callbacks=[loop]).predict(model, data)."
+        )
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Find out what is asked about, and which images the loader has to bring."""
+        if stage != "predict":
+            return
+        self.query = None
+        asking = self._asking()
+        if self.diversity is not None and asking.diversity is None:
+            asking = replace(asking, diversity=Diversity(self.diversity))
+        if asking.diversity is not None and asking.diversity.measured and asking.kind == "pixel":
+            raise UserError(
+                f"diversity={asking.diversity.name} compares regions, and this pool asks about "
+                f"pixels; take superpixels, or diversity='power'."
+            )
+        if self.score is not None and isinstance(pl_module, Segmentation):
+            pl_module.score, pl_module.passes, self.score = self.score, 1, None
+        self._now = asking
+        self._pass = self._scoring(asking)
+
+    def _asking(self) -> Asking:
+        if self.asking is not None:
+            return self.asking
+        asking = Asking.of(self.pool, self.seed)
+        if self.method is None:
+            return asking
+        return _round_context(asking, self.folder)
+
+    def _scoring(self, asking: Asking) -> "Scoring | None":
+        """What a method wants scored; None where this callback chooses by itself."""
+        if self.method is None:
+            return None
+        assert isinstance(asking, RoundContext)
+        asked = self.method.ask(asking)
+        if isinstance(asked, Query):
+            raise UserError(
+                f"{type(self.method).__name__} chooses this query without scoring the pool; call "
+                f"its ask(context) instead of a predict run."
+            )
+        return asked
+
+    def _expected(self) -> NDArray[np.int64]:
+        images = self.images
+        if images is None and self._pass is not None:
+            images = self._pass.images
+        return self.pool.open_images(self._now.regions) if images is None else images
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open this process's shard."""
         self._since = time.perf_counter()
-        self._shard = ShardWriter(self.folder / f"rank_{trainer.global_rank}")
+        self._temporary = self.folder is None
+
+        def make() -> Path:
+            return self.folder or Path(tempfile.mkdtemp(prefix="alseg-scores-"))
+
+        self._folder = on_rank_zero(make)
+        self._shard = ShardWriter(self._folder / f"rank_{trainer.global_rank}")
+        diversity = self._now.diversity
+        self._tap = FeatureTap(pl_module) if diversity is not None and diversity.measured else None
+        self._scorer: UnitScorer | None = None
 
     def on_predict_batch_end(
         self,
@@ -157,30 +191,119 @@ class ActiveLoop(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Append the tables of a batch."""
-        self._shard.append({**outputs, "scored": {"image": batch["index"]}})
+        tables = self._tables(outputs, batch)
+        if self._tap is not None and "diversity" not in tables:
+            tables["diversity"] = self._tap.table(batch)
+        try:
+            self._shard.append({**tables, "scored": {"image": batch["index"]}})
+        except NotFiniteError as error:
+            raise self._not_finite(error) from error
+
+    def _not_finite(self, error: NotFiniteError) -> UserError:
+        data, images = self.pool.data, error.images
+        shown = ", ".join(str(i) if data is None else data.names[i] for i in images[:5])
+        return UserError(
+            f"round {self._now.round}: scoring the pool gave a {error.column} (table "
+            f"{error.table!r}) that is not finite, on the images {shown}"
+            f"{', ...' if len(images) > 5 else ''}; the trained weights are broken, or these "
+            f"images: look at the losses of the round before, lower method.lr or train with "
+            f"trainer.precision=32-true, in another run_dir (query=replay:THIS_RUN_DIR there "
+            f"repeats what was bought here)."
+        )
+
+    def _tables(self, outputs: Any, batch: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        if isinstance(outputs, Tensor):
+            score = self.score or SCORES["entropy"]
+            if self._scorer is None:
+                self._scorer = UnitScorer.of(self._now, self.answer)
+            return {"units": self._scorer.table(score(outputs.float()), batch)}
+        if self.score is not None:
+            raise UserError(
+                "ActiveLoop(score=...) is for modules whose predict_step returns logits, and this "
+                "one returns a table; leave out score."
+            )
+        if not isinstance(outputs, Mapping):
+            raise UserError(
+                f"predict_step returned {type(outputs).__name__}; return logits (B, C, H, W), or a "
+                f"table with the columns image, unit, score and pixels."
+            )
+        if "image" in outputs:  # one table
+            return {"units": dict(outputs)}
+        return dict(outputs)
 
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Join, pick, write; every rank gets the query."""
+        """Join, choose, record; every rank gets the query."""
         self._shard.close()
+        if self._tap is not None:
+            self._tap.close()
         trainer.strategy.barrier("shards-on-disk")
-
-        def choose() -> Query:
-            tables = read_shards(
-                [self.folder / f"rank_{rank}" for rank in range(trainer.world_size)]
-            )
-            scored = np.unique(tables.pop("scored")["image"])
-            if not np.array_equal(scored, self.expected):
-                raise RuntimeError(f"scored {len(scored)} of {len(self.expected)} pool images")
-            start = time.perf_counter()
-            query = self.pick(tables)
-            self.write(query, start - self._since, time.perf_counter() - start)
-            return query
-
-        self.query = on_rank_zero(choose)
+        self.query = on_rank_zero(lambda: self._choose(trainer.world_size))
         if trainer.is_global_zero:
-            shutil.rmtree(self.folder)  # hundreds of MB on a large pool; the query is what counts
+            shutil.rmtree(self._folder)  # hundreds of MB on a large pool; the query is what counts
+
+    def _choose(self, world: int) -> Query:
+        tables = joined([self._folder / f"rank_{rank}" for rank in range(world)], self._expected())
+        start = time.perf_counter()
+        measured = tables.pop("diversity", None)
+        if self._now.diversity is not None and measured is not None:
+            self._now.diversity.table = measured
+        query = self._picked(tables)
+        if self.record is not None:
+            self.record(query, start - self._since, time.perf_counter() - start)
+        return query
+
+    def _picked(self, tables: Mapping[str, Table]) -> Query:
+        if self.pick is not None:
+            return self.pick(tables)
+        if self._pass is not None:
+            return self._pass.pick(tables)
+        units = tables["units"]
+        lacking = [name for name in ("unit", "score") if name not in units]
+        if lacking:
+            raise UserError(
+                f"the table of predict_step has no column {lacking[0]!r}; it has "
+                f"{', '.join(units)}."
+            )
+        answer = self.answer or usual_answer(self._now.kind)
+        return query_from_scores(
+            self._now, answer, units["image"], units["unit"], units["score"], units.get("pixels")
+        )
 
 
-def is_rank_zero() -> bool:
-    """Whether this process writes; known from the environment before any process group exists."""
-    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
+def joined(folders: Sequence[Path], expected: NDArray[np.int64]) -> dict[str, dict[str, Any]]:
+    """The tables of all processes, each image once, rows sorted by image.
+
+    Args:
+        folders: One per process, see `alseg.active.shards`.
+        expected: Images that must have been scored, ascending.
+
+    Raises:
+        RuntimeError: If others were.
+    """
+    tables = read_shards(list(folders))
+    scored = np.unique(tables.pop("scored")["image"])
+    if not np.array_equal(scored, expected):
+        raise RuntimeError(f"scored {len(scored)} of {len(expected)} pool images")
+    return tables
+
+
+def _round_context(asking: Asking, folder: Path | None) -> RoundContext:
+    """What a method may know of a loop that has no run folder."""
+    from alseg.active.ledger import Ledger
+    from alseg.core.images import WithoutTruth
+    from alseg.nn.network import Network
+
+    if asking.pool.data is None:
+        raise UserError(
+            "ActiveLoop(method=...) needs a pool that knows its images; make it by "
+            "LabelPool.of(images, regions, budget)."
+        )
+    root = folder or Path(tempfile.gettempdir()) / "alseg-loop"
+    return RoundContext(
+        **{field.name: getattr(asking, field.name) for field in fields(asking)},
+        rounds=asking.round + 2,
+        images=WithoutTruth(asking.pool.data),
+        network=Network(weights=None),
+        ledger=Ledger(root, writes=False),
+        cache=root / "cache",
+    )

@@ -1,219 +1,68 @@
-"""What a method is to the loop: stages that train, a module that scores, a rule that picks."""
+"""What a method is to the loop: stages that train, and a rule that asks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.active.ledger import Ledger
+from alseg.acquisition.diversity import DIVERSITIES
+from alseg.active.context import RoundContext
+from alseg.active.stage import Stage
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.images import ImageSet
-from alseg.core.seeds import derive
 from alseg.labels.budget import Budget
-from alseg.labels.pool import LabelPool
-from alseg.labels.supervision import Supervision
-from alseg.labels.tables import Query, UnitKind
-from alseg.nn.network import Network
+from alseg.labels.tables import AnswerKind, Query, Table, UnitKind, plural
 from alseg.regions.base import Maps
 
-if TYPE_CHECKING:  # torch takes seconds to import, and this module names the options of methods
-    import lightning as L
-
-#: Columns of equal length; every table has a column ``image``.
-Table = Mapping[str, NDArray[Any]]
-
 
 @dataclass(frozen=True)
-class Start:
-    """Where the weights of a stage come from, when not from scratch.
-
-    Attributes:
-        stage: The stage whose weights are loaded, all of which this stage's module must have; what
-            it has besides them stays as it was made.
-        previous_round: The last weights of the round before (round 0 then starts from scratch),
-            else those this round's stage keeps.
-        optimizer: Carry the optimiser's state as well, such as Adam's moments; the learning rates
-            are those of the new stage.
-    """
-
-    stage: str
-    previous_round: bool = False
-    optimizer: bool = False
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One fit of a round.
-
-    Attributes:
-        name: Names the folder of the stage and its metrics.
-        steps: Training batches, a multiple of `epoch_steps` (or fewer than that).
-        batch_size: Images per batch, over all devices.
-        epoch_steps: Batches between two checkpoints, validations and reseedings.
-        whole_passes: Every epoch is one pass over the images, whose last batch may be smaller:
-            `epoch_steps` is then the number of batches of a pass, see `Stage.passes`. Else batches
-            are cut from an endless stream of passes, all of one size.
-        keep: ``last`` keeps the last weights; ``best`` those of the epoch with the best mIoU on
-            the validation images, which are then no longer untouched by training.
-        start: Where the weights come from; None = from scratch.
-        evaluate: Evaluate this stage on the validation images. The last stage so evaluated gives
-            the round's mIoU.
-        trainer: Trainer settings the stage needs, e.g. a strategy; the user's own win.
-    """
-
-    name: str
-    steps: int
-    batch_size: int
-    epoch_steps: int = 500
-    whole_passes: bool = False
-    keep: str = "last"
-    start: Start | None = None
-    evaluate: bool = True
-    trainer: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for field_name in ("steps", "batch_size", "epoch_steps"):
-            if getattr(self, field_name) < 1:
-                raise UserError(
-                    f"stage {self.name} has {field_name} {getattr(self, field_name)}; it must be "
-                    f"at least 1."
-                )
-        if self.keep not in ("last", "best"):
-            raise unknown_name(f"keep of stage {self.name}", self.keep, ("last", "best"))
-        if self.steps > self.epoch_steps and self.steps % self.epoch_steps:
-            fitting = max(e for e in range(1, self.epoch_steps + 1) if self.steps % e == 0)
-            raise UserError(
-                f"{self.name} has {self.steps} steps, which epochs of {self.epoch_steps} do not "
-                f"make up; give a multiple of {self.epoch_steps}, or epochs of e.g. {fitting}."
-            )
-
-    @classmethod
-    def passes(cls, name: str, passes: int, images: int, batch_size: int, **options: Any) -> Self:
-        """A stage of whole passes over the images it trains on.
-
-        Args:
-            name: See `Stage`.
-            passes: Number of passes.
-            images: Images a pass goes over.
-            batch_size: See `Stage`.
-            **options: See `Stage`.
-        """
-        batches = max(1, -(-images // batch_size))
-        return cls(
-            name,
-            steps=passes * batches,
-            batch_size=batch_size,
-            epoch_steps=batches,
-            whole_passes=True,
-            **options,
-        )
-
-    @property
-    def epochs(self) -> int:
-        """Number of epochs. A stage is as long as its batches, however many optimisers step."""
-        return max(1, self.steps // self.epoch_steps)
-
-    @property
-    def epoch_batches(self) -> int:
-        """Batches per epoch."""
-        return min(self.steps, self.epoch_steps)
-
-
-class Preparation(NamedTuple):
-    """A predict pass before a stage, e.g. to write pseudo labels.
-
-    Attributes:
-        module: Its ``predict_step`` writes one whole file per image.
-        images: Images whose files are still missing.
-    """
-
-    module: "L.LightningModule"
-    images: NDArray[np.int64]
-
-
-class Scoring(NamedTuple):
+class Scoring:
     """A predict pass over the pool that ends in a query.
 
     Attributes:
-        stage: The stage whose trained module scores.
+        stage: The stage whose trained module scores; before round 0 nothing is trained, and it is
+            the module as it was made.
+        pick: The query, from the tables that the module's ``predict_step`` returned: arrays,
+            joined over all processes, their rows sorted by image. Must be a pure function: a
+            resumed run may call it again.
         images: Images to score, ascending; None = all that have something left to ask.
+        keep: Names of the tables that stay in the run folder, see `Ledger.scores`.
     """
 
     stage: str
+    pick: Callable[[Mapping[str, Table]], Query]
     images: NDArray[np.int64] | None = None
+    keep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class RoundContext:
-    """What a method may know when it is asked something.
-
-    Its images have no ground truth, unless the method says that it reads it
-    (`Method.reads_truth`).
-
-    Attributes:
-        round: This round, 0-based.
-        rounds: Rounds of the run.
-        seed: Seed of the run.
-        pool: Labels bought so far.
-        images: The pool's images.
-        regions: Version of the region maps the run asks about.
-        kind: What one region of these maps is.
-        network: Builds the segmentation network.
-        ledger: The run folder.
-        cache: Where to keep what other runs on the same images can use.
-    """
-
-    round: int
-    rounds: int
-    seed: int
-    pool: LabelPool
-    images: ImageSet
-    regions: str
-    kind: UnitKind
-    network: Network
-    ledger: Ledger
-    cache: Path
-
-    @property
-    def budget(self) -> Budget:
-        """Budget of every round."""
-        return self.pool.budget
-
-    def stage_folder(self, stage: str) -> Path:
-        """Folder of a stage of this round."""
-        return self.ledger.stage(self.round, stage)
-
-    def checkpoint(self, stage: Stage) -> Path:
-        """The weights a finished stage of this round keeps."""
-        return self.stage_folder(stage.name) / f"{stage.keep}.ckpt"
-
-    def rng(self, *key: str) -> np.random.Generator:
-        """Generator of its own for every round and purpose."""
-        return np.random.default_rng(derive(self.seed, self.round, *key))
-
-
 class Method(ABC):
     """One active-learning method. Subclasses are frozen dataclasses of hyper-parameters.
 
     Attributes:
-        defaults: Options outside the method that it sets unless the user does, such as the kind
-            of regions it asks about.
-        small: Options it sets, unless the user does, where the data set says that it is small:
-            the papers' schedules would train for days on a few hundred thumbnails.
-        plans_rounds: What it does in a round depends on the number of rounds, which then cannot
-            be changed once a run is begun.
-        takes_list: Learns from masks of whole images, so that a list of images to be labelled may
-            take the place of its choice (`alseg.active.run.Run.listed`).
+        diversity: How like units are kept apart when the most doubtful are chosen: ``kmeans``
+            (FAISS clusters of the networks' features, one unit of each), ``k_center``, ``power``
+            (noise), ``spread`` (distance in the image) or ``stratified`` (predicted classes in
+            turn); null = the highest scores. For methods that score regions.
     """
 
+    #: What it can ask about which units, the usual question first.
+    asks: ClassVar[Mapping[UnitKind, tuple[AnswerKind, ...]]]
+    #: Options outside the method that it sets unless the user does, such as the regions.
     defaults: ClassVar[Mapping[str, str]] = {}
+    #: Options it sets, unless the user does, where the data set says that it is small: the papers'
+    #: schedules would train for days on a few hundred thumbnails.
     small: ClassVar[Mapping[str, str]] = {}
+    #: What it does in a round depends on the number of rounds, which then cannot be changed once a
+    #: run is begun.
     plans_rounds: ClassVar[bool] = False
-    takes_list: ClassVar[bool] = False
+    #: Whether its choice is a ranking, which `diversity` can spread out.
+    ranks: ClassVar[bool] = True
+
+    diversity: str | None = None
 
     def rounds_of(self, images: ImageSet) -> int | None:
         """Rounds the method prescribes; None = as many as the user says."""
@@ -228,41 +77,12 @@ class Method(ABC):
         """
         return False
 
-    @property
-    def keeps_scores(self) -> Sequence[str]:
-        """Names of the tables given to `pick` that stay in the run folder, see `Ledger.scores`."""
-        return ()
-
-    @abstractmethod
-    def check(self, images: ImageSet, budget: Budget) -> None:
+    def check(self, images: ImageSet, budget: Budget) -> None:  # noqa: B027 - most have nothing
         """Raise `UserError` for settings that cannot work with these images or this budget."""
 
     @abstractmethod
     def stages(self, context: RoundContext) -> Sequence[Stage]:
         """The fits of a round, in order; a function of the context alone."""
-
-    @abstractmethod
-    def module(self, stage: Stage, context: RoundContext) -> "L.LightningModule":
-        """A freshly initialised module for a stage; the loop has set the seed."""
-
-    @abstractmethod
-    def supervision(self, stage: Stage, context: RoundContext) -> Supervision:
-        """What the stage learns from."""
-
-    def prepare(self, stage: Stage, context: RoundContext) -> Preparation | None:
-        """A predict pass the stage needs before it starts, or None when nothing is missing."""
-        return None
-
-    def first_scorer(self, context: RoundContext) -> Stage | None:
-        """A stage of round 0 whose untrained module scores the pool for the first query.
-
-        None: `first_query` needs no scores.
-        """
-        return None
-
-    def first_query(self, context: RoundContext) -> Query:
-        """What to ask before anything is trained; not called if there is a `first_scorer`."""
-        raise NotImplementedError(f"{type(self).__name__} has neither first_query nor first_scorer")
 
     def regions(self, context: RoundContext) -> Maps | None:
         """Region maps of its own that the query of this round asks about, made from kept scores.
@@ -272,17 +92,12 @@ class Method(ABC):
         return None
 
     @abstractmethod
-    def scorer(self, context: RoundContext) -> Scoring | None:
-        """The pass over the pool with what this round has trained; None to pick without scores."""
-
-    @abstractmethod
-    def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
-        """What to ask next, from the tables the scorer's ``predict_step`` returned.
+    def ask(self, context: RoundContext) -> Query | Scoring:
+        """What to ask in a round: the query, or the pass over the pool that ends in it.
 
         Args:
-            context: Of the round that asks; ``context.round`` is the round the query is for.
-            tables: Rows sorted by image. Must be a pure function of its arguments: rank 0 calls
-                it once, a resumed run may call it again.
+            context: Of the round that asks. In round 0 nothing is trained; later
+                ``context.before`` is the round whose stages are.
         """
 
     def measures(self, context: RoundContext, truth: ImageSet | None) -> Mapping[str, float]:
@@ -311,3 +126,42 @@ class Method(ABC):
             numbers in 0..1 are drawn as heat, NaN for nothing.
         """
         return {}
+
+
+def check_question(method: Method, unit: UnitKind) -> None:
+    """Refuse units a method does not ask about, and questions it does not ask about them.
+
+    Args:
+        method: The method.
+        unit: What one region is.
+
+    Raises:
+        UserError: Naming what the method can ask.
+    """
+    if unit not in method.asks:
+        able = " or ".join(plural(kind) for kind in method.asks)
+        raise UserError(
+            f"{type(method).__name__} asks about {able}, and these regions are {plural(unit)}; "
+            f"leave out regions=..., or choose others."
+        )
+    answer = getattr(method, "answer", None)
+    if answer is not None and answer not in method.asks[unit]:
+        able = ", ".join(method.asks[unit])
+        raise UserError(
+            f"method.answer={answer} is no question about {plural(unit)}; give one of {able}, or "
+            f"other regions."
+        )
+    if method.diversity is None:
+        return
+    if method.diversity not in DIVERSITIES:
+        raise unknown_name("method.diversity", method.diversity, DIVERSITIES)
+    if not method.ranks:
+        raise UserError(
+            f"method.diversity={method.diversity} spreads out a ranking, and "
+            f"{type(method).__name__} chooses in another way; leave it out."
+        )
+    if unit == "pixel" and DIVERSITIES[method.diversity].needs & {"features", "label"}:
+        raise UserError(
+            f"method.diversity={method.diversity} compares regions, and regions=pixels has none; "
+            f"take superpixels, patches or images, or method.diversity=power or spread."
+        )

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from alseg.active.method import Stage
+from alseg.active.stage import Fit
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
+from alseg.labels.pool import LabelPool
 from alseg.labels.supervision import Supervision
 from alseg.nn.losses import labelled_cross_entropy
 from alseg.nn.recipe import Recipe
@@ -23,13 +24,27 @@ DESCRIPTION = "alseg"
 
 
 class LoopDataModule(L.LightningDataModule):
-    """What the loop asks of the data, besides Lightning's own loaders."""
+    """What the loop asks of the data, besides Lightning's own loaders.
+
+    Attributes:
+        pool: What is known about the images.
+    """
+
+    pool: LabelPool
 
     @abstractmethod
-    def begin_stage(
-        self, stage: Stage, supervision: Supervision, key: tuple[int | str, ...]
-    ) -> None:
-        """The next fit trains a stage; the key decides order and augmentation."""
+    def next_fit(self) -> tuple[Fit, Supervision, tuple[int | str, ...]]:
+        """What the next fit trains on: how long it is, the targets, and its key."""
+
+    @abstractmethod
+    def begin_fit(self, fit: Fit, supervision: Supervision, key: tuple[int | str, ...]) -> None:
+        """The next fit trains a stage; the key decides order and augmentation.
+
+        Args:
+            fit: How long it is.
+            supervision: What it learns from.
+            key: Names the stage: run seed, round, stage.
+        """
 
     @abstractmethod
     def begin_pass(self, images: NDArray[np.int64], regions: str, truth: bool = False) -> None:
@@ -47,7 +62,9 @@ class LoopDataModule(L.LightningDataModule):
         Returns:
             Plain values: ``classes`` (names) and ``colors`` (C x 3) in the order of the ids;
             ``mean`` and ``std`` of the normalisation; ``size`` (or None) and ``scale``, at which
-            files are loaded. By default nothing.
+            files are loaded; ``bands`` and ``range``, how image files are read
+            (`alseg.data.reading.images.Reading`); ``masks``, how mask files are read
+            (`alseg.core.masks.MaskTable.to_plain`; None if there are no files). By default nothing.
         """
         return {}
 
@@ -88,18 +105,29 @@ class EvaluatedModule(L.LightningModule):
             "images": images.description() if isinstance(images, LoopDataModule) else {},
         }
 
-    def require_finite(self, loss: Tensor) -> float:
+    #: What is trained, such as ``round 1, stage train``, for messages.
+    where: str = "training"
+
+    def require_finite(
+        self, loss: Tensor, name: str = "loss", images: Tensor | None = None
+    ) -> float:
         """The value of a loss.
+
+        Args:
+            loss: One number.
+            name: What it is.
+            images: Indices of the images it was computed on.
 
         Raises:
             UserError: If it is not finite.
         """
         value = float(loss.detach())
         if value != value or value in (float("inf"), float("-inf")):
+            on = "" if images is None else f" (images {images.tolist()})"
             raise UserError(
-                f"the loss is {value} at step {self.global_step}; lower method.lr, or train with "
-                f"trainer.precision=32-true, in another run_dir: query=replay:THIS_RUN_DIR there "
-                f"repeats what was bought here."
+                f"{self.where}: the {name} is {value} at step {self.global_step}{on}; lower "
+                f"method.lr, or train with trainer.precision=32-true, in another run_dir: "
+                f"query=replay:THIS_RUN_DIR there repeats what was bought here."
             )
         return value
 
@@ -164,7 +192,7 @@ class SegmentationModule(EvaluatedModule):
         """Compute, check and log the loss."""
         terms = self.loss(batch)
         loss = terms["loss"]
-        self._nothing_to_learn = self.require_finite(loss) == 0.0
+        self._nothing_to_learn = self.require_finite(loss, "loss", batch.get("index")) == 0.0
         self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         return loss

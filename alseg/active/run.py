@@ -10,10 +10,12 @@ import numpy as np
 from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 
+from alseg.acquisition.diversity import Diversity
+from alseg.active.context import RoundContext
 from alseg.active.ledger import Ledger
-from alseg.active.loop import is_rank_zero
-from alseg.active.method import Method, RoundContext
+from alseg.active.method import Method, check_question
 from alseg.active.module import LoopDataModule
+from alseg.active.ranks import is_rank_zero
 from alseg.core.errors import UserError
 from alseg.core.images import DataSplits, WithoutTruth
 from alseg.labels.oracle import Oracle
@@ -88,6 +90,7 @@ class Run:
                 f"keep_rounds is {self.keep_rounds}; the last round's checkpoints have to stay: "
                 f"give at least 1, or null to keep all."
             )
+        check_question(self.method, self.kind)
         if self.method.reads_truth:
             if not self.splits.train.has_truth:
                 raise UserError(
@@ -113,6 +116,7 @@ class Run:
             else WithoutTruth(self.splits.train),
             regions=self.regions,
             kind=self.kind,
+            diversity=None if self.method.diversity is None else Diversity(self.method.diversity),
             network=self.network,
             ledger=self.ledger,
             cache=self.cache or self.root / "cache",

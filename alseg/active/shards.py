@@ -13,6 +13,20 @@ from torch import Tensor
 Table = dict[str, NDArray[Any]]
 
 
+class NotFiniteError(ValueError):
+    """A column holds NaN or infinity.
+
+    Attributes:
+        table: Name of the table.
+        column: Name of the column.
+        images: Images of the rows at fault.
+    """
+
+    def __init__(self, table: str, column: str, images: list[int]) -> None:
+        self.table, self.column, self.images = table, column, images
+        super().__init__(f"column {column!r} of table {table!r} holds non-finite values")
+
+
 class ShardWriter:
     """Appends rows of several tables, column by column, to plain binary files of one process.
 
@@ -34,8 +48,9 @@ class ShardWriter:
             tables: By name, then by column: tensors of equal length, with a column ``image``.
 
         Raises:
-            ValueError: If a table lacks ``image``, columns differ in length, a type or row shape
-                changed, or a value is not finite.
+            ValueError: If a table lacks ``image``, columns differ in length, or a type or row shape
+                changed.
+            NotFiniteError: If a value is not finite.
         """
         for name, table in tables.items():
             columns = {key: value.detach().cpu().numpy() for key, value in table.items()}
@@ -43,7 +58,8 @@ class ShardWriter:
                 raise ValueError(f"table {name!r} needs columns of equal length, one named 'image'")
             for key, column in columns.items():
                 if np.issubdtype(column.dtype, np.floating) and not np.isfinite(column).all():
-                    raise ValueError(f"column {key!r} of table {name!r} holds non-finite values")
+                    rows = ~np.isfinite(column).reshape(len(column), -1).all(axis=1)
+                    raise NotFiniteError(name, key, np.unique(columns["image"][rows]).tolist())
                 kind = {"dtype": column.dtype.str, "shape": list(column.shape[1:])}
                 if self._schema.setdefault(name, {}).setdefault(key, kind) != kind:
                     raise ValueError(f"column {key!r} of table {name!r} changed its type or shape")

@@ -1,104 +1,82 @@
-"""Commands whose options are the fields of a dataclass: reading them, explaining them, starting."""
+"""What all commands share: their words, their help, and the statuses they end with."""
 
-import json
+import errno
 import logging
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields
-from typing import Any, TypeVar
 
-import yaml
+from alseg.core.errors import UserError
 
-from alseg.cli.run import option_texts
-from alseg.core.errors import UserError, unknown_name
+#: Exit status of bad input, and of folders or disks that cannot be used.
+BAD_INPUT = 2
+#: Exit status of a run that waits for a person's answers.
+WAITING = 3
 
-Options = TypeVar("Options")
-
-
-def read_options(cls: type[Options], arguments: Sequence[str]) -> Options:
-    """Read words ``name=value``: texts as they are, so that paths need no quotes, the rest as YAML.
-
-    Args:
-        cls: A dataclass.
-        arguments: The words.
-
-    Raises:
-        UserError: For an argument that is none, an unknown or missing option, or a value of the
-            wrong type.
-    """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    known = {option.name: option for option in fields(cls)}  # type: ignore[arg-type]
-    config = OmegaConf.structured(cls)
-    OmegaConf.set_readonly(config, None)  # frozen dataclasses are read-only by default
-    for argument in arguments:
-        name, is_option, text = argument.partition("=")
-        if not is_option:
-            raise UserError(f"cannot read {argument!r}; options are written name=value.")
-        if name not in known:
-            raise unknown_name("option", name, known)
-        is_text = known[name].type in (str, str | None) and text != "null"
-        try:
-            config[name] = text if is_text else yaml.safe_load(text)
-        except (OmegaConfBaseException, yaml.YAMLError) as error:
-            raise UserError(f"cannot use {argument}: {str(error).splitlines()[0]}.") from error
-    missing = [name for name in known if OmegaConf.is_missing(config, name)]
-    if missing:
-        raise UserError(f"{missing[0]} has no default; give {missing[0]}=PATH.")
-    options: Any = OmegaConf.to_object(config)
-    return options
+_MENDS = {
+    errno.ENOSPC: "free some space there, or give another folder",
+    errno.EDQUOT: "free some space there, or give another folder",
+    errno.EROFS: "give a folder that can be written",
+    errno.EACCES: "give a folder that may be read and written, or change its permissions",
+    errno.EPERM: "give a folder that may be read and written, or change its permissions",
+    errno.ENOTDIR: "a part of this path is a file: give a folder",
+    errno.EISDIR: "this is a folder: give a file, or take it away",
+    errno.EEXIST: "take it away, or give another folder",
+    errno.ENOENT: "it may have been moved while the command was at work",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EMFILE: "allow more open files (ulimit -n 4096), or give workers=0",
+    errno.ENFILE: "the machine has too many open files: close some programs",
+    errno.ENOMEM: "free some memory, or give fewer workers",
+    errno.EIO: "the disk or the network drive has failed: check it",
+    errno.ESTALE: "the network drive has lost the file: check it",
+    errno.ENOLCK: "the file system has no locks: give a folder on another one",
+    errno.ELOOP: "a link leads back to itself: take it away",
+}
 
 
-def explain(cls: type[Any], usage: str, examples: Sequence[str]) -> str:
-    """What ``--help`` prints: a dataclass's docstring, its own options, and those it extends.
-
-    Args:
-        cls: The dataclass.
-        usage: The command in one line.
-        examples: Commands that work.
-    """
-    summary, _, rest = (cls.__doc__ or "").partition("\n")
-    text = textwrap.dedent(rest.partition("Attributes:")[0]).rstrip()
-    lines = [f"usage: {usage}", "", summary, text, "", "Options:"]
-    texts = option_texts(cls)
-    indent = " " * 6
-    for option in sorted(fields(cls), key=lambda option: option.name not in cls.__annotations__):
-        default = option.default
-        if option.default_factory is not MISSING:
-            default = option.default_factory()
-        lines.append(f"  {option.name} = {'(required)' if default is MISSING else _shown(default)}")
-        lines += textwrap.wrap(
-            texts[option.name], 92, initial_indent=indent, subsequent_indent=indent
-        )
-    return "\n".join([*lines, "", "examples:", *(f"  {example}" for example in examples)])
-
-
-def start(arguments: Sequence[str] | None, text: str, work: Callable[[list[str]], object]) -> int:
+def main(
+    arguments: Sequence[str] | None,
+    help_text: Callable[[list[str]], str],
+    work: Callable[[list[str]], int | None],
+    needs_words: bool = True,
+) -> int:
     """Do a command's work, or print its help.
 
     Args:
         arguments: The words after the command; None for those of this process.
-        text: What ``--help`` prints.
-        work: Takes the words.
+        help_text: Takes the words besides ``--help``.
+        work: Takes the words; returns the exit status, None for 0.
+        needs_words: Whether the command without words prints its help.
 
     Returns:
-        The exit status: 0, or 2 for bad input.
+        The exit status: 0, `BAD_INPUT` or `WAITING`.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or {"-h", "--help"} & set(given):
-        print(text)
-        return 0
     logging.basicConfig(format="%(message)s")
     logging.getLogger("alseg").setLevel(logging.INFO)
+    flags = {"-h", "--help"}
     try:
-        work(given)
+        if flags & set(given) or (needs_words and not given):
+            print(help_text([word for word in given if word not in flags]))
+            return 0
+        return work(given) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    except OSError as error:
+        if error.errno not in _MENDS:
+            raise
+        print(f"error: {of_the_system(error)}", file=sys.stderr)
+    return BAD_INPUT
 
 
-def _shown(default: Any) -> str:
-    return default if isinstance(default, str) else json.dumps(default)
+def of_the_system(error: OSError) -> str:
+    """An error of the operating system as a sentence that says where, and how to mend it.
+
+    >>> print(of_the_system(OSError(errno.ENOSPC, "No space left on device", "runs/a")))
+    runs/a: no space left on device; free some space there, or give another folder, then give the \
+same command again.
+    """
+    reason = error.strerror or str(error) or type(error).__name__
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    where = f"{' and '.join(names)}: " if names else ""
+    mend = _MENDS.get(error.errno or 0, "mend that")
+    return f"{where}{reason[:1].lower()}{reason[1:]}; {mend}, then give the same command again."

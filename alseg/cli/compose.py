@@ -1,22 +1,21 @@
-"""From a command line to objects: presets, defaults, Hydra, and errors one can act on."""
+"""From a command line to objects: presets, plugins, defaults, and errors one can act on."""
 
-import re
-from collections.abc import Mapping, Sequence
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+import yaml
 
-from alseg.cli.options import Augment, TrainerOptions
+from alseg.cli.options import Augment, RunOptions, TrainerOptions
+from alseg.cli.words import Setting, defaults_of, made, put, split, unknown_option
 from alseg.core.errors import UserError
 from alseg.core.registry import Registry
+from alseg.core.typed import MOST_CHARACTERS, entries, parse_yaml, plain, type_hints
 from alseg.data import DATASETS
 from alseg.labels.budget import Budget
 from alseg.labels.oracle import ORACLES
@@ -48,27 +47,11 @@ NODES: dict[str, type[Any]] = {
     "augment": Augment,
     "trainer": TrainerOptions,
 }
-#: Options of the run itself.
-ROOT: dict[str, tuple[Any, str]] = {
-    "rounds": (5, "Rounds: buy, train, evaluate, ask; null = as many as the method prescribes."),
-    "seed": (0, "Decides everything random."),
-    "query": (
-        None,
-        "replay:RUN_DIR repeats another run's purchases; list:FILE, a text file with one image per "
-        "line, buys the masks of these images; null = the method chooses.",
-    ),
-    "run_dir": (None, "The run folder; null = runs/<data>_<method>_seed<seed>."),
-    "cache": (None, "Where region maps are kept between runs; null = the user's cache folder."),
-    "workers": (2, "Loader processes per loader, and processes that extract regions."),
-    "eval_batch_size": (4, "Whole images per batch where all have one size."),
-    "keep_rounds": (None, "Rounds whose checkpoints stay, the last ones; null = all."),
-    "pictures": (4, "Images pictured in the report per round."),
-}
 
 
 @dataclass(frozen=True)
 class Options:
-    """A composed command.
+    """A command that was read.
 
     Attributes:
         choices: Name chosen in each group, e.g. ``{"method": "mulquery"}``.
@@ -81,199 +64,189 @@ class Options:
     components: dict[str, Any]
 
 
-def register() -> None:
-    """Describe every component to Hydra."""
-    store = ConfigStore.instance()
-    root: dict[str, Any] = {name: value for name, (value, _) in ROOT.items()}
-    defaults: list[Any] = ["_self_", *({group: name} for group, name in CHOICES.items())]
-    # the command says how it logs
-    defaults += [{"override hydra/hydra_logging": "none"}, {"override hydra/job_logging": "none"}]
-    # alseg names its folders itself: Hydra makes none and stays where it is
-    hydra = {
-        "run": {"dir": "."},
-        "sweep": {"dir": "runs/sweep", "subdir": "."},
-        "output_subdir": None,
-        "job": {"chdir": False},
-    }
-    for name, cls in NODES.items():
-        root[name] = _schema(cls)
-    store.store(name="alseg", node={"defaults": defaults, **root, "hydra": hydra})
-    for group, registry in GROUPS.items():
-        for name in registry:
-            store.store(group=group, name=name, node=_schema(registry.resolve(name)))
-
-
-def _schema(cls: type[Any]) -> DictConfig:
-    node = OmegaConf.structured(cls)
-    OmegaConf.set_readonly(node, None)  # frozen dataclasses are read-only by default
-    return node
-
-
-def expand(arguments: Sequence[str]) -> list[str]:
-    """Turn a command line into plain overrides.
-
-    ``preset=FILE`` is replaced by the options of a YAML file, and the options a data set or
-    method sets unless the user does are put in front. Expanding twice changes nothing.
-
-    Raises:
-        UserError: For an unknown component, an unreadable preset, or an argument that is none.
-    """
-    given: list[str] = []
-    for argument in arguments:
-        key, is_option, value = argument.partition("=")
-        if key == "preset":
-            given += _preset(Path(value))
-        elif not is_option and not argument.startswith(("-", "~", "hydra")):
-            raise UserError(f"cannot read {argument!r}; options are written name=value.")
-        else:
-            given.append(argument)
-    chosen = dict(CHOICES)
-    for argument in given:
-        key, _, value = argument.partition("=")
-        if key in GROUPS:
-            for name in value.split(","):  # commas: a sweep, which Hydra takes apart
-                GROUPS[key].resolve(name)
-            chosen[key] = value
-    if "," in chosen["method"] or "," in chosen["data"]:
-        quiet: dict[str, str] = {}  # no defaults suit them all: the command has to say it all
-    else:
-        method, data = METHODS.resolve(chosen["method"]), DATASETS.resolve(chosen["data"])
-        small = getattr(data, "small", None)
-        quiet = dict(small or {}) | dict(method.defaults) | dict(method.small if small else {})
-    said = {argument.partition("=")[0].lstrip("+") for argument in given}
-    every = [f"{key}={value}" for key, value in quiet.items() if key not in said] + given
-    every.sort(key=lambda argument: not argument.startswith("-"))  # flags first, as Hydra wants
-    return [f"++{o}" if o[0] != "+" and _is_free_form(o.partition("=")[0]) else o for o in every]
-
-
-def _preset(path: Path) -> list[str]:
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
-    except OSError as error:
-        raise UserError(
-            f"cannot read the preset {path} ({error.strerror}); presets are YAML files such as "
-            f"those under experiments/."
-        ) from error
-    except Exception as error:  # the YAML parser has many
-        raise UserError(f"the preset {path} is not valid YAML ({error}).") from error
-    if not isinstance(content, dict):
-        raise UserError(f"the preset {path} holds no options.")
-    choices = [f"{k}={v}" for k, v in content.items() if k in GROUPS and isinstance(v, str)]
-    rest = {str(k): v for k, v in content.items() if not (k in GROUPS and isinstance(v, str))}
-    return choices + [f"{key}={_literal(value)}" for key, value in _flat("", rest)]
-
-
-def _flat(prefix: str, value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value and not _is_free_form(prefix):
-        return [
-            pair
-            for key, inner in value.items()
-            for pair in _flat(f"{prefix}.{key}" if prefix else str(key), inner)
-        ]
-    return [(prefix, value)]
-
-
-def _is_free_form(key: str) -> bool:
-    """Whether an option is a dictionary, or in one, whose keys are the user's own."""
-    return key.split(".")[1:2] in (["options"], ["prices"], ["colors"])
-
-
-def _literal(value: Any) -> str:
-    """A value in the grammar of overrides."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Mapping):
-        pairs = ((re.sub(r"([\\()\[\]{}:=,])", r"\\\1", str(k)), v) for k, v in value.items())
-        return "{" + ",".join(f"{key}:{_literal(inner)}" for key, inner in pairs) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(_literal(item) for item in value) + "]"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"'{escaped}'"
-    return str(value)
-
-
-def composed(overrides: Sequence[str]) -> DictConfig:
-    """Compose expanded overrides.
-
-    Raises:
-        UserError: For an unknown option (with the close ones) or a value of the wrong type.
-    """
-    register()
-    GlobalHydra.instance().clear()
-    own = [o for o in overrides if not o.lstrip("+~").startswith(("hydra", "-"))]
-    try:
-        with initialize(version_base="1.3"):
-            return compose("alseg", own)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise _explained(error, own) from error
-
-
-def _explained(error: Exception, overrides: Sequence[str]) -> UserError:
-    """Hydra's error as one sentence."""
-    text = str(error)
-    cause = str(error.__cause__ or error).splitlines()[0]
-    unknown = re.search(r"Could not override '([^']+)'", text)
-    if unknown:
-        key = unknown.group(1)
-        try:
-            with initialize(version_base="1.3"):
-                known = [name for name, _ in _leaves(compose("alseg", _choices(overrides)))]
-        except (HydraException, OmegaConfBaseException):
-            known = []
-        close = get_close_matches(key, known, n=3, cutoff=0.6)
-        group = key.split(".")[0]
-        siblings = [name for name in known if name.startswith(f"{group}.")] or list(ROOT)
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
-        return UserError(f"unknown option {key!r}; {hint}Known: {', '.join(sorted(siblings))}.")
-    wrong = re.search(r"Error merging override (.+)", text)
-    if wrong:
-        return UserError(f"cannot use {wrong.group(1)}: {cause}.")
-    return UserError(f"cannot read the options: {text.splitlines()[0]}")
-
-
-def _choices(overrides: Sequence[str]) -> list[str]:
-    return [o for o in overrides if o.partition("=")[0] in GROUPS]
-
-
-def _leaves(config: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    pairs = []
-    for key in config:
-        name = f"{prefix}.{key}" if prefix else str(key)
-        value = config._get_node(key)
-        if isinstance(value, DictConfig) and len(value):
-            pairs += _leaves(value, name)
-        else:
-            pairs.append((name, value))
-    return pairs
-
-
-def options(*arguments: str) -> Options:
+def options(*words: str) -> Options:
     """What a command line describes, e.g. ``options("method=mulquery", "rounds=2")``.
+
+    Later words win over earlier ones, a preset standing for its options, and all of them over the
+    defaults that a data set or method sets for other components.
 
     Raises:
         UserError: For anything in it that cannot be used.
     """
-    overrides = expand(arguments)
-    return options_of(composed(overrides), overrides)
+    given = expand(words)
+    plugins = import_plugins(given)
+    choices = _choices(given)
+    classes = {name: GROUPS[name].resolve(choice) for name, choice in choices.items()} | NODES
+    values = {name: defaults_of(cls) for name, cls in classes.items()}
+    root = defaults_of(RunOptions)
+    for setting in [*_quiet(given, choices, classes), *given]:
+        _set(setting, classes, root, values)
+    root["plugins"] = plugins
+    components = {name: made(cls, values[name], f"{name}.") for name, cls in classes.items()}
+    components["run"] = made(RunOptions, root)
+    return Options(choices, plain(root | values), components)
 
 
-def options_of(config: DictConfig, overrides: Sequence[str]) -> Options:
-    """Build the components a configuration describes.
+def expand(words: Sequence[str]) -> list[Setting]:
+    """The settings of a command line, those of presets in the place of ``preset=FILE``.
 
     Raises:
-        UserError: For values a component refuses.
+        UserError: For a word that is none, or an unreadable preset.
     """
-    chosen = dict(CHOICES)
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key in GROUPS:
-            chosen[key] = value
-    values: Any = OmegaConf.to_container(config, resolve=True)
+    given: list[Setting] = []
+    for word in words:
+        if word in ("-m", "--multirun"):
+            raise UserError(
+                f"{word} started sweeps in release 0.1, and no longer does; give one command per "
+                f"value, each with a run_dir of its own."
+            )
+        setting = split(word)
+        given += _preset(setting.text or "") if setting.name == "preset" else [setting]
+    return given
+
+
+def import_plugins(given: Iterable[Setting]) -> tuple[str, ...]:
+    """Import the modules that ``plugins=`` names, from the current folder or PYTHONPATH.
+
+    Returns:
+        Their names.
+
+    Raises:
+        UserError: If one cannot be imported.
+    """
+    names: dict[str, Setting] = {}
+    for setting in given:
+        if setting.name != "plugins":
+            continue
+        text = setting.text
+        read = setting.read(tuple[str, ...]) if text is None or text[:1] == "[" else text.split(",")
+        names |= {name.strip(): setting for name in read if name.strip()}
+    if names and os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` has it, and a console script does not
+    for name, setting in names.items():
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a user's module may raise anything
+            raise setting.error(_not_imported(name, error)) from error
+    return tuple(names)
+
+
+def known_options(classes: dict[str, type[Any]]) -> list[str]:
+    """Names of all options that the chosen components have."""
+    fields = [f"{name}.{field}" for name, cls in classes.items() for field in type_hints(cls)]
+    return [*type_hints(RunOptions), "preset", *GROUPS, *fields]
+
+
+def _set(
+    setting: Setting,
+    classes: dict[str, type[Any]],
+    root: dict[str, Any],
+    values: dict[str, dict[str, Any]],
+) -> None:
+    """Read a setting into the values of the component it belongs to."""
+    head, dot, option = setting.name.partition(".")
+    if setting.name in GROUPS or setting.name == "plugins":
+        return  # done already
+    if not dot and head in NODES:
+        names = [f"{head}.{field}" for field in type_hints(NODES[head])]
+        raise setting.error(f"{head} is a group of options; give {', '.join(names)}.")
+    if dot and head in classes:
+        done = put(classes[head], values[head], option, setting)
+    else:
+        done = put(RunOptions, root, setting.name, setting)
+    if not done:
+        known = known_options(classes)
+        siblings = [name for name in known if dot and name.startswith(f"{head}.")]
+        siblings = siblings or [name for name in known if "." not in name] + list(NODES)
+        error = unknown_option(setting.name, [*known, *NODES], siblings)
+        raise setting.error(str(error))
+
+
+def _choices(given: Iterable[Setting]) -> dict[str, str]:
+    """The name chosen in each group."""
+    chosen: dict[str, str] = {}
+    for setting in given:
+        if setting.name in GROUPS:
+            try:
+                GROUPS[setting.name].resolve(setting.text or "")
+            except UserError as error:
+                raise setting.error(str(error)) from error
+            chosen[setting.name] = setting.text or ""
+    method = METHODS.resolve(chosen.get("method", CHOICES["method"]))
+    data = DATASETS.resolve(chosen.get("data", CHOICES["data"]))
+    quiet = _defaults(method, data)
+    return {name: chosen.get(name, quiet.get(name, default)) for name, default in CHOICES.items()}
+
+
+def _defaults(method: type[Any], data: type[Any]) -> dict[str, str]:
+    """What the method and the data set say of options that may belong to other components."""
+    small = getattr(data, "small", None)
+    quiet = dict(small or {}) | dict(getattr(method, "defaults", {}))
+    return quiet | dict(getattr(method, "small", {}) if small else {})
+
+
+def _quiet(
+    given: Sequence[Setting], choices: dict[str, str], classes: dict[str, type[Any]]
+) -> list[Setting]:
+    """Settings of the method and the data set that the command does not say otherwise."""
+    said = {setting.name for setting in given}
+    quiet = _defaults(classes["method"], classes["data"])
+    settings = []
+    for name, text in quiet.items():
+        group = name.partition(".")[0]
+        # options of a component that the user has exchanged say nothing about the other one
+        exchanged = group in GROUPS and choices[group] != quiet.get(group, choices[group])
+        if name not in said and name not in GROUPS and not exchanged:
+            settings.append(Setting(name, text))
+    return settings
+
+
+def _preset(file: str) -> list[Setting]:
+    """The options of a YAML file, nested as one likes: ``budget: {amount: 3}``."""
+    what, path = f"the preset {file}", Path(file)
+    hint = "presets are YAML files such as those under experiments/"
     try:
-        parts = {name: OmegaConf.to_object(config[name]) for name in (*GROUPS, *NODES)}
-    except MissingMandatoryValue as error:
-        raise UserError(f"{error.full_key} has no default; give {error.full_key}=VALUE.") from error
-    return Options(choices=chosen, values=values, components=parts)
+        path = path.expanduser()
+        if not path.is_file():
+            state = "it is no file" if path.exists() else "there is none"
+            raise UserError(f"cannot read {what} ({state}); {hint}.")
+        with path.open(encoding="utf-8") as opened:
+            text = opened.read(MOST_CHARACTERS + 1)
+    except UnicodeDecodeError as error:
+        raise UserError(f"cannot read {what} (it is no text in UTF-8); {hint}.") from error
+    except (OSError, RuntimeError) as error:  # the latter where ~name is no user
+        reason = getattr(error, "strerror", None) or "its folder cannot be found"
+        raise UserError(f"cannot read {what} ({reason}); {hint}.") from error
+    node = parse_yaml(text.removeprefix("\ufeff"), what)
+    if not isinstance(node, yaml.MappingNode):
+        raise UserError(f"{what} holds no options; {hint}.")
+    found: dict[str, Setting] = {}
+    for setting in _flat(what, path, "", node):
+        if setting.name in found:
+            raise UserError(f"{what} gives {setting.name} twice; keep one of them.")
+        found[setting.name] = setting
+    return list(found.values())
+
+
+def _flat(what: str, path: Path, prefix: str, node: yaml.MappingNode) -> Iterable[Setting]:
+    for key, value in entries(node, what):
+        name = f"{prefix}{key}"
+        if isinstance(value, yaml.MappingNode) and (name in GROUPS or name in NODES):
+            yield from _flat(what, path, f"{name}.", value)
+        else:
+            yield Setting(name, value, f"{path}, line {value.start_mark.line + 1}")
+
+
+def _not_imported(name: str, error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name and name.startswith(error.name):
+        hint = ", without .py" if name.endswith(".py") else ""
+        return (
+            f"plugins={name}: there is no module {error.name!r} in {os.getcwd()} or in PYTHONPATH; "
+            f"give names of Python modules{hint}."
+        )
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    reason = str(error).splitlines()[0] if str(error) else "no message"
+    return (
+        f"plugins={name}: the module cannot be imported ({type(error).__name__}: {reason}, in "
+        f"{last.filename}, line {last.lineno}); mend it, or leave it out."
+    )

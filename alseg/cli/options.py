@@ -1,15 +1,58 @@
 """The options of the command that belong to no method, data set or oracle."""
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from alseg.cli.world import launched
 from alseg.core.errors import UserError
+from alseg.core.images import channels_of
+from alseg.core.options import FREE
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from alseg.core.images import ImageSet
     from alseg.data.transforms import EvalTransform, TrainTransform
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of the run itself.
+
+    Attributes:
+        rounds: Rounds: buy, train, evaluate, ask; null = as many as the method prescribes.
+        seed: Decides everything random.
+        query: replay:RUN_DIR repeats another run's purchases; list:FILE, a text file with one image
+            per line, buys the masks of these images; null = the method chooses.
+        run_dir: The run folder; null = runs/<data>_<method>_seed<seed>.
+        cache: Where region maps are kept between runs; null = the user's cache folder.
+        workers: Loader processes per loader, and processes that extract regions.
+        eval_batch_size: Whole images per batch where all have one size.
+        keep_rounds: Rounds whose checkpoints stay, the last ones; null = all.
+        pictures: Images pictured in the report per round.
+        plugins: Python modules of your own that register methods, data sets and the like, with
+            commas between them; from the current folder or PYTHONPATH.
+    """
+
+    rounds: int | None = field(default=5, metadata=FREE)
+    seed: int = 0
+    query: str | None = None
+    run_dir: str | None = field(default=None, metadata=FREE)
+    cache: str | None = field(default=None, metadata=FREE)
+    workers: int = field(default=2, metadata=FREE)
+    eval_batch_size: int = field(default=4, metadata=FREE)
+    keep_rounds: int | None = field(default=None, metadata=FREE)
+    pictures: int = field(default=4, metadata=FREE)
+    plugins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for option, least in (("workers", 0), ("eval_batch_size", 1), ("pictures", 0)):
+            if getattr(self, option) < least:
+                raise UserError(f"{option} is {getattr(self, option)}; give at least {least}.")
+        for option in ("run_dir", "cache"):
+            if getattr(self, option) == "":
+                raise UserError(f"{option} is empty; give {option}=FOLDER, or leave it out.")
 
 
 @dataclass(frozen=True)
@@ -18,8 +61,9 @@ class TrainerOptions:
 
     Attributes:
         accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.
-        devices: Processes on this machine, one device each.
-        num_nodes: Machines.
+        devices: Processes on each machine, one device each; null = as many as torchrun or SLURM
+            started, else 1.
+        num_nodes: Machines; null = those of torchrun or SLURM, else 1.
         strategy: ``auto`` (on several devices ``ddp_find_unused_parameters_true``, which any
             network takes) or any strategy of Lightning by name; ``ddp`` is a little faster.
         precision: E.g. ``32-true``, ``bf16-mixed``, ``16-mixed``.
@@ -29,20 +73,32 @@ class TrainerOptions:
         enable_progress_bar: Show progress.
     """
 
-    accelerator: str = "auto"
-    devices: int = 1
-    num_nodes: int = 1
-    strategy: str = "auto"
+    accelerator: str = field(default="auto", metadata=FREE)
+    devices: int | None = field(default=None, metadata=FREE)
+    num_nodes: int | None = field(default=None, metadata=FREE)
+    strategy: str = field(default="auto", metadata=FREE)
     precision: str = "32-true"
     sync_batchnorm: bool = False
     deterministic: bool = False
     gradient_clip: float | None = None
-    enable_progress_bar: bool = True
+    enable_progress_bar: bool = field(default=True, metadata=FREE)
 
     def __post_init__(self) -> None:
         for option in ("devices", "num_nodes"):
-            if getattr(self, option) < 1:
-                raise UserError(f"trainer.{option} is {getattr(self, option)}; give at least 1.")
+            given = getattr(self, option)
+            if given is not None and given < 1:
+                raise UserError(f"trainer.{option} is {given}; give at least 1.")
+
+    def world(self) -> tuple[int, int]:
+        """Devices per machine and machines.
+
+        Raises:
+            UserError: If a launcher such as torchrun started another number of processes.
+        """
+        world = launched()
+        if world is None:
+            return self.devices or 1, self.num_nodes or 1
+        return world.settle(self.devices, self.num_nodes)
 
     def keywords(self, needs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Keyword arguments for one `lightning.Trainer`; each needs a strategy of its own.
@@ -60,9 +116,11 @@ class TrainerOptions:
     def _keywords(self) -> dict[str, Any]:
         import lightning.pytorch as pl
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+        from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
+        devices, nodes = self.world()
         strategy: Any = self.strategy
-        if strategy == "auto" and self.devices * self.num_nodes > 1:
+        if strategy == "auto" and devices * nodes > 1:
             # some encoders hold layers that a shallow decoder never reads
             strategy = "ddp_find_unused_parameters_true"
         if strategy in ("ddp", "ddp_find_unused_parameters_true"):
@@ -71,14 +129,17 @@ class TrainerOptions:
                 timeout=timedelta(hours=4),  # rank 0 may cluster for hours while the others wait
             )
         plugins: list[Any] = []
-        if SLURMEnvironment.detect():
+        # torchrun may start the processes inside a SLURM job
+        if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+            # Lightning wants to read it, and on one machine all tasks are there
+            os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(devices))
             # a requeued job is the same command again; Lightning's own requeueing would load a
             # checkpoint of its own into whatever fit comes next
             plugins.append(SLURMEnvironment(auto_requeue=False))
         return {
             "accelerator": self.accelerator,
-            "devices": self.devices,
-            "num_nodes": self.num_nodes,
+            "devices": devices,
+            "num_nodes": nodes,
             "strategy": strategy,
             "precision": self.precision,
             "sync_batchnorm": self.sync_batchnorm,
@@ -102,8 +163,10 @@ class Augment:
             applied with probability 0.8; all 0 = none.
         grayscale: Probability of a picture without colours.
         blur: Probability of a Gaussian blur of 0.1 to 2 pixels.
-        mean: Subtracted from each channel of images in [0, 1], RGB; by default ImageNet's.
-        std: Each channel is divided by it.
+        mean: Subtracted from each channel of images in [0, 1]; by default ImageNet's RGB. Channels
+            beyond the numbers given here begin with the first number again, as the first layer of
+            pretrained networks does.
+        std: Each channel is divided by it; repeated likewise.
         pad: What surrounds pictures smaller than the crop. ``center``: the mean colour on all
             sides, which changes of colours change too. ``bottom_right``: zeros of what the network
             sees, at the bottom and on the right (of mirror images on the left).
@@ -115,8 +178,8 @@ class Augment:
     jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     grayscale: float = 0.0
     blur: float = 0.0
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
     pad: str = "center"
 
     def __post_init__(self) -> None:
@@ -138,10 +201,11 @@ class Augment:
                 f"of 0..1, hue of 0..0.5."
             )
         inside = all(0 <= v <= 1 for v in self.mean) and all(v > 0 for v in self.std)
-        if len(self.mean) != 3 or len(self.std) != 3 or not inside:
+        if len(self.mean) != len(self.std) or not self.mean or not inside:
             raise UserError(
-                f"augment.mean is {list(self.mean)} and augment.std {list(self.std)}; give three "
-                f"numbers each, of images in 0..1: the mean in 0..1, the other above 0."
+                f"augment.mean is {list(self.mean)} and augment.std {list(self.std)}; give as many "
+                f"numbers each as images have channels, of images in 0..1: the mean in 0..1, the "
+                f"other above 0."
             )
         if self.pad not in ("center", "bottom_right"):
             raise UserError(f"augment.pad is {self.pad!r}; give center or bottom_right.")
@@ -152,20 +216,19 @@ class Augment:
         Raises:
             UserError: If there is no crop and the images differ in size.
         """
-        from alseg.core.images import VOID
+        from alseg.data.datamodule import one_size
         from alseg.data.transforms import TrainTransform
 
         crop = None if self.crop is None else (int(self.crop[0]), int(self.crop[1]))
         if crop is None:
-            sizes = {images.size(index) for index in range(len(images))}
-            if len(sizes) > 1:
-                raise UserError(
-                    f"the training images have {len(sizes)} sizes; give augment.crop=[height,width]"
-                    f", the size of the crops that make up a batch."
-                )
-            crop = sizes.pop()
-        red, green, blue = self.mean
-        mean_color = (round(255 * red), round(255 * green), round(255 * blue))
+            crop = one_size(images)
+        channels = channels_of(images)
+        mean, std = self._normalization(channels)
+        if channels != 3 and (any(self.jitter) or self.grayscale):
+            raise UserError(
+                f"augment.jitter and augment.grayscale change colours, and these images have "
+                f"{channels} channels; leave them out, or give three bands with data.bands."
+            )
         in_corner = self.pad == "bottom_right"
         return TrainTransform(
             crop=crop,
@@ -174,16 +237,25 @@ class Augment:
             jitter=(self.jitter[0], self.jitter[1], self.jitter[2], self.jitter[3]),
             grayscale=self.grayscale,
             blur=self.blur,
-            mean=(red, green, blue),
-            std=(self.std[0], self.std[1], self.std[2]),
-            pad_value=None if in_corner else mean_color,
+            mean=mean,
+            std=std,
+            pad_value=None if in_corner else tuple(round(255 * part) for part in mean),
             pad_position="top_left" if in_corner else "center",
-            pad_maps={"regions": -1, "target": VOID, "inside": 0},
         )
 
-    def plain(self) -> "EvalTransform":
+    def plain(self, channels: int = 3) -> "EvalTransform":
         """The transform for images that are scored or evaluated."""
         from alseg.data.transforms import EvalTransform
 
-        mean, std = self.mean, self.std
-        return EvalTransform((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+        return EvalTransform(*self._normalization(channels))
+
+    def _normalization(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of every channel."""
+        given = len(self.mean)
+        if given not in (3, channels):
+            raise UserError(
+                f"augment.mean and augment.std have {given} numbers each, and the images have "
+                f"{channels} channels; give one number per channel."
+            )
+        order = [channel % given for channel in range(channels)]
+        return tuple(self.mean[i] for i in order), tuple(self.std[i] for i in order)

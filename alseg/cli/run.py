@@ -1,22 +1,26 @@
 """The command: ``python -m alseg.run method=… data=… run_dir=…``.
 
-Hydra composes the options of the components into frozen dataclasses (`alseg.cli.compose`); from
-here on there are plain objects and keyword arguments.
+`alseg.cli.compose` makes frozen dataclasses of the words; from here on there are plain objects and
+keyword arguments.
 """
 
 import hashlib
-import inspect
 import logging
 import os
 import sys
-import textwrap
-from collections.abc import Sequence
-from dataclasses import MISSING, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from alseg.cli.compose import CHOICES, GROUPS, NODES, ROOT, Options, composed, expand, options_of
+from alseg.cli import command
+from alseg.cli.command import WAITING
+from alseg.cli.compose import GROUPS, Options, options
+from alseg.cli.help import help_text
+from alseg.cli.words import defaults_of
+from alseg.cli.world import FolderLock
 from alseg.core.errors import UserError
+from alseg.core.typed import plain
 from alseg.methods import METHODS
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -25,33 +29,11 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
     from alseg.active.method import Method
     from alseg.active.run import Run
-    from alseg.core.images import ImageSet
+    from alseg.cli.options import TrainerOptions
+    from alseg.core.images import DataSplits, ImageSet
+    from alseg.nn.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
-
-#: Options that may change between two starts of one run: where things are, how fast they go, what
-#: is shown, and how many rounds there are to be.
-FREE = (
-    "run_dir",
-    "cache",
-    "rounds",
-    "workers",
-    "eval_batch_size",
-    "keep_rounds",
-    "pictures",
-    "logger",
-    "trainer",
-    "data.root",
-    "oracle.accept_partial",
-    "oracle.annotators",
-    "oracle.open_browser",
-    "oracle.port",
-)
-#: ... except those that change the numbers a run computes.
-BOUND = ("trainer.precision", "trainer.gradient_clip")
-
-#: Exit status of a run that waits for a person's answers.
-WAITING = 3
 
 
 def run_dir(options: Options) -> Path:
@@ -63,19 +45,43 @@ def run_dir(options: Options) -> Path:
 
 
 def identity(options: Options) -> dict[str, Any]:
-    """Everything that decides the result of a run, flat."""
-    flat: dict[str, Any] = {k: v for k, v in options.choices.items() if k != "logger"}
+    """Everything that decides the result of a run, flat, see `alseg.core.options.FREE`."""
+    chosen = {name: choice for name, choice in options.choices.items() if GROUPS[name].identity}
+    return chosen | _deciding(options, options.values)
 
-    def walk(prefix: str, value: Any) -> None:
+
+def default_identity(options: Options) -> dict[str, Any]:
+    """The defaults of what decides the result of a run.
+
+    The folder of a run of an older release knows nothing of options that are new in this one; what
+    they do by default is what that release did.
+    """
+    values: dict[str, Any] = {}
+    for name, component in options.components.items():
+        defaults = plain(defaults_of(type(component)))
+        values |= defaults if name == "run" else {name: defaults}
+    return _deciding(options, values)
+
+
+def _deciding(options: Options, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of the options that belong to the identity of a run, entries of dictionaries flat."""
+    flat: dict[str, Any] = {}
+
+    def walk(name: str, value: Any) -> None:
         if isinstance(value, dict) and value:
             for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else key, inner)
-        elif prefix in BOUND or not any(
-            prefix == free or prefix.startswith(f"{free}.") for free in FREE
-        ):
-            flat[prefix] = value
+                walk(f"{name}.{key}", inner)
+        else:
+            flat[name] = value
 
-    walk("", options.values)
+    for name, component in options.components.items():
+        if name in GROUPS and not GROUPS[name].identity:
+            continue
+        for option in fields(component):
+            if option.metadata.get("identity", True):
+                of_run = name == "run"
+                full = option.name if of_run else f"{name}.{option.name}"
+                walk(full, (values if of_run else values[name])[option.name])
     return flat
 
 
@@ -85,103 +91,208 @@ def build(options: Options) -> "Run":
     Raises:
         UserError: For input that cannot be used.
     """
-    import numpy as np
+    plan = check(options)
+    splits = open_images(options, plan)
+    run = assemble(options, plan, splits)
+    claim(run, options, plan)
+    return run
 
-    from alseg.active.loop import is_rank_zero
-    from alseg.active.run import Run
-    from alseg.data.datamodule import ActiveDataModule
-    from alseg.label.session import SessionWriter
-    from alseg.labels.pool import LabelPool
-    from alseg.labels.tables import PIXELS
-    from alseg.regions.maps import extract_regions
-    from alseg.report.observer import Reporter
 
-    part, values, root = options.components, options.values, run_dir(options)
-    source, cache = part["regions"], cache_folder(values["cache"])
-    progress = bool(values["trainer"]["enable_progress_bar"]) and is_rank_zero()
-    for option, least in (("workers", 0), ("eval_batch_size", 1), ("pictures", 0)):
-        if values[option] < least:
-            raise UserError(f"{option} is {values[option]}; give at least {least}.")
+class Plan(NamedTuple):
+    """What a command asks for besides its components.
+
+    Attributes:
+        root: The run folder.
+        cache: Folder that runs share.
+        progress: Show progress bars.
+        replay: Folder of a run whose purchases are repeated.
+        list_file: File of the images whose masks are bought.
+    """
+
+    root: Path
+    cache: Path
+    progress: bool
+    replay: Path | None
+    list_file: Path | None
+
+
+def check(options: Options) -> Plan:
+    """Check what can be checked without an image.
+
+    Raises:
+        UserError: For options that cannot be used, or not with each other.
+    """
+    from alseg.active.method import check_question
+    from alseg.active.ranks import is_rank_zero
+
+    part, values = options.components, options.values
+    method, unit = part["method"], part["regions"].unit
+    part["trainer"].world()
     replay, list_file = _given_query(values["query"])
-    if list_file and not (part["method"].takes_list and source.unit == "image"):
-        able = ", ".join(name for name in METHODS if METHODS.resolve(name).takes_list)
+    if list_file and not (unit == "image" and "mask" in method.asks.get("image", ())):
+        able = ", ".join(n for n in METHODS if "mask" in METHODS.resolve(n).asks.get("image", ()))
         raise UserError(
             f"query={values['query']} names images that are labelled whole, which this method with "
             f"these regions does not learn from; leave it out, or give regions=image and one of "
             f"the methods {able}."
         )
+    check_question(method, unit)
+    part["logger"].check()
     part["network"].check()
-    splits = part["data"].splits(progress=progress, cache=cache)
-    images = splits.train
-    part["oracle"].check(images)
-    source.check(images)
-    if list_file is None:  # else nothing is chosen or cut off
-        part["method"].check(images, part["budget"])
-    listed = None if list_file is None else _listed(list_file, images.names)
-    values = {**values, "rounds": _rounds(values["rounds"], part["method"], images, list_file)}
+    return Plan(
+        root=run_dir(options),
+        cache=cache_folder(values["cache"]),
+        progress=part["trainer"].enable_progress_bar and is_rank_zero(),
+        replay=replay,
+        list_file=list_file,
+    )
+
+
+def open_images(options: Options, plan: Plan) -> "DataSplits":
+    """Find and check the images, and that they can be asked about.
+
+    Raises:
+        UserError: For files that cannot be used.
+    """
+    part = options.components
+    splits: DataSplits = part["data"].splits(progress=plan.progress, cache=plan.cache)
+    part["oracle"].check(splits.train)
+    part["regions"].check(splits.train)
+    if plan.list_file is None:  # else nothing is chosen or cut off
+        part["method"].check(splits.train, part["budget"])
+    return splits
+
+
+def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
+    """Put the parts of a run together; nothing is cut into regions yet.
+
+    Raises:
+        UserError: For stages that these images cannot feed, or weights that cannot be had.
+    """
+    import numpy as np
+
+    from alseg.active.run import Run
+    from alseg.core.images import channels_of
+    from alseg.data.datamodule import ActiveDataModule
+    from alseg.label.session import SessionWriter
+    from alseg.labels.pool import LabelPool
+    from alseg.labels.tables import PIXELS
+    from alseg.report.observer import Reporter
+
+    part, images = options.components, splits.train
+    listed = None if plan.list_file is None else _listed(plan.list_file, images.names)
+    rounds = _rounds(options.values["rounds"], part["method"], images, plan.list_file)
+    values = {**options.values, "rounds": rounds}
     sizes = np.array([images.size(index) for index in range(len(images))])
     pool = LabelPool(sizes, len(images.classes), part["budget"], [])
-    loggers = part["logger"].build(root, values)
+    network = part["network"].reading(channels_of(images))
+    datamodule = ActiveDataModule(
+        splits,
+        pool,
+        part["augment"].build(images),
+        part["augment"].plain(channels_of(images)),
+        workers=values["workers"],
+        eval_batch_size=values["eval_batch_size"],
+    )
+    run = Run(
+        method=part["method"],
+        splits=splits,
+        datamodule=datamodule,
+        pool=pool,
+        regions=PIXELS,
+        kind=part["regions"].unit,
+        oracle=part["oracle"],
+        network=network,
+        root=plan.root,
+        rounds=rounds,
+        seed=values["seed"],
+        trainer=part["trainer"].keywords,
+        loggers=part["logger"].build(plan.root, values),
+        replay=plan.replay,
+        listed=listed,
+        keep_rounds=values["keep_rounds"],
+        cache=plan.cache,
+    )
+    # weights that cannot be had are found out now
+    built = network.build(len(images.classes))
+    _check_stages(run, built, datamodule.train_transform.crop, part["trainer"])
     reporter = Reporter(
-        root,
+        plan.root,
         splits,
         options.choices,
         values,
         part["oracle"],
-        loggers,
+        run.loggers,
         reads_truth=part["method"].reads_truth,
-        show=lambda round, image: work.method.show(work.context(round), image),
+        show=lambda round, image: run.method.show(run.context(round), image),
     )
-    work = Run(
-        method=part["method"],
-        splits=splits,
-        datamodule=ActiveDataModule(
-            splits,
-            pool,
-            part["augment"].build(images),
-            part["augment"].plain(),
-            workers=values["workers"],
-            eval_batch_size=values["eval_batch_size"],
-        ),
-        pool=pool,
-        regions=PIXELS,
-        kind=source.unit,
-        oracle=part["oracle"],
-        network=part["network"],
-        root=root,
-        rounds=values["rounds"],
-        seed=values["seed"],
-        trainer=part["trainer"].keywords,
-        loggers=loggers,
-        observers=[reporter, SessionWriter(images, values["oracle"].get("accept_partial", False))],
-        replay=replay,
-        listed=listed,
-        keep_rounds=values["keep_rounds"],
-        cache=cache,
-    )
-    for round in {0, work.rounds - 1}:  # some stages come in the end only
-        for stage in work.method.stages(work.context(round)):
-            if stage.keep == "best" and not len(splits.val):
+    partial = getattr(part["oracle"], "accept_partial", False)
+    run.observers += [reporter, SessionWriter(images, partial)]
+    return run
+
+
+def claim(run: "Run", options: Options, plan: Plan) -> None:
+    """Cut the images into regions, and make the folder this run's own.
+
+    Raises:
+        UserError: If it belongs to another run.
+    """
+    from alseg.active.contents import contents_of, digest_of
+    from alseg.core.masks import table_of
+    from alseg.regions.maps import extract_regions
+
+    part, splits = options.components, run.splits
+    owner, defaults = identity(options), default_identity(options)
+    if run.method.plans_rounds:
+        owner["rounds"] = run.rounds
+    if run.listed is not None:
+        owner["query.images"] = hashlib.blake2b(run.listed.tobytes()).hexdigest()[:16]
+    table = table_of(splits.train).summary()
+    run.ledger.check_owner(owner | {"masks": table}, defaults | {"masks": table})
+    contents = contents_of(splits)
+    run.ledger.check_contents(contents)
+    owner |= {"train": _content(splits.train), "val": _content(splits.val)}
+    truth = {name: digest_of(contents[name]) for name in ("train_masks", "val_masks")}
+    owner |= truth | {"masks": table}
+    defaults |= truth | {"masks": table}  # folders of release 0.1 know nothing of masks
+    run.ledger.check_owner(owner, defaults)
+    if run.kind != "pixel":  # pixels need no map
+        workers = options.values["workers"]
+        maps = extract_regions(part["regions"], splits.train, plan.cache, workers, plan.progress)
+        run.pool.add_maps(maps)
+        run.regions = maps.version
+        # answers name regions by their ids: maps cut by another release must not slip in
+        owner["regions.counts"] = hashlib.blake2b(maps.num_regions.tobytes()).hexdigest()[:16]
+    run.ledger.claim(owner, defaults)
+    run.ledger.claim_contents(contents)
+
+
+def _check_stages(
+    run: "Run", network: "Segmenter", crop: tuple[int, int] | None, trainer: "TrainerOptions"
+) -> None:
+    """Refuse stages that these images, or so few of them at a time, cannot feed."""
+    from alseg.nn.batches import takes_one_image
+
+    devices, nodes = trainer.world()
+    world, channels = devices * nodes, getattr(run.splits.train, "channels", 3)
+    shared = trainer.sync_batchnorm and world > 1
+    for round in {0, run.rounds - 1}:  # some stages come in the end only
+        for stage in run.method.stages(run.context(round)):
+            if stage.fit.keep == "best" and not len(run.splits.val):
                 raise UserError(
                     f"stage {stage.name} keeps the weights that are best on the validation images, "
                     f"and there are none; give some, or let it keep the last weights."
                 )
-    part["network"].build(len(images.classes))  # weights that cannot be had are found out now
-    contents = {name: _content(split) for name, split in (("train", images), ("val", splits.val))}
-    owner = {**identity(options), **contents}
-    if part["method"].plans_rounds:
-        owner["rounds"] = values["rounds"]
-    if listed is not None:
-        owner["query.images"] = hashlib.blake2b(listed.tobytes()).hexdigest()[:16]
-    work.ledger.check_owner(owner)
-    if source.unit != "pixel":  # pixels need no map
-        maps = extract_regions(source, images, cache, values["workers"], progress)
-        pool.add_maps(maps)
-        work.regions = maps.version
-        # answers name regions by their ids: maps cut by another release must not slip in
-        owner["regions.counts"] = hashlib.blake2b(maps.num_regions.tobytes()).hexdigest()[:16]
-    work.ledger.claim(owner)
-    return work
+            single = stage.fit.batch_size <= world and not shared
+            if single and crop and not takes_one_image(network, channels, crop):
+                raise UserError(
+                    f"stage {stage.name} trains with one image at a time (batch_size is "
+                    f"{stage.fit.batch_size} on {world} devices), but {run.network.architecture} "
+                    f"pools an image to one value per channel and normalises that over the batch, "
+                    f"which takes two images; raise the batch_size of the stage, such as "
+                    f"method.batch_size={2 * world}, or give another network, such as "
+                    f"network.architecture=FPN."
+                )
 
 
 def _content(images: Any) -> str:
@@ -249,21 +360,45 @@ def run(options: Options) -> int:
     """Do a run, or what is left of it.
 
     Returns:
-        Exit status: 0, or `WAITING` for a person's answers.
+        Exit status: 0, `WAITING` for a person's answers, or that of a signal, see
+        `alseg.active.stopping`.
 
     Raises:
         UserError: For input that cannot be used.
     """
-    import warnings
-
-    from filelock import FileLock, Timeout
-
     from alseg.active.driver import drive
-    from alseg.active.loop import is_rank_zero
+    from alseg.active.ranks import is_rank_zero
+    from alseg.active.stopping import StoppedError, stoppable
     from alseg.labels.oracle import AwaitingAnswersError
 
+    _quieten(is_rank_zero())
+    root = run_dir(options)
+    options.components["trainer"].world()  # two runs must not believe to be first in one folder
+    with FolderLock(root, is_rank_zero()):
+        try:
+            with stoppable():
+                drive(build(options))
+        except AwaitingAnswersError as waiting:
+            if is_rank_zero():
+                print(waiting)
+            return WAITING
+        except StoppedError as stopped:
+            if is_rank_zero():
+                print(stopped, file=sys.stderr)
+            return stopped.status
+        finally:
+            options.components["logger"].close()
+    if is_rank_zero():
+        print(f"Report: {root / 'report.html'}")
+    return 0
+
+
+def _quieten(is_first: bool) -> None:
+    """Let one process speak, and of the libraries only what a user can act on."""
+    import warnings
+
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("alseg").setLevel(logging.INFO if is_rank_zero() else logging.WARNING)
+    logging.getLogger("alseg").setLevel(logging.INFO if is_first else logging.WARNING)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for noise in (
@@ -277,134 +412,10 @@ def run(options: Options) -> int:
         ".*recommended to use `self.log.*sync_dist.*",  # the metric is the same on every device
     ):
         warnings.filterwarnings("ignore", noise)
-    root = run_dir(options)
-    root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / ".lock")
-    if is_rank_zero():
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise UserError(f"another process is at work in {root}; wait for it.") from error
-    try:
-        drive(build(options))
-    except AwaitingAnswersError as waiting:
-        if is_rank_zero():
-            print(waiting)
-        return WAITING
-    finally:
-        lock.release()
-        options.components["logger"].close()
-    if is_rank_zero():
-        print(f"Report: {root / 'report.html'}")
-    return 0
 
 
-def help_text(arguments: Sequence[str]) -> str:
-    """What ``--help`` prints; with ``method=NAME`` and the like, the options of that component."""
-    asked = [a.partition("=") for a in arguments if a.partition("=")[0] in GROUPS]
-    if asked:
-        return "\n".join(
-            f"{group}={name}\n{_described(GROUPS[group].resolve(name), group)}"
-            for group, _, name in asked
-        )
-    lines = [
-        "usage: python -m alseg.run [method=NAME] [data=NAME] [run_dir=FOLDER] [option=value ...]",
-        "",
-        "Runs active learning, or what is left of a run: the same command goes on where it was",
-        "stopped. Without options, mulquery learns the embedded synthetic scenes.",
-        "",
-        "Choose by name (default first named); add --help to see the options of a choice:",
-    ]
-    for group, registry in GROUPS.items():
-        names = [CHOICES[group], *(name for name in registry if name != CHOICES[group])]
-        lines.append(f"  {group + '=':10}{', '.join(names)}")
-    lines += ["", "Options of the run:"]
-    lines += [_option(name, value, text) for name, (value, text) in ROOT.items()]
-    lines.append(_option("preset", None, "A YAML file of options, e.g. one under experiments/."))
-    for name, cls in NODES.items():
-        lines += ["", _described(cls, name)]
-    lines += [
-        "",
-        "examples:",
-        "  python -m alseg.run method=mulquery run_dir=runs/first",
-        "  python -m alseg.run method=mulquery --help",
-        "  python -m alseg.run data=camvid data.root=CamVid network.encoder=mobilenet_v2 "
-        "budget.amount=500",
-        "  python -m alseg.run -m seed=0,1,2    (Hydra's sweeps)",
-    ]
-    return "\n".join(lines)
-
-
-def option_texts(cls: type[Any]) -> dict[str, str]:
-    """What the docstrings of a component, and of those it extends, say of its options."""
-    texts: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        _, _, attributes = (inspect.cleandoc(base.__doc__ or "")).partition("Attributes:")
-        name = ""
-        for line in attributes.splitlines():
-            key, colon, text = line.strip().partition(": ")
-            if line.startswith("    ") and not line.startswith("     ") and colon:
-                name, texts[key] = key, text
-            elif name:
-                texts[name] += f" {line.strip()}"
-    return {name: text.replace("`", "").strip() for name, text in texts.items()}
-
-
-def _described(cls: type[Any], prefix: str) -> str:
-    """Summary of a component's docstring and its options."""
-    texts = option_texts(cls)
-    lines = [(inspect.getdoc(cls) or prefix).splitlines()[0]]
-    for field in fields(cls):
-        default = field.default
-        if field.default_factory is not MISSING:
-            default = field.default_factory()
-        lines.append(_option(f"{prefix}.{field.name}", default, texts.get(field.name, "")))
-    return "\n".join(lines)
-
-
-def _option(name: str, default: Any, text: str) -> str:
-    shown = {None: "null", True: "true", False: "false"}.get(default, default) if isinstance(
-        default, bool | None
-    ) else default  # fmt: skip
-    shown = list(shown) if isinstance(shown, tuple) else shown
-    head = f"  {name} = {'(required)' if default is MISSING else shown}"
-    return "\n".join([head, *textwrap.wrap(text, 92, initial_indent=" " * 6,
-                                           subsequent_indent=" " * 6)])  # fmt: skip
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; exits with 0, 2 for bad input, or `WAITING`."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        if {"-h", "--help"} & set(given):
-            print(help_text([a for a in given if not a.startswith("-")]))
-            return
-        overrides = expand(given)
-        composed([o for o in overrides if "," not in o or "[" in o or "{" in o])  # not a sweep's
-        sys.exit(_under_hydra(overrides))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-def _under_hydra(overrides: Sequence[str]) -> int:
-    """Run as a Hydra job, so that ``-m`` and launchers work; the job's exit status."""
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import DictConfig
-
-    status = 0
-
-    def job(config: DictConfig) -> None:
-        nonlocal status
-        task = list(HydraConfig.get().overrides.task)
-        try:
-            status = max(status, run(options_of(config, task)))
-        except UserError as error:  # Hydra would print a traceback
-            print(f"error: {error}", file=sys.stderr)
-            status = 2
-
-    # Lightning starts the other processes of a ddp run with these arguments
-    sys.argv = [sys.argv[0], *overrides]
-    hydra.main(version_base="1.3", config_path=None, config_name="alseg")(job)()
-    return status
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; the exit status, see `alseg.cli.command.main`."""
+    if arguments is not None:  # Lightning starts the other processes with these words
+        sys.argv = [sys.argv[0], *arguments]
+    return command.main(arguments, help_text, lambda words: run(options(*words)), needs_words=False)

@@ -19,6 +19,8 @@ MOVED = {
     "alseg.trained": "alseg.inference.trained",
     "alseg.nn.inference": "alseg.inference.views",
     "alseg.active.seeds": "alseg.core.seeds",
+    "alseg.methods.madbal.files": "alseg.labels.imagefiles",
+    "alseg.methods.madbal.labels": "alseg.methods.madbal.cells",
     **{
         f"alseg.active.{name}": f"alseg.labels.{name}"
         for name in (
@@ -32,6 +34,9 @@ MOVED = {
 class MovedModules(MetaPathFinder, Loader):
     """Finds a module by its old name and gives the one it became, the same object."""
 
+    def __init__(self) -> None:
+        self._specs: dict[int, ModuleSpec | None] = {}
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
@@ -41,10 +46,14 @@ class MovedModules(MetaPathFinder, Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The module under its new name."""
         warnings.warn(f"{spec.name} is now {MOVED[spec.name]}", DeprecationWarning, stacklevel=2)
-        return import_module(MOVED[spec.name])
+        module = import_module(MOVED[spec.name])
+        self._specs[id(module)] = module.__spec__
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing is left to do: it was executed under its new name."""
+        """It was executed under its new name, which the import machinery has just written over."""
+        module.__spec__ = self._specs.pop(id(module))
+        module.__loader__ = module.__spec__.loader if module.__spec__ else None
 
 
 def install() -> None:

@@ -13,12 +13,19 @@ class Registry(Mapping[str, str]):
     Every class named here is a frozen dataclass: its fields are the options of the command (the
     one place where a default is written), its methods do the work.
 
+    Args:
+        what: What the names stand for, e.g. ``"method"``.
+        entries: The classes by name.
+        identity: Whether the choice, and the options of what is chosen, decide the results of a
+            run; else both may change between two starts of it.
+
     >>> Registry("animal", {"fraction": "fractions:Fraction"}).resolve("fraction").__name__
     'Fraction'
     """
 
-    def __init__(self, what: str, entries: dict[str, str]) -> None:
+    def __init__(self, what: str, entries: dict[str, str], identity: bool = True) -> None:
         self.what = what
+        self.identity = identity
         self._entries: dict[str, str | type[Any]] = dict(entries)
 
     def __getitem__(self, name: str) -> Any:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.utilities import CombinedLoader
@@ -12,21 +11,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from alseg.active.method import Stage
 from alseg.active.module import LoopDataModule
+from alseg.active.stage import Fit
 from alseg.core.errors import UserError
-from alseg.core.images import VOID, DataSplits, ImageSet
+from alseg.core.images import VOID, ImageSet, Splits
 from alseg.data.files import KEEP_SIZE, FileImages
-from alseg.data.samplers import PoolShard, TrainStream
+from alseg.data.reading.images import AS_RGB
+from alseg.data.samplers import OnePlace, Place, PoolShard, TrainerPlace, TrainStream
 from alseg.data.transforms import EvalTransform, TrainTransform
 from alseg.data.windows import WindowImages
 from alseg.labels.pool import LabelPool
-from alseg.labels.supervision import Streams, Supervision
+from alseg.labels.supervision import LabelMaps, Streams, Supervision
 
 
 @dataclass(frozen=True)
-class TrainItems(Dataset[dict[str, Any]]):
-    """Augmented training images with their targets; an item is addressed by number and seed."""
+class TrainItems(Dataset[dict[str, Tensor]]):
+    """Batches of augmented training images with their targets, by numbers and seeds of items."""
 
     images: ImageSet
     supervision: Supervision
@@ -35,8 +35,11 @@ class TrainItems(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.supervision.images)
 
-    def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
-        number, seed = item
+    def __getitem__(self, items: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
+        return collate([self.item(number, seed) for number, seed in items])
+
+    def item(self, number: int, seed: int) -> dict[str, Any]:
+        """One image; everything random follows from the seed."""
         index = int(self.supervision.images[number])
         target = self.supervision(index)
         image, maps = self.transform(self.images.image(index), target.maps, seed)
@@ -91,45 +94,87 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
 class ActiveDataModule(LoopDataModule):
     """Images and the pool of what is known about them.
 
-    `begin_stage` and `begin_pass` say what the next fit or predict run is about.
+    A fit trains on everything answered so far, in shuffled passes over the images that have an
+    answer; a predict run goes over the images that have something left to ask. `begin_fit` and
+    `begin_pass` say something else, which a run of the command does in every stage. Loaders work
+    without a trainer, too.
 
     Args:
-        splits: Pool images and validation images.
+        splits: Pool images and validation images: what ``splits()`` of a data set returns, or
+            `ArrayImages`.
         pool: Labels bought so far.
-        train_transform: Augmentation.
-        eval_transform: Normalisation.
+        train_transform: Augmentation; None = random scale, `crop` and mirror images.
+        eval_transform: Normalisation; None = that of `train_transform`.
         workers: Loader processes per loader.
         eval_batch_size: Whole images per batch; used where all have one size, else 1.
+        batch_size: Images per training batch, where no stage says another number.
+        crop: Height and width of training crops; None = the size of the images, where they have
+            one size.
+        seed: Decides order and augmentation, where no stage has a key.
+
+    Raises:
+        UserError: If there is no crop and the images differ in size.
     """
 
     def __init__(
         self,
-        splits: DataSplits,
+        splits: Splits,
         pool: LabelPool,
-        train_transform: TrainTransform,
-        eval_transform: EvalTransform,
+        train_transform: TrainTransform | None = None,
+        eval_transform: EvalTransform | None = None,
         workers: int = 0,
         eval_batch_size: int = 4,
+        batch_size: int = 4,
+        crop: tuple[int, int] | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
+        if train_transform is None:
+            train_transform = TrainTransform(crop=crop or one_size(splits.train))
         self.splits = splits
         self.pool = pool
         self.train_transform = train_transform
-        self.eval_transform = eval_transform
+        self.eval_transform = eval_transform or EvalTransform(
+            train_transform.mean, train_transform.std
+        )
         self.workers = workers
         self.eval_batch_size = eval_batch_size
-        self._stage: tuple[Stage, Supervision, tuple[int | str, ...]] | None = None
+        self.batch_size = batch_size
+        self.seed = seed
+        self._fit: tuple[Fit, Supervision, tuple[int | str, ...]] | None = None
         self._pass: tuple[NDArray[np.int64], str, bool] | None = None
 
-    def begin_stage(
-        self, stage: Stage, supervision: Supervision, key: tuple[int | str, ...]
-    ) -> None:
-        """The next fit trains a stage; the key decides order and augmentation."""
-        self._stage = (stage, supervision, key)
+    def __repr__(self) -> str:
+        return (
+            f"ActiveDataModule({len(self.splits.train)} pool images, {len(self.splits.val)} "
+            f"validation images, {self.pool!r})"
+        )
+
+    def begin_fit(self, fit: Fit, supervision: Supervision, key: tuple[int | str, ...]) -> None:
+        """See `LoopDataModule.begin_fit`."""
+        self._fit = (fit, supervision, key)
 
     def begin_pass(self, images: NDArray[np.int64], regions: str, truth: bool = False) -> None:
         """See `LoopDataModule.begin_pass`."""
         self._pass = (images, regions, truth)
+
+    def next_fit(self) -> tuple[Fit, Supervision, tuple[int | str, ...]]:
+        """What the next fit trains on: what `begin_fit` said, or everything answered so far.
+
+        Raises:
+            UserError: If nothing was answered.
+        """
+        if self._fit is not None:
+            return self._fit
+        supervision = LabelMaps(self.pool)
+        images = len(supervision.images)
+        if not images:
+            raise UserError(
+                "nothing in the pool is answered yet; commit answers before the first fit, such "
+                'as pool.commit(oracle.answer(random_query(pool, "dominant"), pool)).'
+            )
+        fit = Fit.passes(1, images, self.batch_size)
+        return fit, supervision, (self.seed, len(self.pool.history))
 
     def description(self) -> dict[str, Any]:
         """See `LoopDataModule.description`."""
@@ -142,75 +187,106 @@ class ActiveDataModule(LoopDataModule):
             "std": [float(value) for value in transform.std],
             "size": None if resize.size is None else list(resize.size),
             "scale": resize.scale,
+            **getattr(images, "reading", AS_RGB).describe(),
+            "masks": images.masks.to_plain()
+            if isinstance(images, FileImages | WindowImages)
+            else None,
         }
 
-    def train_dataloader(self) -> DataLoader[dict[str, Any]] | CombinedLoader:
-        """Batches of the stage, in an order that depends on its key and the epoch alone.
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]] | CombinedLoader:
+        """Batches of the fit, in an order that depends on its key and the epoch alone.
 
-        Of a stage with several streams: a batch of each, by its name.
+        Of a fit with several streams: a batch of each, by its name.
         """
-        if self._stage is None or self.trainer is None:
-            raise RuntimeError("begin_stage comes before fit")
-        stage, supervision, key = self._stage
+        fit, supervision, key = self.next_fit()
         if not isinstance(supervision, Streams):
-            return self._training(self.trainer, stage, supervision, key)
+            return self._training(fit, supervision, key)
         loaders = {
-            name: self._training(self.trainer, stage, stream, (*key, name))
+            name: self._training(fit, stream, (*key, name))
             for name, stream in supervision.streams.items()
         }
         return CombinedLoader(loaders, mode="min_size")  # all are as long as an epoch
 
     def _training(
-        self,
-        trainer: L.Trainer,
-        stage: Stage,
-        supervision: Supervision,
-        key: tuple[int | str, ...],
-    ) -> DataLoader[dict[str, Any]]:
+        self, fit: Fit, supervision: Supervision, key: tuple[int | str, ...]
+    ) -> DataLoader[dict[str, Tensor]]:
         items = TrainItems(self.splits.train, supervision, self.train_transform)
-        world = trainer.world_size
-        if stage.batch_size % world and not stage.whole_passes:  # those repeat images
+        place: Place = OnePlace() if self.trainer is None else TrainerPlace(self.trainer)
+        if fit.batch_size % place.world and not fit.whole_passes:  # those repeat images
             raise UserError(
-                f"stage {stage.name} has {stage.batch_size} images per batch, which {world} "
-                f"devices cannot share; give a multiple of {world}."
+                f"stage {key[-1]} has {fit.batch_size} images per batch, which {place.world} "
+                f"devices cannot share; give a multiple of {place.world}."
             )
         return DataLoader(
             items,
-            batch_sampler=TrainStream(len(items), stage, key, trainer),
+            batch_size=None,  # an item is a batch already
+            sampler=TrainStream(len(items), fit, key, place),
             num_workers=self.workers,
-            collate_fn=collate,
             # fixed, so that what a worker might draw does not depend on the process's past
             generator=torch.Generator().manual_seed(0),
             pin_memory=torch.cuda.is_available(),
         )
 
     def _whole(self, items: WholeImages, sizes: NDArray[np.int64]) -> DataLoader[dict[str, Any]]:
-        if self.trainer is None:
-            raise RuntimeError("the loader needs a trainer")
+        rank, world = 0, 1
+        if self.trainer is not None:
+            rank, world = self.trainer.global_rank, self.trainer.world_size
         return DataLoader(
             items,
             batch_size=self.eval_batch_size if len(np.unique(sizes, axis=0)) == 1 else 1,
-            sampler=PoolShard(len(items), self.trainer.global_rank, self.trainer.world_size),
+            sampler=PoolShard(len(items), rank, world),
             num_workers=self.workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
         )
 
-    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Validation images with their ground truth."""
+    def val_dataloader(self) -> Any:
+        """Validation images with their ground truth; no loader where there are none."""
         images = self.splits.val
+        if not len(images):
+            return []
         items = WholeImages(images, np.arange(len(images)), self.eval_transform, truth=True)
         return self._whole(items, np.array([images.size(i) for i in range(len(images))]))
 
-    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
+    def test_dataloader(self) -> Any:
         """The validation images: there is no other split the loop may look at."""
         return self.val_dataloader()
 
     def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Whole pool images with their region map as ``regions``."""
-        if self._pass is None:
-            raise RuntimeError("begin_pass comes before predict")
-        images, regions, truth = self._pass
+        """Whole pool images with their region map as ``regions``.
+
+        Those of `begin_pass`; without it all that have something left to ask.
+
+        Raises:
+            UserError: If there is nothing left, or the pool does not know its regions.
+        """
+        images, regions, truth = self._pass or self._open()
         maps = self.pool.maps.get(regions)  # none for pixels, which need no map
         items = WholeImages(self.splits.train, images, self.eval_transform, maps, truth)
         return self._whole(items, self.pool.sizes[images])
+
+    def _open(self) -> tuple[NDArray[np.int64], str, bool]:
+        if self.pool.regions is None:
+            raise UserError(
+                "this pool does not say which regions are asked about; make it by "
+                "LabelPool.of(images, regions, budget), or call begin_pass before predict."
+            )
+        images = self.pool.open_images(self.pool.regions)
+        if not len(images):
+            raise UserError("every unit of the pool is answered: nothing is left to score.")
+        return images, self.pool.regions, False
+
+
+def one_size(images: ImageSet) -> tuple[int, int]:
+    """Height and width of all images.
+
+    Raises:
+        UserError: If they differ.
+    """
+    sizes = {images.size(index) for index in range(len(images))}
+    if len(sizes) > 1:
+        raise UserError(
+            f"the training images have {len(sizes)} sizes; give augment.crop=[height,width] "
+            f"(in Python crop=(height, width)), the size of the crops that make up a batch."
+        )
+    return sizes.pop()

@@ -1,17 +1,86 @@
 """Which images, in which order: functions of a key, never of what a process drew before."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import lightning as L
 import numpy as np
-from torch.utils.data import Sampler
+from torch.utils.data import DistributedSampler
 
-from alseg.active.method import Stage
+from alseg.active.stage import Fit
 from alseg.core.seeds import derive
 
 
-class TrainStream(Sampler[list[tuple[int, int]]]):
+class Place(Protocol):
+    """Where a process stands: what a sampler asks of a trainer."""
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        ...
+
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+        ...
+
+    @property
+    def world(self) -> int:
+        """Number of processes."""
+        ...
+
+
+class TrainerPlace:
+    """Where a trainer says that this process stands.
+
+    Args:
+        trainer: A trainer that fits.
+    """
+
+    def __init__(self, trainer: L.Trainer) -> None:
+        self.trainer = trainer
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done; ``current_epoch`` lags by one here when a run is resumed."""
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
+        return int(progress.processed)
+
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+        return self.trainer.global_rank
+
+    @property
+    def world(self) -> int:
+        """Number of processes."""
+        return self.trainer.world_size
+
+
+class OnePlace:
+    """The one process of a loader without a trainer, which counts its own epochs."""
+
+    rank, world = 0, 1
+
+    def __init__(self) -> None:
+        self._begun = -1
+
+    @property
+    def epoch(self) -> int:
+        """How often it was asked before."""
+        self._begun += 1
+        return self._begun
+
+
+class _Own(DistributedSampler[Any]):
+    """A sampler that deals out its items itself, which Lightning leaves as it is."""
+
+    def __init__(self) -> None:
+        # what a DistributedSampler sets up would only describe another sharding
+        self.epoch = 0
+
+
+class TrainStream(_Own):
     """Batches of a stage, from shuffled passes over n items.
 
     A stage of whole passes ends each of them with what is left as a smaller batch. Else the batches
@@ -20,37 +89,34 @@ class TrainStream(Sampler[list[tuple[int, int]]]):
 
     Args:
         n: Number of items.
-        stage: Says how many batches of which size.
+        fit: Says how many batches of which size.
         key: Names the stream.
-        trainer: Knows the epoch and the process.
+        place: Knows the epoch and the process.
 
     Yields:
-        Item numbers, each with the seed of its augmentation.
+        Batches: item numbers, each with the seed of its augmentation.
     """
 
-    def __init__(
-        self, n: int, stage: Stage, key: tuple[int | str, ...], trainer: L.Trainer
-    ) -> None:
+    def __init__(self, n: int, fit: Fit, key: tuple[int | str, ...], place: Place) -> None:
+        super().__init__()
         self.n = n
-        self.stage = stage
+        self.fit = fit
         self.key = key
-        self.trainer = trainer
+        self.place = place
 
     def __len__(self) -> int:
-        return self.stage.epoch_batches
+        return self.fit.epoch_batches
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        # current_epoch lags by one here when a run is resumed
-        progress: Any = self.trainer.fit_loop.epoch_progress.current
-        epoch, length = progress.processed, self.stage.epoch_batches
+    def __iter__(self) -> Iterator[Any]:
+        epoch, length = self.place.epoch, self.fit.epoch_batches
         return batches(
             self.n,
-            self.stage.batch_size,
+            self.fit.batch_size,
             range(epoch * length, (epoch + 1) * length),
             self.key,
-            self.trainer.global_rank,
-            self.trainer.world_size,
-            self.stage.whole_passes,
+            self.place.rank,
+            self.place.world,
+            self.fit.whole_passes,
         )
 
 
@@ -101,7 +167,7 @@ def batches(
         yield batch
 
 
-class PoolShard(Sampler[int]):
+class PoolShard(_Own):
     """Each item once, dealt out to the processes.
 
     A process without an item repeats one, as ``-1 - item``: it may not be idle, and a repeat must
@@ -114,10 +180,11 @@ class PoolShard(Sampler[int]):
     """
 
     def __init__(self, n: int, rank: int, world: int) -> None:
+        super().__init__()
         self.items = list(range(rank, n, world)) or [-1 - rank % n]
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[Any]:
         return iter(self.items)

@@ -13,6 +13,7 @@ from alseg.core.images import VOID
 from alseg.label.journal import Line
 from alseg.label.session import Session
 from alseg.labels.budget import Cost
+from alseg.labels.kinds import KINDS
 from alseg.labels.tables import Answers, Query
 
 #: Rows of a block; a block is leased to one annotator at a time.
@@ -208,8 +209,10 @@ class Board:
         part: Query = replace(
             query, image=query.image[rows], unit=query.unit[rows], score=query.score[rows]
         )
-        columns = (self._label[rows], self._members[rows], masks, self._seconds[rows])
-        return Answers.of(part, self.session.num_classes, *columns)
+        said: Any = {"label": self._label[rows], "sets": self._members[rows], "masks": masks}[
+            KINDS[query.answer].column
+        ]
+        return Answers.of_rows(part, self.session.num_classes, said, self._seconds[rows])
 
     @property
     def prefix(self) -> int:

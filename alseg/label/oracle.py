@@ -1,11 +1,12 @@
 """``oracle=browser``: the run itself serves the page, waits, and goes on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alseg.core.errors import UserError
 from alseg.core.images import ImageSet
+from alseg.core.options import FREE
 from alseg.labels.pool import LabelPool
 from alseg.labels.tables import Answers, Query
 
@@ -34,12 +35,12 @@ class BrowserOracle:
         accept_partial: A round may be ended with fewer answers than the budget pays for.
     """
 
-    annotators: tuple[str, ...] = ()
-    port: int = 0
-    open_browser: bool = True
-    overlap: float = 0.0
-    suggestions: bool = False
-    accept_partial: bool = False
+    annotators: tuple[str, ...] = field(default=(), metadata=FREE)
+    port: int = field(default=0, metadata=FREE)
+    open_browser: bool = field(default=True, metadata=FREE)
+    overlap: float = field(default=0.0, metadata=FREE)
+    suggestions: bool = field(default=False, metadata=FREE)
+    accept_partial: bool = field(default=False, metadata=FREE)
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap <= 1:

@@ -22,6 +22,7 @@ from alseg.data.windows import WindowImages
 from alseg.label.colors import safe_colors
 from alseg.labels.budget import Budget
 from alseg.labels.human import unit_boxes
+from alseg.labels.kinds import KINDS
 from alseg.labels.pool import LabelPool, rows_by_image
 from alseg.labels.tables import PIXELS, Query, load_arrays
 
@@ -145,9 +146,11 @@ def write_session(
     target = folder / FOLDER
     boxes = unit_boxes(query, pool)
     pixels = pool.unit_pixels(query)
-    scenes = query.answer == "scene"
-    names = tuple(images.scenes if scenes else images.classes.names)
-    colors = safe_colors(len(names)) if scenes else np.asarray(images.classes.colors, np.uint8)
+    kind = KINDS[query.answer]
+    names = tuple(kind.names(images))
+    colors = np.asarray(images.classes.colors, dtype=np.uint8)
+    if not kind.covers_pixels:  # scenes have no colours of their own
+        colors = safe_colors(len(names))
     pictures: dict[int, Picture] = {}
     bits: list[NDArray[np.uint8]] = [np.zeros(0, np.uint8)] * len(query)
     for image, rows in rows_by_image(query.image):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alseg.core.files import write_atomic
+from alseg.labels.imagefiles import ImageFiles
 from alseg.labels.pool import LabelPool
 from alseg.labels.tables import AnswerKind
 
@@ -75,19 +75,24 @@ class LabelFiles:
     folder: Path
     images: NDArray[np.int64]
 
+    @property
+    def files(self) -> ImageFiles:
+        """The files."""
+        return ImageFiles(self.folder, ending="png")
+
     def path(self, image: int) -> Path:
         """File of an image."""
-        return self.folder / f"{image}.png"
+        return self.files.path(image)
 
     def missing(self) -> NDArray[np.int64]:
         """Images whose file is not there yet."""
-        return np.array([i for i in self.images if not self.path(i).exists()], dtype=np.int64)
+        return self.files.missing(self.images)
 
     def write(self, image: int, labels: NDArray[np.uint8]) -> None:
         """Write the label map of an image, (H, W), uint8: the whole file or none."""
         buffer = io.BytesIO()
         Image.fromarray(labels).save(buffer, "PNG")
-        write_atomic(self.path(image), buffer.getvalue())
+        self.files.save(image, buffer.getvalue())
 
     def __call__(self, image: int) -> Target:
         """``target`` is the label map, (H, W), uint8."""

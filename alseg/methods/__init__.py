@@ -20,7 +20,7 @@ METHODS = Registry(
         "mulquery": "alseg.methods.mulquery.method:MulQuery",
         "oracle_error": "alseg.methods.baselines.uncertainty:OracleError",
         "pixelpick": "alseg.methods.baselines.pixelpick:PixelPick",
-        "random": "alseg.methods.baselines.base:Random",
+        "random": "alseg.methods.baselines.random:Random",
         "spread": "alseg.methods.baselines.diversity:Spread",
         "stratified": "alseg.methods.baselines.diversity:Stratified",
         "supervised": "alseg.methods.supervised.method:Supervised",

@@ -2,17 +2,14 @@ import numpy as np
 import pytest
 
 from alseg.active.choose import check_budget, query_from_scores, random_query, unit_centers
-from alseg.active.method import RoundContext
+from alseg.active.context import Asking
 from alseg.core.errors import UserError
 from alseg.labels.tables import PIXELS, Answers
 from tests.toys import toy_pool
 
 
 def context(pool, round=0, seed=0, regions="blocks"):
-    return RoundContext(
-        round=round, rounds=3, seed=seed, pool=pool, images=None, regions=regions, kind="region",
-        network=None, ledger=None, cache=None,
-    )  # fmt: skip
+    return Asking(round, seed, pool, regions, "region")
 
 
 def units(pool):

@@ -17,12 +17,12 @@ import torch
 
 import alseg.active.ledger
 from alseg.active.driver import ask, buy, drive
-from alseg.active.method import Start
+from alseg.active.stage import Start
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.labels.oracle import AwaitingAnswersError, HumanOracle
 from alseg.labels.tables import Answers
-from alseg.methods.baselines.base import Random
+from alseg.methods.baselines.random import Random
 from alseg.methods.mulquery.method import MulQuery
 from alseg.methods.mulquery.module import StageOne, StageTwo
 from alseg.methods.supervised.method import Supervised

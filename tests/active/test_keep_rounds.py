@@ -6,9 +6,9 @@ import pytest
 
 from alseg.active.driver import drive, forget
 from alseg.active.ledger import Ledger
-from alseg.active.method import Start
+from alseg.active.stage import Start
 from alseg.core.errors import UserError
-from alseg.methods.baselines.base import Random
+from alseg.methods.baselines.random import Random
 from alseg.nn.network import Network
 from tests.active.test_driver import bought, same_weights, weights
 from tests.toys import toy_run

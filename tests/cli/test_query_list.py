@@ -7,7 +7,7 @@ from alseg.cli.compose import options
 from alseg.cli.run import _given_query, _listed, _rounds, build
 from alseg.core.errors import UserError
 from alseg.methods.als4gan.method import Als4gan
-from alseg.methods.baselines.base import Random
+from alseg.methods.baselines.random import Random
 from tests.toys import ToyImages
 
 NAMES = [f"tile_{i}/part" for i in range(5)]
@@ -52,10 +52,10 @@ def test_what_query_says(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "given", [["method=random", "regions=image"], ["method=als4gan", "regions=seeds"]]
+    "given", [["method=mulquery", "regions=image"], ["method=random", "regions=seeds"]]
 )
 def test_methods_that_do_not_learn_from_whole_images_take_no_list(given):
-    with pytest.raises(UserError, match=r"does not learn from; .* the methods als4gan"):
+    with pytest.raises(UserError, match=r"does not learn from; .* the methods als4gan, badge"):
         build(options(*given, "query=list:any.txt"))
 
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from alseg.active.method import Stage
+from alseg.active.stage import Fit
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
-from alseg.data.datamodule import TrainItems, WholeImages, collate
+from alseg.data.datamodule import TrainItems, WholeImages
 from alseg.data.transforms import EvalTransform, TrainTransform
 from alseg.labels.supervision import Target
 from tests.toys import BlockMaps, ToyImages, toy_run
@@ -32,7 +32,7 @@ def transform():
 def test_training_items_pair_images_with_their_targets():
     images = ToyImages(4)
     items = TrainItems(images, Truth(images), transform())
-    batch = collate([items[0, 11], items[1, 12]])
+    batch = items[[(0, 11), (1, 12)]]
     assert batch["index"].tolist() == [3, 1]
     assert batch["image"].shape == (2, 3, 32, 48)
     assert np.array_equal(batch["target"][0].numpy(), images.truth(3))
@@ -46,10 +46,10 @@ def test_an_item_depends_on_its_seed_alone():
     images = ToyImages(4)
     augment = TrainTransform(crop=(24, 24), pad_maps={"target": VOID})
     items = TrainItems(images, Truth(images), augment)
-    first = items[0, 5]["image"]
-    items[1, 9]
-    assert torch.equal(first, items[0, 5]["image"])
-    assert not torch.equal(first, items[0, 6]["image"])
+    first = items.item(0, 5)["image"]
+    items.item(1, 9)
+    assert torch.equal(first, items.item(0, 5)["image"])
+    assert not torch.equal(first, items.item(0, 6)["image"])
 
 
 def test_whole_images_come_with_regions_or_truth():
@@ -115,9 +115,9 @@ class Everything:
 def test_whole_passes_are_shared_by_more_processes_than_images(tmp_path):
     run = toy_run(tmp_path)
     supervision = Everything(run.splits.train)
-    run.datamodule.begin_stage(Stage.passes("train", 1, 6, 1), supervision, (0,))
+    run.datamodule.begin_fit(Fit.passes(1, 6, 1), supervision, (0,))
     run.datamodule.trainer = OneOf(0, 2)
     assert len(run.datamodule.train_dataloader()) == 6
-    run.datamodule.begin_stage(Stage("train", 6, batch_size=3), supervision, (0,))
+    run.datamodule.begin_fit(Fit(6, batch_size=3), supervision, (0,))
     with pytest.raises(UserError, match="3 images per batch, which 2 devices cannot share"):
         run.datamodule.train_dataloader()

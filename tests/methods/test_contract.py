@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader
 
 from alseg.active.driver import buy, drive
 from alseg.active.method import Method
-from alseg.cli.run import option_texts
-from alseg.data.datamodule import TrainItems, collate
+from alseg.cli.help import option_texts
+from alseg.data.datamodule import TrainItems
 from alseg.methods import METHODS
 from tests.toys import ToyImages, toy_run
 
@@ -83,8 +83,8 @@ def test_every_stage_takes_a_batch_and_its_state_comes_back(method, tmp_path):
     context = run.context(0)
     stage = method.stages(context)[0]
     torch.manual_seed(0)
-    module = method.module(stage, context)
-    supervision = method.supervision(stage, context)
+    module = stage.module()
+    supervision = stage.supervision()
     assert len(supervision.images)
     state = {k: v.clone() for k, v in module.state_dict().items()}
     torch.save(state, tmp_path / "state.pt")
@@ -98,8 +98,8 @@ def test_every_stage_takes_a_batch_and_its_state_comes_back(method, tmp_path):
 
 def _loader(run, stage, supervision):
     items = TrainItems(run.splits.train, supervision, run.datamodule.train_transform)
-    keys = [(number % len(items), number) for number in range(stage.batch_size)]
-    return DataLoader(items, batch_size=stage.batch_size, sampler=keys, collate_fn=collate)
+    keys = [(number % len(items), number) for number in range(stage.fit.batch_size)]
+    return DataLoader(items, batch_size=None, sampler=[keys])
 
 
 def test_the_first_query_depends_on_the_seed_alone_and_keeps_the_budget(method, tmp_path):

@@ -8,21 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.active.choose import check_budget, query_from_scores, random_query
-from alseg.active.method import Method, Preparation, RoundContext, Scoring, Stage, Table
+from alseg.active.context import RoundContext
+from alseg.active.method import Method, Scoring
+from alseg.active.one_fit import TrainingOptions
+from alseg.active.stage import Stage
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.images import VOID, ImageSet
-from alseg.labels.budget import Budget
 from alseg.labels.pool import LabelPool
-from alseg.labels.supervision import LabelFiles, LabelMaps, Supervision
-from alseg.labels.tables import PIXELS, Query, plural
-from alseg.nn.recipe import Recipe
+from alseg.labels.supervision import LabelFiles
+from alseg.labels.tables import AnswerKind, Query, Table, UnitKind
 from alseg.regions.base import Maps
 from alseg.regions.merged import MergedMaps
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    import lightning as L
-
-    from alseg.methods.adaptive_superpixel.module import Predictions
+    from alseg.methods.adaptive_superpixel.stages import Train
 
 PRIORS = ("published", "normalized")
 #: Images on which the quality of labels is measured at most.
@@ -30,7 +29,7 @@ _MEASURED = 500
 
 
 @dataclass(frozen=True)
-class AdaptiveSuperpixel(Method):
+class AdaptiveSuperpixel(TrainingOptions, Method):
     """Superpixels merged by what the model has learnt, answers sieved (Kim et al., ICCV 2023).
 
     arXiv 2303.16817. Round 0 asks for the dominant class of random superpixels. After every round
@@ -52,16 +51,9 @@ class AdaptiveSuperpixel(Method):
             paper's code asks again, and pays again.
         prediction_scale: Factor on the size of images for the pass that merges, scores and sieves;
             the paper halves Cityscapes.
-        steps: Training batches of a round, from scratch.
-        batch_size: Images per batch.
-        lr: Learning rate; falls polynomially to 0.
-        head_factor: Learning rate of decoder and classifier, as a multiple of the encoder's.
-        optimizer: ``sgd`` with momentum 0.9, ``adam`` or ``adamw``, see `alseg.nn.recipe.Recipe`.
-        weight_decay: Of the optimiser.
-        keep: ``last`` or ``best`` checkpoint on the validation images.
-        epoch_steps: Batches between two checkpoints.
     """
 
+    asks: ClassVar[Mapping[UnitKind, tuple[AnswerKind, ...]]] = {"region": ("dominant",)}
     defaults: ClassVar[Mapping[str, str]] = {"budget.rule": "within"}
     small: ClassVar[Mapping[str, str]] = {
         "method.steps": "120",
@@ -69,6 +61,7 @@ class AdaptiveSuperpixel(Method):
         "method.epoch_steps": "40",
         "budget.amount": "200",
     }
+    floor: ClassVar[float] = 0.0
 
     eps: float | None = 0.1
     limit: float | None = None
@@ -79,19 +72,15 @@ class AdaptiveSuperpixel(Method):
     exclude_labelled: bool = False
     prediction_scale: float = 1.0
     steps: int = 60_000
-    batch_size: int = 4
     lr: float = 0.007
     head_factor: float = 1.0
     optimizer: str = "sgd"
     weight_decay: float = 4e-5
-    keep: str = "last"
-    epoch_steps: int = 500
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.prior not in PRIORS:
             raise unknown_name("method.prior", self.prior, PRIORS)
-        if self.keep not in ("last", "best"):
-            raise unknown_name("method.keep", self.keep, ("last", "best"))
         if self.eps is not None and not self.eps > 0:
             raise UserError(f"method.eps is {self.eps}; give a distance > 0, or null not to merge.")
         if self.limit is not None and not 0 < self.limit <= 1:
@@ -100,117 +89,31 @@ class AdaptiveSuperpixel(Method):
             raise UserError(
                 "method.limit ends the merging that method.eps=null leaves out; give only one."
             )
-        for option in ("prediction_scale", "sieve_above", "sieve_steps", "steps", "batch_size"):
+        for option in ("prediction_scale", "sieve_above", "sieve_steps"):
             if not getattr(self, option) > 0:
                 raise UserError(f"method.{option} is {getattr(self, option)}; it must be > 0.")
-        self._recipe()
-
-    def check(self, images: ImageSet, budget: Budget) -> None:
-        """Nothing depends on the images or the budget."""
-
-    def _recipe(self) -> Recipe:
-        return Recipe(
-            lr=self.lr,
-            head_factor=self.head_factor,
-            optimizer=self.optimizer,
-            weight_decay=self.weight_decay,
-            floor=0.0,
-        )
 
     def stages(self, context: RoundContext) -> Sequence[Stage]:
         """One fit from scratch."""
-        shared: dict[str, Any] = {"epoch_steps": self.epoch_steps, "keep": self.keep}
-        return [Stage("train", steps=self.steps, batch_size=self.batch_size, **shared)]
+        return [self.train(context)]
 
-    def _predictions(self, context: RoundContext, round: int) -> "Predictions":
-        from alseg.methods.adaptive_superpixel.module import Predictions
+    def train(self, context: RoundContext) -> "Train":
+        """The fit of a round."""
+        from alseg.methods.adaptive_superpixel.stages import Train
 
-        return Predictions(context.ledger.round(round) / "predictions")
+        return Train(name="train", fit=self.fit(), context=context, method=self)
 
-    def module(self, stage: Stage, context: RoundContext) -> "L.LightningModule":
-        """A fresh network that also merges and scores."""
-        from alseg.methods.adaptive_superpixel.module import Merger
-
-        pool = context.pool
-        for answers in pool.history:  # of another run, if they are repeated
-            if answers.label is None or answers.regions == PIXELS:
-                raise UserError(
-                    f"round {answers.round} asked for the {answers.answer} of "
-                    f"{plural(answers.kind)}, and method=adaptive_superpixel learns dominant "
-                    f"classes of superpixels; repeat a run that asked for these."
-                )
-        maps = pool.maps[context.regions]
-        keeps = self._predictions(context, context.round + 1) if self.sieve else None
-        return Merger(
-            num_regions=np.asarray(maps.num_regions),
-            eps=self.eps,
-            limit=self.limit,
-            scale=self.prediction_scale,
-            predictions=keeps,
-            asked={int(image): asked_base(pool, int(image)) for image in pool.images()},
-            network=context.network.build(pool.num_classes),
-            num_classes=pool.num_classes,
-            steps=stage.steps,
-            recipe=self._recipe(),
+    def ask(self, context: RoundContext) -> Query | Scoring:
+        """Random base superpixels first, then merged ones by one pass over the whole pool."""
+        if context.round == 0:
+            check_budget(context, "dominant")
+            return random_query(context, "dominant")
+        return Scoring(
+            "train",
+            pick=lambda tables: self.pick(context, tables),
+            images=np.arange(len(context.pool)),  # the class shares are those of all regions
+            keep=("merges",),  # the maps of every round are made from them again
         )
-
-    def _labels(self, stage: str, context: RoundContext) -> LabelFiles:
-        return LabelFiles(context.stage_folder(stage) / "labels", context.pool.images())
-
-    def supervision(self, stage: Stage, context: RoundContext) -> Supervision:
-        """The answers as they are in round 0, later the sieved ones."""
-        if context.round and self.sieve:
-            return self._labels(stage.name, context)
-        return LabelMaps(context.pool)
-
-    def prepare(self, stage: Stage, context: RoundContext) -> Preparation | None:
-        """Sieve all answers by the model of the round before."""
-        if not context.round or not self.sieve:
-            return None
-        labels = self._labels(stage.name, context)
-        missing = labels.missing()
-        if not len(missing):
-            return None
-        import torch
-
-        from alseg.methods.adaptive_superpixel.module import Sieve
-
-        network = context.network.build(context.pool.num_classes)
-        before = context.ledger.stage(context.round - 1, stage.name) / f"{stage.keep}.ckpt"
-        state = torch.load(before, map_location="cpu", weights_only=True)["state_dict"]
-        prefix = "network."
-        network.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        )
-        sieve = Sieve(
-            network=network,
-            predictions=self._predictions(context, context.round),
-            scale=self.prediction_scale,
-            pool=context.pool,
-            labels=labels,
-            min_pixels=self._min_pixels(context),
-            steps=self.sieve_steps,
-        )
-        return Preparation(sieve, missing)
-
-    def _min_pixels(self, context: RoundContext) -> int:
-        sizes = context.pool.units(context.regions)[2]
-        return round(self.sieve_above * float(sizes.mean()))
-
-    def first_query(self, context: RoundContext) -> Query:
-        """Random base superpixels."""
-        if context.kind != "region":
-            raise UserError(
-                f"method=adaptive_superpixel merges superpixels, not {plural(context.kind)}; give "
-                f"regions=seeds, slic or files."
-            )
-        check_budget(context, "dominant")
-        return random_query(context, "dominant")
-
-    @property
-    def keeps_scores(self) -> Sequence[str]:
-        """The merges, from which the maps of every round are made again."""
-        return ("merges",)
 
     def regions(self, context: RoundContext) -> Maps | None:
         """The merged superpixels that this round asks about."""
@@ -221,10 +124,6 @@ class AdaptiveSuperpixel(Method):
         image, root = kept["merges"]["image"], kept["merges"]["root"]
         cuts = np.searchsorted(image, np.arange(1, len(context.pool)))
         return MergedMaps(base, merged_version(context), np.split(root, cuts))
-
-    def scorer(self, context: RoundContext) -> Scoring:
-        """One pass over the whole pool: the class shares are those of all regions."""
-        return Scoring("train", np.arange(len(context.pool)))
 
     def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
         """Merged superpixels of highest uncertainty, held back where a class is common (F5, F6)."""
@@ -262,7 +161,7 @@ class AdaptiveSuperpixel(Method):
         pixels = pool.unit_pixels(pool.history[context.round])
         if truth is None:
             return {"region_pixels": float(pixels.mean())}
-        learnt = self.supervision(self.stages(context)[0], context)
+        learnt = self.train(context).supervision()
         images = pool.images()
         some = images[np.linspace(0, len(images) - 1, min(len(images), _MEASURED)).astype(int)]
         counts = np.zeros((2, 4), dtype=np.int64)
@@ -285,7 +184,7 @@ class AdaptiveSuperpixel(Method):
         maps: dict[str, NDArray[Any]] = {"superpixels": pool.maps[context.regions][image]}
         if asked != context.regions:
             maps["merged"] = pool.maps[asked][image]
-        learnt = self.supervision(self.stages(context)[0], context)
+        learnt = self.train(context).supervision()
         if not isinstance(learnt, LabelFiles) or learnt.path(image).exists():
             maps["learnt"] = target = learnt(image).maps["target"]
             if isinstance(learnt, LabelFiles):

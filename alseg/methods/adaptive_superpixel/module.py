@@ -1,9 +1,9 @@
 """The modules: one learns and makes one pass over the pool, one sieves what was answered."""
 
-import io
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from alseg.acquisition.region_table import region_rows
 from alseg.acquisition.scores import pixel_scores
 from alseg.acquisition.statistics import region_vectors
 from alseg.active.module import CrossEntropyModule
-from alseg.core.files import write_atomic
 from alseg.core.images import VOID
+from alseg.labels.imagefiles import ImageFiles
 from alseg.labels.pool import LabelPool
 from alseg.labels.supervision import LabelFiles
 from alseg.methods.adaptive_superpixel.labels import paint
@@ -34,30 +34,29 @@ from alseg.regions.merged import merged_map
 _MANY = 4000
 
 
+@dataclass(frozen=True)
 class Predictions:
     """Logits of the last pass over the pool on the decoder's own grid, one file per image.
 
-    A twentieth of the size of probabilities per pixel, from which these are made again.
+    They take a twentieth of the space of probabilities per pixel, which are made again from them.
 
-    Args:
-        folder: Where they are.
+    Attributes:
+        folder: Holds the files.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: Path
 
-    def path(self, image: int) -> Path:
-        """File of an image."""
-        return self.folder / f"{image}.npz"
+    @property
+    def files(self) -> ImageFiles:
+        """The files."""
+        return ImageFiles(self.folder)
 
     def write(
         self, image: int, logits: Tensor, canvas: tuple[int, int], size: tuple[int, int]
     ) -> None:
         """Write the logits of an image, (C, h, w), that cover a canvas of which a part is image."""
-        buffer = io.BytesIO()
         array = logits.to("cpu", torch.float16).numpy()
-        np.savez(buffer, logits=array, canvas=np.array(canvas), size=np.array(size))
-        write_atomic(self.path(image), buffer.getvalue())
+        self.files.write(image, logits=array, canvas=np.array(canvas), size=np.array(size))
 
     def probabilities(self, image: int, align_corners: bool = False) -> Tensor | None:
         """Class probabilities of an image, (C, H, W) at the size predicted; None without a file.
@@ -65,12 +64,15 @@ class Predictions:
         Args:
             image: Its index.
             align_corners: Of the network that predicted.
+
+        Raises:
+            UserError: If the file is damaged.
         """
-        if not self.path(image).exists():
+        if not self.files.path(image).exists():
             return None
-        with np.load(self.path(image), allow_pickle=False) as file:
-            logits = torch.from_numpy(file["logits"]).float()[None]
-            canvas, size = file["canvas"].tolist(), file["size"].tolist()
+        stored = self.files.read(image)
+        logits = torch.from_numpy(stored["logits"]).float()[None]
+        canvas, size = stored["canvas"].tolist(), stored["size"].tolist()
         full = upsample(logits, (canvas[0], canvas[1]), align_corners)
         return full[0, :, : size[0], : size[1]].softmax(dim=0)
 

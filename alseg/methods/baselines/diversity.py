@@ -1,33 +1,32 @@
 """Ask what differs: spread out, stratified, covering the features or the gradients."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alseg.acquisition.selection import top
 from alseg.active.choose import check_budget, most_units, query_from_scores, unit_centers
-from alseg.active.method import RoundContext, Scoring, Table
-from alseg.core.errors import UserError, unknown_name
-from alseg.labels.tables import AnswerKind, Query
-from alseg.methods.baselines.base import Random, Scored
+from alseg.active.context import RoundContext
+from alseg.active.one_fit import ANY_REGION_QUESTION, OneFit, Scored
+from alseg.core.errors import unknown_name
+from alseg.labels.tables import AnswerKind, Query, Table
 
 
 @dataclass(frozen=True)
-class Spread(Random):
+class Spread(OneFit):
     """Random units that keep their distance from each other: a strong random baseline."""
 
-    def asked(self, context: RoundContext) -> AnswerKind:
-        """Single pixels of a whole pool are too many to measure distances between."""
-        if context.kind == "pixel":
-            raise UserError("regions=pixels is not for method=spread; take superpixels or patches.")
-        return super().asked(context)
+    asks = ANY_REGION_QUESTION  # the pixels of a pool are too many to measure distances between
+    ranks: ClassVar[bool] = False
 
-    def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
+    def ask(self, context: RoundContext) -> Query:
         """Best of a few random candidates, by distance to everything asked or picked."""
         from alseg.acquisition.randomized import spatially_spread
 
+        if context.round == 0:
+            check_budget(context, self.asked(context))
         image, unit, pixels, center = unit_centers(context.pool, context.regions)
         taken = ~context.pool.is_open(context.regions, image, unit)
         n = most_units(context, self.asked(context))
@@ -39,23 +38,18 @@ class Spread(Random):
             context, self.asked(context), image[rows], unit[rows], score[rows], pixels[rows]
         )
 
-    def first_query(self, context: RoundContext) -> Query:
-        """Spread out from the start."""
-        check_budget(context, self.asked(context))
-        return self.pick(context, {})
-
 
 @dataclass(frozen=True)
 class Stratified(Scored):
     """Random units, as many predicted as each class."""
 
+    ranks: ClassVar[bool] = False
     score: ClassVar[str] = "class"
 
-    def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
+    def pick(self, context: RoundContext, units: Table) -> Query:
         """Turn by turn one unit of each predicted class."""
         from alseg.acquisition.randomized import stratified_by_class
 
-        units = tables["units"]
         order = stratified_by_class(units["score"].astype(np.int64), context.rng("stratified"))
         score = np.empty(len(order), dtype=np.float32)
         score[order] = np.linspace(1, 0, len(order), dtype=np.float32)
@@ -72,6 +66,8 @@ class CoreSet(Scored):
         metric: ``euclidean`` or ``cosine`` distance of the units' mean features.
     """
 
+    asks = ANY_REGION_QUESTION  # pixels have no features of their own
+    ranks: ClassVar[bool] = False
     score: ClassVar[str] = "features"
 
     metric: str = "euclidean"
@@ -81,29 +77,17 @@ class CoreSet(Scored):
         if self.metric not in ("euclidean", "cosine"):
             raise unknown_name("method.metric", self.metric, ("euclidean", "cosine"))
 
-    def asked(self, context: RoundContext) -> AnswerKind:
-        """Pixels have no features of their own."""
-        if context.kind == "pixel":
-            raise UserError(
-                "regions=pixels would need the features of every pixel of the pool; this method "
-                "takes superpixels, patches or images."
-            )
-        return super().asked(context)
-
-    def scorer(self, context: RoundContext) -> Scoring | None:
+    def scored_images(self, context: RoundContext) -> NDArray[np.int64] | None:
         """Images that are wholly labelled as well: what is picked has to differ from them."""
-        scoring = super().scorer(context)
-        assert scoring is not None
-        images = scoring.images
+        images = super().scored_images(context)
         if images is None:
             images = context.pool.open_images(context.regions)
-        return Scoring(scoring.stage, np.union1d(images, context.pool.images()))
+        return np.union1d(images, context.pool.images())
 
-    def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
+    def pick(self, context: RoundContext, units: Table) -> Query:
         """Unit after unit the one farthest from everything asked or picked."""
         from alseg.acquisition.clustering import k_center
 
-        units = tables["units"]
         unasked = context.pool.is_open(
             context.regions, units["image"].astype(np.int64), units["unit"].astype(np.int64)
         )
@@ -134,15 +118,14 @@ class Badge(CoreSet):
 
     share: float = 1.0
 
-    def scorer(self, context: RoundContext) -> Scoring | None:
+    def scored_images(self, context: RoundContext) -> NDArray[np.int64] | None:
         """What is labelled takes no part."""
-        return Scored.scorer(self, context)
+        return Scored.scored_images(self, context)
 
-    def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
+    def pick(self, context: RoundContext, units: Table) -> Query:
         """Draw units with a probability that grows with their distance from those drawn."""
         from alseg.acquisition.badge import Gradients, badge
 
-        units = tables["units"]
         rows = np.flatnonzero(
             context.pool.is_open(
                 context.regions, units["image"].astype(np.int64), units["unit"].astype(np.int64)

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from alseg.active.choose import check_budget
-from alseg.active.method import RoundContext, Table
+from alseg.active.context import RoundContext
+from alseg.active.one_fit import Scored
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.seeds import derive
-from alseg.labels.tables import PIXELS, Query
-from alseg.methods.baselines.base import Scored
+from alseg.labels.tables import PIXELS, AnswerKind, Query, Table, UnitKind
 
 STRATEGIES = ("margin", "entropy", "least_confidence")
 
@@ -35,8 +35,9 @@ class PixelPick(Scored):
             the network.
     """
 
+    asks: ClassVar[Mapping[UnitKind, tuple[AnswerKind, ...]]] = {"pixel": ("class",)}
     defaults: ClassVar[Mapping[str, str]] = {"regions": "pixels", "budget.rule": "within"}
-    score: ClassVar[str] = "margin"
+    ranks: ClassVar[bool] = False
 
     strategy: str = "margin"
     top_share: float = 0.05
@@ -63,10 +64,8 @@ class PixelPick(Scored):
         """Pixels asked in every image.
 
         Raises:
-            UserError: If the units are not pixels, or the budget does not reach one per image.
+            UserError: If the budget does not reach one per image.
         """
-        if context.kind != "pixel":
-            raise UserError("method=pixelpick asks about pixels; leave out regions=...")
         price = float(context.budget.least_cost("class", np.ones(1, np.int64))[0])
         each = int(context.budget.amount / price / len(context.pool)) if price else 0
         if each < 1:
@@ -76,18 +75,24 @@ class PixelPick(Scored):
             )
         return each
 
-    def scoring(self, context: RoundContext) -> dict[str, Any]:
-        """With the number of pixels per image, and how they are drawn."""
+    @property
+    def score(self) -> str:
+        """What makes a pixel uncertain."""
+        return self.strategy
+
+    def drawing(self, context: RoundContext) -> dict[str, Any]:
+        """The number of pixels per image, and how they are drawn."""
         return {
-            **super().scoring(context),
-            "score": self.strategy,
             "most": self.each(context),
             "top_share": self.top_share,
             "reverse": self.reverse_order,
-            "passes": self.passes,
         }
 
-    def first_query(self, context: RoundContext) -> Query:
+    def committee(self) -> int:
+        """Members of the committee."""
+        return self.passes
+
+    def first(self, context: RoundContext) -> Query:
         """The same number of random pixels in every image."""
         check_budget(context, self.asked(context))
         each, units = self.each(context), []
@@ -104,9 +109,8 @@ class PixelPick(Scored):
             score=np.zeros(each * len(units), dtype=np.float32),
         )
 
-    def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
+    def pick(self, context: RoundContext, units: Table) -> Query:
         """What was drawn in every image."""
-        units = tables["units"]
         rows = np.lexsort([units["unit"], units["image"]])
         return Query(
             round=context.round,

@@ -1,16 +1,16 @@
 """Ask what the network, or a committee of its dropout masks, is unsure of, or truly wrong about."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alseg.active.choose import query_from_scores
-from alseg.active.method import RoundContext, Scoring, Table
+from alseg.active.context import RoundContext
+from alseg.active.one_fit import ANY_REGION_QUESTION, Scored
 from alseg.core.errors import UserError
-from alseg.labels.tables import AnswerKind, Query
-from alseg.methods.baselines.base import Scored
+from alseg.labels.tables import Query, Table
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class Bald(Scored):
         if not 2 <= self.passes <= 255:
             raise UserError(f"method.passes is {self.passes}; give 2..255.")
 
-    def scoring(self, context: RoundContext) -> dict[str, Any]:
-        """With the number of passes."""
-        return {**super().scoring(context), "passes": self.passes}
+    def committee(self) -> int:
+        """Stochastic passes over each image."""
+        return self.passes
 
 
 @dataclass(frozen=True)
@@ -79,28 +79,23 @@ class ClassBal(Scored):
     not. With ``regions=seeds_published`` and dominant labels it is the paper's "Sp+Do+ClassBal".
     """
 
-    score: ClassVar[str] = "classbal"
+    score: ClassVar[str] = "bvsb_and_class"
 
-    def asked(self, context: RoundContext) -> AnswerKind:
-        """A pixel has no share worth counting."""
-        if context.kind == "pixel":
-            raise UserError("regions=pixels is not for method=classbal; take superpixels.")
-        return super().asked(context)
+    asks = ANY_REGION_QUESTION  # a pixel has no share worth counting
 
-    def scorer(self, context: RoundContext) -> Scoring:
+    def scored_images(self, context: RoundContext) -> NDArray[np.int64]:
         """The whole pool, since shares are those of all units, or a part of it."""
-        images = np.arange(len(context.pool))
+        images = np.arange(len(context.pool), dtype=np.int64)
         if self.pool_fraction < 1:
             count = max(1, round(self.pool_fraction * len(images)))
-            images = np.sort(context.rng("pool").choice(images, count, replace=False))
-        return Scoring("train", images)
+            images = np.sort(context.before.rng("pool").choice(images, count, replace=False))
+        return images
 
-    def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
+    def pick(self, context: RoundContext, units: Table) -> Query:
         """The open units of highest balanced score."""
         from alseg.acquisition.balance import class_balanced, class_shares, relative_to_largest
         from alseg.acquisition.randomized import power_noise
 
-        units = tables["units"]
         label = np.asarray(units["label"])
         shares = class_shares(label, context.pool.num_classes)
         score = class_balanced(relative_to_largest(np.asarray(units["score"])), label, shares)

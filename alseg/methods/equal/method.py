@@ -2,23 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alseg.active.choose import most_units
-from alseg.active.method import Method, RoundContext, Scoring, Stage, Start, Table
+from alseg.active.context import RoundContext
+from alseg.active.method import Method, Scoring
+from alseg.active.stage import KEEPS, Fit, Stage, Start
 from alseg.core.errors import UserError, unknown_name
-from alseg.core.images import ImageSet
-from alseg.labels.budget import Budget
-from alseg.labels.supervision import LabelMaps, Supervision
-from alseg.labels.tables import Query
+from alseg.labels.tables import AnswerKind, Query, Table, UnitKind
 from alseg.methods.equal import schedule
 from alseg.methods.equal.patches import grid_of, patch_of_region
-from alseg.nn.recipe import Recipe
-
-if TYPE_CHECKING:  # torch takes seconds to import
-    import lightning as L
+from alseg.methods.equal.recipe import recipe
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,7 @@ class Equal(Method):
         rescore_share: And this share of all other images, drawn at random.
     """
 
+    asks: ClassVar[Mapping[UnitKind, tuple[AnswerKind, ...]]] = {"patch": ("mask",)}
     defaults: ClassVar[Mapping[str, str]] = {
         "regions": "grid",
         "regions.rows": "4",
@@ -72,6 +70,7 @@ class Equal(Method):
         "method.final_drop": "20",
     }
     plans_rounds: ClassVar[bool] = True
+    ranks: ClassVar[bool] = False
 
     batch_size: int = 5
     lr: float = 5e-4
@@ -110,22 +109,14 @@ class Equal(Method):
                 )
         if not 0 <= self.rescore_share <= 1:
             raise UserError(f"method.rescore_share is {self.rescore_share}; it is a share, 0..1.")
-        if self.final_keep not in ("last", "best"):
-            raise unknown_name("method.final_keep", self.final_keep, ("last", "best"))
-        self._recipe("train", 1)
+        if self.final_keep not in KEEPS:
+            raise unknown_name("method.final_keep", self.final_keep, KEEPS)
+        recipe(self, final=False, batches=1)
 
     @property
     def reads_truth(self) -> bool:
         """With `skip_void`."""
         return self.skip_void
-
-    @property
-    def keeps_scores(self) -> Sequence[str]:
-        """Where later rounds go by the scores of earlier ones."""
-        return ("patches",) if self.rescore_every > 1 else ()
-
-    def check(self, images: ImageSet, budget: Budget) -> None:
-        """Nothing depends on the images or the budget alone, see `_per_round`."""
 
     def _per_round(self, context: RoundContext) -> int:
         """Patches a round buys.
@@ -133,7 +124,7 @@ class Equal(Method):
         Raises:
             UserError: If it is none, or all rounds together would buy more than there is.
         """
-        self._grid(context)
+        self.grid(context)
         units = context.pool.units(context.regions)[2]
         price = context.budget.least_cost("mask", units)
         each = context.budget.bought(np.full(most_units(context, "mask"), price.max()))
@@ -157,17 +148,12 @@ class Equal(Method):
             )
         return each
 
-    def _grid(self, context: RoundContext) -> tuple[int, int]:
+    def grid(self, context: RoundContext) -> tuple[int, int]:
         """Rows and columns of patches.
 
         Raises:
             UserError: If the regions are no grid that divides the images.
         """
-        if context.kind != "patch":
-            raise UserError(
-                "method=equal asks about patches of a grid; leave out regions=..., or give "
-                "regions=grid."
-            )
         maps = context.pool.maps[context.regions]
         grids = {
             size: grid_of(maps[int(np.flatnonzero((context.pool.sizes == size).all(axis=1))[0])])
@@ -185,74 +171,49 @@ class Equal(Method):
 
         Batch sizes and lengths are F7 and F8.
         """
+        from alseg.methods.equal.stages import Final, Train
+
         images = len(context.pool.images())
         labelled = sum(len(answers) for answers in context.pool.history)
         each = len(context.pool.history[0]) if context.pool.history else 1
         every = schedule.milestone(each * context.rounds, each)
         milestone = schedule.at_milestone(labelled, every)
         last = context.round == context.rounds - 1
-        train = Stage.passes(
-            "train",
-            passes=schedule.round_epochs(labelled, every, self.milestone_epochs),
-            images=images,
-            batch_size=schedule.batch_size(labelled, images, self.batch_size),
+        train = Train(
+            name="train",
+            fit=Fit.passes(
+                schedule.round_epochs(labelled, every, self.milestone_epochs),
+                images,
+                schedule.batch_size(labelled, images, self.batch_size),
+            ),
             start=Start("train", previous_round=True, optimizer=True),
             evaluate=self.evaluate_rounds or milestone or (last and not self.final_epochs),
+            context=context,
+            method=self,
         )
         if not last or not self.final_epochs:
             return [train]
-        final = Stage.passes(
-            "final",
-            passes=self.final_epochs,
-            images=images,
-            batch_size=self.final_batch_size,
-            keep=self.final_keep,
-        )
-        return [train, final]
+        fit = Fit.passes(self.final_epochs, images, self.final_batch_size, self.final_keep)
+        return [train, Final(name="final", fit=fit, context=context, method=self)]
 
-    def _recipe(self, stage: str, batches: int) -> Recipe:
-        final = stage == "final"
-        return Recipe(
-            lr=self.lr,
-            head_factor=1.0,
-            optimizer="adam",
-            weight_decay=self.weight_decay,
-            schedule="step" if final else "constant",
-            drop_every=self.final_drop * batches if final else None,
+    def ask(self, context: RoundContext) -> Scoring:
+        """The patches a network scores highest, before its first step, too."""
+        if context.round == 0:
+            self._per_round(context)
+        return Scoring(
+            "train",
+            pick=lambda tables: self.pick(context, tables),
+            images=self._scored(context) if context.round else None,
+            # where later rounds go by the scores of earlier ones
+            keep=("patches",) if self.rescore_every > 1 else (),
         )
 
-    def module(self, stage: Stage, context: RoundContext) -> "L.LightningModule":
-        """A fresh network with one output more than there are classes."""
-        from alseg.methods.equal.module import TwoViews
-
-        num_classes = context.pool.num_classes
-        return TwoViews(
-            consistency=self.final_consistency if stage.name == "final" else self.consistency,
-            one_pass=self.one_pass,
-            grid=self._grid(context),
-            void_wins=self.void_wins,
-            network=context.network.build(num_classes + 1),
-            num_classes=num_classes,
-            steps=stage.steps,
-            recipe=self._recipe(stage.name, stage.epoch_batches),
-        )
-
-    def supervision(self, stage: Stage, context: RoundContext) -> Supervision:
-        """The patches labelled so far, on the images that own one (F12)."""
-        return LabelMaps(context.pool)
-
-    def first_scorer(self, context: RoundContext) -> Stage:
-        """The network before its first step."""
-        self._per_round(context)
-        return self.stages(context)[0]
-
-    def scorer(self, context: RoundContext) -> Scoring:
-        """The whole pool, or a part of it where that was asked for."""
-        asking = context.round + 1
-        since = asking % self.rescore_every
-        stale = context.ledger.scores(asking - since) if since else None
+    def _scored(self, context: RoundContext) -> NDArray[np.int64] | None:
+        """The whole pool (None), or a part of it where that was asked for."""
+        since = context.round % self.rescore_every
+        stale = context.ledger.scores(context.round - since) if since else None
         if stale is None:
-            return Scoring("train")
+            return None
         table = stale["patches"]
         may_ask = context.pool.is_open(
             context.regions, table["image"].astype(np.int64), table["unit"].astype(np.int64)
@@ -263,15 +224,16 @@ class Equal(Method):
         best = still[np.argsort(-table["score"][still], kind="stable")[: self.rescore_patches]]
         chosen = np.unique(table["image"][best]).astype(np.int64)
         others = np.setdiff1d(np.arange(len(context.pool)), chosen)
-        drawn = context.rng("rescore").permutation(others)[: int(self.rescore_share * len(others))]
-        return Scoring("train", np.union1d(chosen, drawn))
+        rng = context.before.rng("rescore")
+        drawn = rng.permutation(others)[: int(self.rescore_share * len(others))]
+        return np.union1d(chosen, drawn)
 
     def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
         """The open patches of highest score in the whole pool (F11)."""
         from alseg.methods.equal.acquisition import at_most_per_image, select_patches
 
         table: dict[str, Any] = {name: np.asarray(c) for name, c in tables["patches"].items()}
-        rows, cols = self._grid(context)
+        rows, cols = self.grid(context)
         image, unit = table["image"].astype(np.int64), table["unit"].astype(np.int64)
         may_ask = context.pool.is_open(context.regions, image, unit)
         each = self._per_round(context)

@@ -1,8 +1,7 @@
 """Clusters of superpixels over the whole pool: what each is worth, and which classes it holds.
 
 Formula numbers are those of MADBAL (arXiv 2308.14904) as its reference implementation has them.
-Clusters have ids 0..K-1. They come from `alseg.acquisition.clustering.kmeans` on the features of
-`alseg.methods.madbal.patches`; a superpixel belongs to the nearest centre (F6).
+Clusters have ids 0..K-1. How they are formed (F6) is in `alseg.methods.madbal.clustering`.
 """
 
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Which pixels lie on the edges of the image: the detector judges them apart from the others.
+"""Pixels on edges in an image (F7), which the detector of hard pixels judges by themselves.
 
 Formula numbers are those of MADBAL (arXiv 2308.14904) as its reference implementation has them.
 """
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Gradients that count as an edge, in grey levels, both ends included.
+#: The smallest and the largest gradient that counts as an edge, in grey levels.
 WEAKEST, STRONGEST = 20, 200
 
 # Shares of blue, green and red in grey (ITU-R BT.601), and the same as OpenCV has them for uint8.

@@ -10,30 +10,6 @@ from torch import Tensor
 from alseg.nn.segmenter import upsample
 
 
-def grid_size(
-    height: int, width: int, longest: int = 400, as_written: bool = True
-) -> tuple[int, int]:
-    """Size of the grid whose longer side has a given number of cells (reference: PASCAL VOC).
-
-    Args:
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
-        longest: Cells along the longer side.
-        as_written: Divide as the reference, whose floor of a rounded quotient loses a cell for
-            some sizes; else round to the nearest.
-
-    Returns:
-        Cells from top to bottom and from left to right.
-
-    >>> grid_size(250, 333), grid_size(250, 333, as_written=False)
-    ((300, 399), (300, 400))
-    """
-    factor = max(height, width) / longest
-    if as_written:
-        return int(height // factor), int(width // factor)
-    return max(1, round(height / factor)), max(1, round(width / factor))
-
-
 def to_grid(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Outputs of a network on the grid, before any softmax (F17).
 
@@ -58,7 +34,7 @@ def sampled_on_grid(
     size: tuple[int, int],
     align_corners: bool = False,
 ) -> Tensor:
-    """What (F17) makes of outputs on any grid, without enlarging them.
+    """Outputs of a network on any grid (F17), without enlarging them to the size of the images.
 
     Equals ``to_grid(upsample(maps, canvas)[..., :H, :W], size)`` up to rounding: both steps are
     linear and treat rows and columns apart, so that two small matrices do the work of both.
@@ -83,8 +59,10 @@ def sampled_on_grid(
 def _sampling(
     maps: Tensor, cells: int, canvas: int, full: int, size: int, align_corners: bool
 ) -> Tensor:
-    """How much each of the cells of a side adds to each cell of the grid, (size, cells)."""
-    # one map per cell, 1 there and 0 elsewhere, all along the other side
+    """Weights of the outputs along one side in each cell of the grid, (size, cells).
+
+    They are read off one map per output, which is 1 at its place and 0 elsewhere.
+    """
     ones = torch.eye(cells, dtype=maps.dtype, device=maps.device)[:, None, :, None].expand(
         -1, 1, -1, 2
     )
@@ -93,7 +71,7 @@ def _sampling(
 
 
 def enlarged_to_grid(maps: Tensor, sigmoid: bool = False) -> Tensor:
-    """What (F17) makes of outputs that have a quarter of the image's size, without enlarging them.
+    """The same (F17) for outputs that have a quarter of the image's size, and with a sigmoid.
 
     Equals ``to_grid(f(upsample(maps, 4x)), size of maps)``, and takes a sixteenth of the memory:
     the four central pixels of a cell lie an eighth of a cell off its centre. Without ``f`` their
@@ -101,7 +79,7 @@ def enlarged_to_grid(maps: Tensor, sigmoid: bool = False) -> Tensor:
 
     Args:
         maps: Outputs on the grid itself, (B, C, h, w).
-        sigmoid: Whether ``f`` is the sigmoid; else it is nothing.
+        sigmoid: Whether ``f`` is the sigmoid; else it is the identity.
 
     Returns:
         (B, C, h, w).
@@ -124,7 +102,7 @@ def _smoothed(maps: Tensor, dim: int) -> Tensor:
 
 
 def _beside(maps: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Maps read an eighth of a cell before and after each centre; the border repeats."""
+    """Maps interpolated an eighth of a cell before and after each centre, borders repeated."""
     n = maps.shape[dim]
     before = torch.cat([maps.narrow(dim, 0, 1), maps.narrow(dim, 0, n - 1)], dim)
     after = torch.cat([maps.narrow(dim, 1, n - 1), maps.narrow(dim, n - 1, 1)], dim)

@@ -44,22 +44,6 @@ class PhaseTwoLoss(NamedTuple):
     """One loss per depth, (3,)."""
 
 
-def class_counts(labels: Tensor, num_classes: int) -> Tensor:
-    """Labelled pixels of each class; sums of these over the pool go into `class_weights`.
-
-    Args:
-        labels: Class ids or `VOID`, any shape, any integer type.
-        num_classes: C.
-
-    Returns:
-        (C,), int64.
-
-    >>> class_counts(torch.tensor([2, 0, 2, 255]), 3).tolist()
-    [1, 0, 2]
-    """
-    return region_counts(_without_void(labels), num_classes)
-
-
 def class_weights(counts: Tensor) -> Tensor:
     """Weight of each class in the cross-entropy: one minus its share of the labels (F9).
 

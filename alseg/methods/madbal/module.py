@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from alseg.acquisition.scores import entropy
 from alseg.acquisition.statistics import region_vectors
 from alseg.active.module import LoopDataModule, SegmentationModule
+from alseg.labels.imagefiles import ImageFiles
 from alseg.methods.madbal import losses
+from alseg.methods.madbal.cells import CellLabels
 from alseg.methods.madbal.disagreement import Reading, pixel_scores
 from alseg.methods.madbal.edges import edge_mask
-from alseg.methods.madbal.files import ImageFiles
 from alseg.methods.madbal.grid import enlarged_to_grid, sampled_on_grid, to_grid
-from alseg.methods.madbal.labels import CellLabels
 from alseg.methods.madbal.patches import patch_features, superpixel_patches
 from alseg.methods.madbal.superpixels import superpixel_scores
 from alseg.methods.madbal.supported import Supported, SupportedMaps
@@ -31,7 +31,7 @@ _PATCHES = 512
 
 
 def cells_of(maps: Tensor, grid: int) -> Tensor:
-    """What maps, (..., H, W), say at the top left pixel of each cell."""
+    """Values of maps, (..., H, W), at the top left pixel of each cell, (..., h, w)."""
     return maps[..., ::grid, ::grid]
 
 
@@ -78,7 +78,8 @@ class PhaseTwo(PhaseOne):
         edges_as_written: See `alseg.methods.madbal.edges.edge_mask`.
         grid: Pixels along a side of a cell.
         asked: Cells asked so far, by image.
-        void: Cells that may not be asked, from the ground truth where that is read.
+        void: Label in the ground truth of cells that may not be asked; None where the ground truth
+            is not read.
         **shared: See `PhaseOne`.
     """
 
@@ -188,8 +189,9 @@ def on_grid(
 ) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
     """Outputs of a supported network on the grid of cells (F17).
 
-    Nothing is brought to the size of the images on the way, except, where cells have other than 4 x
-    4 pixels or outputs are not on their grid, what the sigmoid comes before: the detector's maps.
+    Nothing is enlarged to the size of the images on the way, with one exception: the detector's
+    maps, unless the cells have 4 x 4 pixels and the network's outputs are on that grid. A sigmoid
+    comes before they are shrunk, and it is not linear.
 
     Args:
         network: Made the maps.
@@ -223,11 +225,11 @@ def on_grid(
 
 
 def colors_of(images: Tensor, datamodule: LoopDataModule) -> Tensor:
-    """Normalised images as they were before.
+    """Colours of normalised images.
 
     Args:
         images: (B, 3, H, W), float32.
-        datamodule: Knows how they were normalised.
+        datamodule: Says by which mean and deviation they were normalised.
 
     Returns:
         RGB in 0..255, (B, 3, H, W), float32.
@@ -238,15 +240,16 @@ def colors_of(images: Tensor, datamodule: LoopDataModule) -> Tensor:
 
 
 class Between(L.LightningModule):
-    """The pass between the phases: what the network of phase I makes of every image it is shown.
+    """The pass between the phases: writes losses by class, and features of superpixels.
 
     Args:
         network: Trained in phase I.
-        labels: What is known.
-        class_losses: Where the losses of each class go (F11).
+        labels: The answers so far.
+        class_losses: Takes the losses of every class in every labelled image (F11).
         labelled: Images with labels.
-        features: Where features of superpixels go; None where they are there already.
-        patch_network: Makes them of patches; None takes the mean of the encoder's last features.
+        features: Takes the features of superpixels; None writes none.
+        patch_network: Makes these features from patches (F5); None takes the mean of the encoder's
+            last features instead.
         grid: Pixels along a side of a cell.
     """
 

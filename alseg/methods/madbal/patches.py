@@ -1,4 +1,4 @@
-"""Superpixels as small images, of which a network of ImageNet makes the features to cluster.
+"""Superpixels as small images, and VGG-16, which makes features of them to cluster by.
 
 Formula numbers are those of MADBAL (arXiv 2308.14904) as its reference implementation has them.
 """
@@ -62,7 +62,7 @@ def superpixel_patches(
     ground = (np.stack(sums, axis=1) / sizes)[units]
     top, left, bottom, right = bounding_boxes(regions, num_regions)[units].T
 
-    # One row of all boxes after the other: (rows, 16, 3) after the pass along x.
+    # Rows of all boxes, one behind the other, are resampled along x to (rows, 16, 3).
     heights = bottom - top
     patch = np.repeat(np.arange(len(units)), heights)
     starts = np.cumsum(heights) - heights
@@ -93,7 +93,7 @@ def check_feature_weights(weights: str | None) -> None:
 
 
 def feature_weights_name(weights: str) -> str:
-    """What tells weights apart: ``imagenet``, or a digest of the file."""
+    """A name that differs between weights: ``imagenet``, or a digest of the file."""
     if weights == "imagenet":
         return weights
     with Path(weights).open("rb") as file:

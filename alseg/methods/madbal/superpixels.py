@@ -1,13 +1,11 @@
-"""Step 1, superpixel by superpixel, and which pixels of them are left to ask.
+"""Step 1, superpixel by superpixel: score, class and best pixel of each.
 
 Formula numbers are those of MADBAL (arXiv 2308.14904) as its reference implementation has them.
 A map of superpixels is on the grid, with ids 0..R-1, and -1 where a pixel has been asked.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from alseg.acquisition.statistics import (
@@ -27,7 +25,7 @@ class SuperpixelScores(NamedTuple):
     score: Tensor
     """Mean score of its pixels, (n,), float64."""
     pixels: Tensor
-    """Pixels that are left, (n,), int64."""
+    """Pixels of it that have not been asked, (n,), int64."""
     label: Tensor
     """Class that most of them are predicted to be, lowest id among equals, (n,), int64."""
     top: Tensor
@@ -59,23 +57,3 @@ def superpixel_scores(
         region_majority(histogram)[unit],
         region_argmax(scores, regions, num_regions)[unit],
     )
-
-
-def without_asked(
-    regions: NDArray[np.integer[Any]], asked: NDArray[np.integer[Any]]
-) -> NDArray[np.integer[Any]]:
-    """The map of superpixels with -1 at the pixels that have been asked.
-
-    Args:
-        regions: (h, w), a signed integer type.
-        asked: Flat indices ``y * w + x``, (m,).
-
-    Returns:
-        (h, w), a copy.
-
-    >>> without_asked(np.array([[0, 0], [1, 1]]), np.array([1, 2])).tolist()
-    [[0, -1], [-1, 1]]
-    """
-    left = regions.copy()
-    left.flat[asked] = -1
-    return left

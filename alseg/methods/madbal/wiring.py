@@ -1,4 +1,4 @@
-"""What of a network the depth head and the detector read, and through which layers.
+"""Which features of a network the depth head and the detector read, and through which layers.
 
 MADBAL (arXiv 2308.14904, F8) as its reference implementation wires its three networks:
 
@@ -26,7 +26,10 @@ from alseg.nn.taps import stage_channels, tap_shapes
 
 
 class Wiring(NamedTuple):
-    """Names are for `alseg.nn.taps.taps`; a module reads one output as it is, several as a list."""
+    """Layers that read a network, and the names of what they read (see `alseg.nn.taps.taps`).
+
+    A layer with one name is given that output, one with several names a list of outputs.
+    """
 
     read: list[str]
     """What the depth head reads."""
@@ -35,28 +38,31 @@ class Wiring(NamedTuple):
     last: list[str]
     """What `reduce` reads for the detector."""
     reduce: nn.Module
-    """Brings it to fewer channels."""
+    """Reduces the channels of what it reads."""
     reduced_channels: int
-    """Those that it returns."""
+    """Channels that `reduce` returns."""
     hidden_channels: int
     """Channels inside the detector."""
 
 
 class Joined(nn.Module):
-    """Feature maps of one grid, one behind the other, through a module."""
+    """A module that reads feature maps of one grid, concatenated along their channels."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Map (B, D_k, h, w) to what the module makes of (B, sum of D_k, h, w)."""
+        """Concatenate maps (B, D_k, h, w) to (B, sum of D_k, h, w), and apply the module."""
         output: Tensor = self.module(torch.cat(list(maps), dim=1))
         return output
 
 
 class LowBesideReduced(nn.Module):
-    """Low features as they are, beside high ones with fewer channels, on the grid of the low."""
+    """Low features concatenated with high ones, whose channels are reduced first.
+
+    High features are enlarged to the grid of the low ones.
+    """
 
     def __init__(self, reduce: nn.Module) -> None:
         super().__init__()
@@ -71,7 +77,7 @@ class LowBesideReduced(nn.Module):
 def wire(
     network: Segmenter, reduced_channels: int | None = None, hidden_channels: int | None = None
 ) -> Wiring:
-    """Choose what to read, and build the layers that read it, with weights of their own.
+    """Choose which features are read, and build the layers that read them, with fresh weights.
 
     Args:
         network: The segmentation network.
@@ -100,7 +106,7 @@ def wire(
 
 
 def fresh_copy(module: nn.Module) -> nn.Module:
-    """A copy with weights and running statistics drawn anew, that learns though the module may not.
+    """A copy with fresh weights and running statistics, in training mode and with gradients.
 
     Args:
         module: Of any network, frozen or not.

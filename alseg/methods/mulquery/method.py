@@ -2,23 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from alseg.active.choose import check_budget, query_from_scores, random_query
-from alseg.active.method import Method, Preparation, RoundContext, Scoring, Stage, Table
+from alseg.active.context import RoundContext
+from alseg.active.method import Method, Scoring
+from alseg.active.stage import KEEPS, Fit, Stage
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.images import VOID, ImageSet
 from alseg.labels.budget import Budget
-from alseg.labels.supervision import Supervision
-from alseg.labels.tables import Query
-from alseg.nn.recipe import Recipe
-
-if TYPE_CHECKING:  # torch takes seconds to import
-    import lightning as L
-
-    from alseg.methods.mulquery.supervision import ClassSets
+from alseg.labels.tables import AnswerKind, Query, Table, UnitKind
 
 ACQUISITIONS = ("pixbal", "bvsb", "classbal", "random")
 PSEUDO_LABELS = ("expand", "within", "naive", "naive_all")
@@ -63,6 +58,11 @@ class MulQuery(Method):
         epoch_steps: Batches between two checkpoints (and validations with ``best``).
     """
 
+    asks: ClassVar[Mapping[UnitKind, tuple[AnswerKind, ...]]] = {
+        "region": ("class_set",),
+        "patch": ("class_set",),
+        "image": ("class_set",),
+    }
     defaults: ClassVar[Mapping[str, str]] = {"regions": "seeds"}
     small: ClassVar[Mapping[str, str]] = {
         "method.steps": "120",
@@ -106,7 +106,7 @@ class MulQuery(Method):
             ("acquisition", ACQUISITIONS),
             ("pseudo_labels", PSEUDO_LABELS),
             ("threshold", ("median", "min")),
-            ("keep", ("last", "best")),
+            ("keep", KEEPS),
         ):
             if getattr(self, option) not in known:
                 raise unknown_name(f"method.{option}", getattr(self, option), known)
@@ -131,96 +131,26 @@ class MulQuery(Method):
 
     def stages(self, context: RoundContext) -> Sequence[Stage]:
         """Stage 1 on class sets and, unless switched off, stage 2 on pseudo labels."""
-        shared: dict[str, Any] = {"epoch_steps": self.epoch_steps, "keep": self.keep}
-        one = Stage("stage_one", steps=self.steps, batch_size=self.batch_size, **shared)
-        two = Stage(
-            "stage_two",
-            steps=self.stage_two_steps,
-            batch_size=self.stage_two_batch_size,
-            **shared,
-        )
-        return [one, two] if self.stage_two else [one]
+        from alseg.methods.mulquery.stages import StageOne, StageTwo
 
-    def module(self, stage: Stage, context: RoundContext) -> "L.LightningModule":
-        """A fresh network with the cosine classifier and the stage's loss."""
-        from alseg.methods.mulquery.module import StageOne, StageTwo
+        shared: dict[str, Any] = {"context": context, "method": self}
+        steps: dict[str, Any] = {"epoch_steps": self.epoch_steps, "keep": self.keep}
+        one = StageOne(name="stage_one", fit=Fit(self.steps, self.batch_size, **steps), **shared)
+        if not self.stage_two:
+            return [one]
+        fit = Fit(self.stage_two_steps, self.stage_two_batch_size, **steps)
+        return [one, StageTwo(name="stage_two", fit=fit, one=one, **shared)]
 
-        num_classes = context.pool.num_classes
-        shared: dict[str, Any] = {
-            "network": context.network.build(num_classes + self.undefined_class, cosine=True),
-            "num_classes": num_classes,
-            "steps": stage.steps,
-            "recipe": Recipe(
-                self.stage_two_lr if stage.name == "stage_two" else self.lr,
-                self.head_factor,
-                weight_decay=self.weight_decay,
-            ),
-        }
-        if stage.name == "stage_two":
-            return StageTwo(temperature=self.temperature, **shared)
-        weights = (self.single_weight, self.merged_weight, self.prototype_weight)
-        return StageOne(temperature=self.temperature, weights=weights, **shared)
-
-    def _sets(self, context: RoundContext) -> "ClassSets":
-        from alseg.methods.mulquery.supervision import ClassSets
-
-        return ClassSets.of(context.pool, context.regions, self.undefined_class)
-
-    def supervision(self, stage: Stage, context: RoundContext) -> Supervision:
-        """Class sets, or the pseudo labels the preparation wrote."""
-        from alseg.labels.supervision import LabelFiles
-
-        sets = self._sets(context)
-        if stage.name == "stage_one":
-            return sets
-        return LabelFiles(context.stage_folder(stage.name) / "labels", sets.images)
-
-    def prepare(self, stage: Stage, context: RoundContext) -> Preparation | None:
-        """Before stage 2: pseudo labels from the model of stage 1."""
-        if stage.name != "stage_two":
-            return None
-        import torch
-
-        from alseg.labels.supervision import LabelFiles
-        from alseg.methods.mulquery.module import PseudoLabeller
-
-        sets = self._sets(context)
-        labels = LabelFiles(context.stage_folder(stage.name) / "labels", sets.images)
-        missing = labels.missing()
-        if not len(missing):
-            return None
-        one = self.stages(context)[0]
-        trained: Any = self.module(one, context)
-        path = context.checkpoint(one)
-        trained.load_state_dict(
-            torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        )
-        labeller = PseudoLabeller(
-            network=trained.network,
-            sets=sets,
-            labels=labels,
-            variant=self.pseudo_labels,
-            proto_temperature=self.proto_temperature,
-            threshold=self.threshold,
-            strict=self.strict,
-            scales=self.pseudo_scales,
-            flip=self.pseudo_flip,
-        )
-        return Preparation(labeller, missing)
-
-    def first_query(self, context: RoundContext) -> Query:
-        """Random regions, whatever the acquisition (section 5.2)."""
-        check_budget(context, "class_set")
-        return random_query(context, "class_set")
-
-    def scorer(self, context: RoundContext) -> Scoring | None:
-        """Stage 1 always scores; random regions need no score."""
-        return None if self.acquisition == "random" else Scoring("stage_one")
+    def ask(self, context: RoundContext) -> Query | Scoring:
+        """Random regions first (section 5.2), then what stage 1 scores highest."""
+        if context.round == 0:
+            check_budget(context, "class_set")
+        if context.round == 0 or self.acquisition == "random":
+            return random_query(context, "class_set")
+        return Scoring("stage_one", pick=lambda tables: self.pick(context, tables))
 
     def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
         """Regions of highest score (sections 5.1-5.3)."""
-        if self.acquisition == "random":
-            return random_query(context, "class_set")
         from alseg.acquisition.region_table import RegionTable, summarize
         from alseg.methods.mulquery import acquisition
 

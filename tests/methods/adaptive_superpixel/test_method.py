@@ -172,11 +172,11 @@ def test_the_first_round_is_not_sieved(tmp_path):
     ]:
         context = run.context(round)
         (stage,) = method.stages(context)
-        supervision = method.supervision(stage, context)
+        supervision = stage.supervision()
         assert isinstance(supervision, kind)
         assert supervision.images.tolist() == [0]
         if kind is LabelMaps:
-            assert method.prepare(stage, context) is None
+            assert stage.prepare() is None
             assert np.array_equal(supervision(0).maps["target"], run.pool.render(0))
 
 
@@ -184,7 +184,7 @@ def test_regions_are_sieved_from_so_many_base_superpixels_on(tmp_path):
     run = toy_run(tmp_path, method=AdaptiveSuperpixel(**SHORT))
     for above, pixels in ((2.0, 128), (0.5, 32), (1.49, 95)):
         method = AdaptiveSuperpixel(**SHORT, sieve_above=above)
-        assert method._min_pixels(run.context(1)) == pixels
+        assert method.train(run.context(1)).min_pixels == pixels
 
 
 def test_pictures_are_of_the_maps_of_a_round(tmp_path):
@@ -227,9 +227,8 @@ def test_nonsense_is_refused(options, sentence):
     ("kind", "word"), [("pixel", "pixels"), ("patch", "patches"), ("image", "images")]
 )
 def test_only_superpixels_are_merged(tmp_path, kind, word):
-    run = toy_run(tmp_path, method=AdaptiveSuperpixel(**SHORT), kind=kind, amount=2.0)
-    with pytest.raises(UserError, match=f"merges superpixels, not {word}; give regions=seeds"):
-        buy(run, 0)
+    with pytest.raises(UserError, match=f"asks about regions, and these regions are {word}"):
+        toy_run(tmp_path, method=AdaptiveSuperpixel(**SHORT), kind=kind, amount=2.0)
 
 
 def test_a_budget_for_the_whole_pool_is_refused(tmp_path):
@@ -254,7 +253,7 @@ def test_other_answers_cannot_be_learnt(tmp_path, regions, answer, column):
     run.pool.commit(Answers(0, kind, answer, regions, 3, one, one, **column))
     context = run.context(0)
     with pytest.raises(UserError, match=f"round 0 asked for the {answer} of {kind}s, and method="):
-        run.method.module(run.method.stages(context)[0], context)
+        run.method.stages(context)[0].module()
 
 
 def test_measures_of_nothing_but_void_are_not_numbers(tmp_path):

@@ -46,7 +46,7 @@ def one_pass(run, images=(0, 2, 5), round=0):
     """The tables of the module of a round, and the logits it saw, at the size it predicts at."""
     context = run.context(round)
     torch.manual_seed(3)
-    merger = run.method.module(run.method.stages(context)[0], context).eval()
+    merger = run.method.stages(context)[0].module().eval()
     merger.network.classifier.conv.weight.data *= 12  # an untrained network sees little contrast
     items = [run.datamodule.eval_transform(run.splits.train.image(i), {})[0] for i in images]
     maps = np.stack([run.pool.maps["blocks"][i] for i in images])

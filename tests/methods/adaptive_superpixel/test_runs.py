@@ -18,7 +18,7 @@ from alseg.labels.supervision import LabelFiles
 from alseg.labels.tables import Answers, Query
 from alseg.methods.adaptive_superpixel.method import AdaptiveSuperpixel
 from alseg.methods.adaptive_superpixel.module import Merger, Predictions, Sieve
-from alseg.methods.baselines.base import Random
+from alseg.methods.baselines.random import Random
 from benchmarks.bench_adaptive_superpixel import direct_knee
 from tests.toys import BlockMaps, toy_run
 
@@ -337,7 +337,7 @@ def test_answers_are_sieved_without_stored_predictions(finished, tmp_path):
     assert buy(run, 1)
     context = run.context(1)
     (stage,) = METHOD.stages(context)
-    sieve, images = METHOD.prepare(stage, context)
+    sieve, images = stage.prepare()
     assert images.tolist() == list(IMAGES)
     assert sieve.predictions.probabilities(0) is None
     batch = {
@@ -355,6 +355,6 @@ def test_answers_are_sieved_without_stored_predictions(finished, tmp_path):
     with torch.no_grad():
         sieve.predict_step(batch, 0)
     assert any((label_file(copy, 1, i) != label_file(root, 1, i)).any() for i in IMAGES)
-    assert METHOD.prepare(stage, context) is None, "no file is missing"
-    run.method.supervision(stage, context).path(3).unlink()
-    assert METHOD.prepare(stage, context).images.tolist() == [3]
+    assert stage.prepare() is None, "no file is missing"
+    stage.supervision().path(3).unlink()
+    assert stage.prepare().images.tolist() == [3]

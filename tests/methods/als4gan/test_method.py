@@ -177,7 +177,7 @@ class TestAdversarialStage:
         context = run.context(3)
         (stage,) = METHOD.stages(context)
         L.seed_everything(derive(*key), workers=True, verbose=False)
-        module = METHOD.module(stage, context).train()
+        module = stage.module().train()
         updates = module.configure_optimizers()
         start = [[group["lr"] for group in update.param_groups] for update in updates]
         passed = void = padding = 0
@@ -240,7 +240,7 @@ class TestStreams:
         _, _, run = finished
         context = run.context(3)
         (stage,) = METHOD.stages(context)
-        supervision = METHOD.supervision(stage, context)
+        supervision = stage.supervision()
         return run, stage, supervision
 
     def test_no_stream_without_labels_reaches_a_mask(self, finished, monkeypatch):
@@ -256,15 +256,15 @@ class TestStreams:
         monkeypatch.setattr(LabelPool, "render", refuse)
         monkeypatch.setattr(ToyImages, "scene", refuse)
         items = TrainItems(run.splits.train, stream, run.datamodule.train_transform)
-        item = items[0, 7]
+        item = items.item(0, 7)
         assert set(item["maps"]) == {"inside"}
         assert not item["tables"]
         assert not any(isinstance(part, LabelPool | Answers) for part in vars(stream).values())
 
     def test_each_has_an_order_of_its_own_that_goes_on(self, finished):
         run, stage, supervision = self.loader(finished)
-        long = replace(stage, steps=12, epoch_steps=12)
-        run.datamodule.begin_stage(long, supervision, (0, 3, "segment"))
+        long = replace(stage.fit, steps=12, epoch_steps=12)
+        run.datamodule.begin_fit(long, supervision, (0, 3, "segment"))
         trainer = L.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
         run.datamodule.trainer = trainer
         batches = [batch for batch, *_ in iter(run.datamodule.train_dataloader())]
@@ -287,7 +287,7 @@ class TestStreams:
         run = als4gan_run(tmp_path, method, rounds=1)
         buy(run, 0)
         context = run.context(0)
-        streams = method.supervision(method.stages(context)[0], context).streams
+        streams = method.stages(context)[0].supervision().streams
         assert streams["unlabelled"].images.tolist() == list(range(6))
         assert streams["labelled"].images.tolist() == list(range(6))
 
@@ -372,7 +372,7 @@ class TestChoices:
         assert rows[-1]["class_labels"] == 5
         context = run.context(ROUNDS - 1)
         (stage,) = METHOD.stages(context)
-        labelled = METHOD.supervision(stage, context).streams["labelled"]
+        labelled = stage.supervision().streams["labelled"]
         assert labelled.images.tolist() == sorted(answers[3].image.tolist())
         for image in labelled.images.tolist():
             target = labelled(image).maps["target"]
@@ -395,6 +395,29 @@ class TestChoices:
         answers = Ledger(tmp_path).answers(0)
         assert (answers.image.tolist(), answers.answer) == ([1, 4], "mask")
 
+    @pytest.mark.parametrize("diversity", ["kmeans", "stratified"])
+    def test_diversity_keeps_like_images_apart(self, tmp_path, diversity, monkeypatch):
+        """Two clusters of outputs, or two predicted classes: the most uncertain one of either."""
+        outputs = torch.zeros(6, 1000)
+        outputs[:, 0] = torch.tensor([0.0, 0.1, 0.2, 9.0, 9.1, 9.2])
+        logits = torch.zeros(6, 4)  # the last layer is replaced as well: images 0 to 2 are doubtful
+        logits[:, 0] = torch.tensor([0.5, 0.6, 0.7, 0.0, 0.0, 0.0])
+        logits[:, 1] = torch.tensor([0.0, 0.0, 0.0, 3.5, 3.3, 3.4])
+        step = SceneClassifier.predict_step
+
+        def known(self, batch, number):
+            index = batch["index"]
+            self.network = torch.nn.Sequential(_Constant(outputs[index]), _Constant(logits[index]))
+            return step(self, batch, number)
+
+        monkeypatch.setattr(SceneClassifier, "predict_step", known)
+        run = als4gan_run(tmp_path, replace(METHOD, diversity=diversity))
+        drive(run)
+        first, asked = query_of(tmp_path, 0).image.tolist(), query_of(tmp_path, 1).image.tolist()
+        left = sorted(set(range(6)) - set(first))
+        doubtful = [i for i in (0, 1, 2) if i in left], [i for i in (4, 5, 3) if i in left]
+        assert asked == [images[0] for images in doubtful if images]
+
     def test_all_that_is_asked_in_the_last_round_may_be_more_than_is_used(self, tmp_path):
         method = replace(METHOD, whole_last_round=True)
         drive(als4gan_run(tmp_path, method))
@@ -409,34 +432,50 @@ class TestChoices:
         run.pool.commit(replace(said, label=np.array([VOID, 2], np.uint8)))
         context = run.context(0)
         (stage,) = METHOD.stages(context)
-        supervision = METHOD.supervision(stage, context)
+        supervision = stage.supervision()
         assert supervision.images.tolist() == [int(said.image[1])]
         assert supervision(int(said.image[1])).tables["scene"].tolist() == [2]
+
+
+class _Constant(torch.nn.Module):
+    def __init__(self, values):
+        super().__init__()
+        self.values = values
+
+    def forward(self, images):
+        return self.values
 
 
 class TestOptions:
     def test_profiles(self):
         reference = replace(METHOD, profile="reference", gate=None, self_training_start=1000)
-        assert reference._rules() == REFERENCE
+        assert reference.rules() == REFERENCE
         fixed = replace(reference, profile="fixed")
-        assert fixed._rules() == FIXED
-        assert replace(fixed, hide_padding=False)._rules() == replace(FIXED, hide_padding=False)
-        own = replace(reference, nan_without_labels=False, gate=0.3)._rules()
+        assert fixed.rules() == FIXED
+        assert replace(fixed, hide_padding=False).rules() == replace(FIXED, hide_padding=False)
+        own = replace(reference, nan_without_labels=False, gate=0.3).rules()
         assert own == replace(REFERENCE, nan_without_labels=False, gate=0.3)
         whole, cut = (replace(m, ratio=0.05, beta=0.9)._plan(1679) for m in (reference, fixed))
         assert (whole.round_sizes, cut.round_sizes) == ((53, 53), (53, 31))
         randoms = [replace(m, strategy="random", ratio=0.05) for m in (fixed, reference)]
         assert [m._plan(1679).masks for m in randoms] == [84, 83]
 
-    def test_the_reference_forgets_running_statistics(self):
-        network = Network("DeepLabV2", "resnet101", None)
+    def test_the_reference_forgets_running_statistics(self, tmp_path):
+        papers = Network("DeepLabV2", "resnet101", None)
         reference = replace(METHOD, profile="reference")
-        assert reference._network(network).options == {"bn_momentum": 0.999}
-        assert METHOD._network(network) is network
-        own = replace(network, options={"bn_momentum": 0.5})
-        assert reference._network(own) is own
-        other = replace(network, encoder="resnet18")
-        assert reference._network(other) is other
+        context = als4gan_run(tmp_path, rounds=ROUNDS).context(ROUNDS - 1)
+
+        def named(method, network):
+            """The network the adversarial stage builds, before it is built."""
+            stage = method.stages(replace(context, network=network))[0]
+            return stage.named()
+
+        assert named(reference, papers).options == {"bn_momentum": 0.999}
+        assert named(METHOD, papers) is papers
+        own = replace(papers, options={"bn_momentum": 0.5})
+        assert named(reference, own) is own
+        other = replace(papers, encoder="resnet18")
+        assert named(reference, other) is other
 
     @pytest.mark.parametrize(
         ("option", "message"),
@@ -451,6 +490,8 @@ class TestOptions:
             ({"decay_steps": 0}, "method.decay_steps is 0"),
             ({"checkpoint_every": -1}, "method.checkpoint_every is -1"),
             ({"self_training_weight": float("inf")}, "method.self_training_weight is inf"),
+            ({"diversity": "spread"}, "method.diversity=spread keeps regions of one image apart"),
+            ({"diversity": "power", "strategy": "random"}, "strategy=random has none"),
         ],
     )
     def test_what_cannot_be_is_refused(self, option, message):
@@ -482,7 +523,7 @@ class TestOptions:
             drive(als4gan_run(tmp_path, rounds=3))
 
     def test_other_regions_than_images_are_refused(self, tmp_path):
-        with pytest.raises(UserError, match="whole images, not patches"):
+        with pytest.raises(UserError, match="asks about images, and these regions are patches"):
             drive(als4gan_run(tmp_path, kind="patch"))
 
     def test_batches_too_small_for_a_network_are_refused(self, tmp_path):

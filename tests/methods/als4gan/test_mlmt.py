@@ -22,7 +22,7 @@ from alseg.inference.trained import load_segmenter
 from alseg.methods.als4gan import mean_teacher
 from alseg.methods.als4gan.classifier import build_classifier
 from alseg.methods.als4gan.mean_teacher import MeanTeacher, strong_view, weak_view
-from alseg.methods.als4gan.method import MLMT, SEGMENT, Als4gan
+from alseg.methods.als4gan.method import Als4gan
 from alseg.methods.als4gan.mlmt import classes_present
 from tests.active.test_driver import Killed, same_weights
 from tests.methods.als4gan.test_method import (
@@ -58,10 +58,13 @@ def finished(tmp_path_factory):
     return root, drive(run), run
 
 
+MLMT, SEGMENT = "mlmt", "segment"
+
+
 def module_of(run, name=MLMT):
     context = run.context(0)
     stage = next(s for s in run.method.stages(context) if s.name == name)
-    return stage, run.method.module(stage, context)
+    return stage, stage.module()
 
 
 def trained(finished, name=MLMT):
@@ -98,7 +101,7 @@ class TestTraining:
         key = (run.seed, 0, MLMT)
         L.seed_everything(derive(*key), workers=True, verbose=False)
         stage, module = module_of(run)
-        assert (stage.steps, stage.epochs) == (6, 3)
+        assert (stage.fit.steps, stage.fit.epochs) == (6, 3)
         student, teacher = module.student, module.teacher
         for one, two in zip(student.parameters(), teacher.parameters(), strict=True):
             assert torch.equal(one, two)
@@ -163,9 +166,8 @@ class TestTraining:
 
     def test_unlabelled_streams_have_orders_of_their_own_and_no_mask(self, finished):
         _, _, run = finished
-        context = run.context(0)
         stage, _ = module_of(run)
-        parts = MEAN_TEACHER.supervision(stage, context).streams
+        parts = stage.supervision().streams
         assert list(parts) == ["labelled", "unlabelled_1", "unlabelled_2"]
         masked = set(parts["labelled"].images.tolist())
         for name in ("unlabelled_1", "unlabelled_2"):
@@ -370,7 +372,11 @@ class TestOptions:
         for size, others, batches in ((1, 1, 3), (1, 2, 2), (1, 3, 1), (16, 5, 1)):
             method = replace(MEAN_TEACHER, mlmt_batch_size=size, mlmt_unlabelled=others)
             stage = method.stages(run.context(0))[-1]
-            assert (stage.steps, stage.epoch_batches, stage.epochs) == (3 * batches, batches, 3)
+            assert (stage.fit.steps, stage.fit.epoch_batches, stage.fit.epochs) == (
+                3 * batches,
+                batches,
+                3,
+            )
 
     def test_it_follows_the_rounds_of_the_classifier(self, tmp_path):
         """The stage of the last round alone; rounds before it have neither number."""

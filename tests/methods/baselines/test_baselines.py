@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from alseg.active.driver import buy, drive
+from alseg.active.features import _centers
 from alseg.core.errors import UserError
 from alseg.core.images import DataSplits
 from alseg.core.seeds import derive
 from alseg.labels.tables import Answers, Query
 from alseg.methods import METHODS
-from alseg.methods.baselines.base import Random
 from alseg.methods.baselines.diversity import CoreSet, Spread, Stratified
-from alseg.methods.baselines.module import _centers
 from alseg.methods.baselines.pixelpick import PixelPick
+from alseg.methods.baselines.random import Random
 from alseg.methods.baselines.uncertainty import Bald, ClassBal, Entropy, OracleError
 from alseg.nn.network import Network
 from tests.toys import toy_run
@@ -69,7 +69,7 @@ def test_two_rounds_of_every_baseline_on_every_unit_and_answer(
     tmp_path, name, kind, answer, amount
 ):
     if kind == "pixel" and name in WITHOUT_PIXELS:
-        with pytest.raises(UserError, match="regions=pixels"):
+        with pytest.raises(UserError, match=r"asks about patches or regions"):
             drive(
                 toy_run(tmp_path, method=METHODS.resolve(name)(**SHORT), kind=kind, amount=amount)
             )
@@ -98,7 +98,7 @@ def scored(tmp_path, method, kind="region", **options):
     run = toy_run(tmp_path, method=method, kind=kind, **options)
     torch.manual_seed(0)
     context = run.context(1)
-    module = method.module(method.stages(context)[0], context).eval()
+    module = method.stages(context)[0].module().eval()
     images = torch.randn(3, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     batch = {"image": images, "index": torch.tensor([0, 2, 5])}
     if kind != "pixel":
@@ -140,7 +140,7 @@ def test_a_committee_needs_dropout(tmp_path):
     network = Network("Unet", "resnet18", None, {"encoder_depth": 3, "decoder_channels": [8, 8, 8]})
     run = toy_run(tmp_path, method=method, network=network)
     with pytest.raises(UserError, match="the network has no dropout"):
-        method.module(method.stages(run.context(0))[0], run.context(0))
+        method.stages(run.context(0))[0].module()
 
 
 def test_features_of_units_are_means_over_their_cells(tmp_path):
@@ -170,7 +170,8 @@ def test_pixels_already_asked_are_not_offered(tmp_path):
     method = Entropy(**SHORT)
     run, module, batch, units = scored(tmp_path, method, kind="pixel")
     first = {int(i): units["unit"][units["image"] == i] for i in (0, 2, 5)}
-    module.asked = {0: first[0].numpy().astype(np.int64)}
+    asked = {0: first[0].numpy().astype(np.int64)}
+    module.scorer = replace(module.scorer, asked=asked)
     with torch.no_grad():
         again = module.predict_step(batch, 0)["units"]
     of_zero = again["unit"][again["image"] == 0]
@@ -211,7 +212,7 @@ def test_pixelpick_scores_the_mean_probabilities_of_its_committee(tmp_path):
     assert not torch.equal(found["unit"], single["unit"])
     mean = []
     with torch.no_grad(), torch.random.fork_rng():
-        torch.manual_seed(derive(module.seed, 2))
+        torch.manual_seed(derive(module.scorer.seed, 2))
         for dropout in module._dropouts:
             dropout.train()
         for _ in range(3):
@@ -231,9 +232,9 @@ def test_pixelpick_with_passes_needs_dropout(tmp_path):
         context = run.context(0)
         if refused:
             with pytest.raises(UserError, match="the network has no dropout"):
-                method.module(method.stages(context)[0], context)
+                method.stages(context)[0].module()
         else:
-            method.module(method.stages(context)[0], context)
+            method.stages(context)[0].module()
 
 
 def test_noise_changes_the_order_and_repeats_itself(tmp_path):
@@ -251,7 +252,7 @@ def test_stratified_takes_a_turn_of_every_predicted_class(tmp_path):
     label = np.zeros(144)
     label[:4], label[50:54] = 1, 2
     table = {"image": image, "unit": unit, "score": label, "pixels": np.full(144, 64)}
-    query = method.pick(run.context(1), {"units": table})
+    query = method.pick(run.context(1), table)
     picked = [
         label[(image == i) & (unit == u)][0] for i, u in zip(query.image, query.unit, strict=True)
     ]
@@ -267,7 +268,7 @@ def test_spread_units_keep_their_distance(tmp_path):
         return apart.min(axis=1).mean()
 
     run = toy_run(tmp_path, method=Spread(**SHORT), amount=40.0)
-    spread, plain = (m(**SHORT).first_query(run.context(0)) for m in (Spread, Random))
+    spread, plain = (m(**SHORT).ask(run.context(0)) for m in (Spread, Random))
     assert nearest(spread) > 1.25 * nearest(plain)
 
 
@@ -295,7 +296,7 @@ def test_the_oracles_error_is_the_share_of_wrong_pixels(tmp_path, kind):
     method = OracleError(**SHORT)
     run = toy_run(tmp_path, method=method, kind=kind)
     torch.manual_seed(0)
-    module = method.module(method.stages(run.context(1))[0], run.context(1)).eval()
+    module = method.stages(run.context(1))[0].module().eval()
     images = torch.randn(2, 3, 32, 48)
     truth = torch.from_numpy(np.stack([run.splits.train.truth(i) for i in (1, 4)])).long()
     batch = {"image": images, "target": truth, "index": torch.tensor([1, 4])}
@@ -333,7 +334,7 @@ def test_a_share_of_the_pool_is_scored_and_asked(tmp_path):
     drive(run)
     for round in (1, 2):
         assert len(np.unique(run.pool.history[round].image)) <= 3
-    images = [run.method.scorer(run.context(round)).images for round in range(3)]
+    images = [run.method.ask(run.context(round)).images for round in range(1, 4)]
     assert all(len(i) == 3 for i in images)
     assert len({tuple(i) for i in images}) > 1  # another share every round
     with pytest.raises(UserError, match="every image"):
@@ -346,7 +347,7 @@ def test_core_set_keeps_away_from_images_that_are_wholly_labelled(tmp_path):
     buy(run, 0)
     context = run.context(1)
     labelled = run.pool.images()
-    assert method.scorer(run.context(0)).images.tolist() == list(range(6))
+    assert method.ask(run.context(1)).images.tolist() == list(range(6))
     # one open image lies where the labelled ones are, the others far away
     features = np.full((6, 2), 10.0, dtype=np.float32)
     near = int(np.setdiff1d(np.arange(6), labelled)[0])
@@ -354,7 +355,7 @@ def test_core_set_keeps_away_from_images_that_are_wholly_labelled(tmp_path):
     features[5 if near != 5 else 4] += 1.0
     ids = np.arange(6)
     table = {"image": ids, "unit": 0 * ids, "pixels": 0 * ids + 1536, "features": features}
-    asked = method.pick(context, {"units": table})
+    asked = method.pick(context, table)
     assert near not in asked.image
 
 
@@ -382,10 +383,10 @@ def test_classbal_against_a_loop(tmp_path):
     order = sorted(range(len(u)), key=lambda r: (-wanted[r], table["image"][r], table["unit"][r]))
     rest = [(int(table["image"][r]), int(table["unit"][r])) for r in order]
     rest = [pair for pair in rest if pair not in asked]
-    query = method.pick(run.context(1), {"units": table})
+    query = method.pick(run.context(1), table)
     got = list(zip(query.image.tolist(), query.unit.tolist(), strict=True))
     assert got == rest[: len(got)]
     assert len(got) == 31  # the rule of this run exceeds its budget
     assert asked
-    with pytest.raises(UserError, match="superpixels"):
+    with pytest.raises(UserError, match="asks about patches or regions"):
         drive(toy_run(tmp_path / "x", method=method, kind="pixel"))

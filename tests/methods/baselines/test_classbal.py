@@ -14,7 +14,7 @@ def asked(root, **options):
     table = {name: column.numpy() for name, column in units.items()}
     table["label"] = np.arange(len(table["label"])) % 7 % 3  # more of the first
     assert (table["score"] >= 0).all()
-    query = method.pick(run.context(1), {"units": table})
+    query = method.pick(run.context(1), table)
     return list(zip(query.image.tolist(), query.unit.tolist(), strict=True))
 
 
@@ -29,9 +29,9 @@ def test_noise_is_on_the_balanced_score(tmp_path):
 def test_shares_are_those_of_the_whole_pool(tmp_path):
     """Also of images in which nothing is left to ask."""
     run, _, _, _ = scored(tmp_path, ClassBal(**SHORT))
-    assert run.method.scorer(run.context(0)).images.tolist() == list(range(6))
+    assert run.method.ask(run.context(1)).images.tolist() == list(range(6))
     part = ClassBal(**SHORT, pool_fraction=0.5)
-    drawn = [part.scorer(run.context(round)).images.tolist() for round in range(4)]
+    drawn = [part.ask(run.context(round)).images.tolist() for round in range(1, 5)]
     assert all(len(images) == 3 and images == sorted(set(images)) for images in drawn)
     assert len({tuple(images) for images in drawn}) > 1
 
@@ -42,6 +42,6 @@ def test_the_rarer_class_is_asked_first(tmp_path, labels):
     image, unit = np.zeros(4, np.int32), np.arange(4, dtype=np.int32)
     table = {"image": image, "unit": unit, "pixels": unit + 64, "score": np.full(4, 0.5),
              "label": np.array(labels)}  # fmt: skip
-    query = method.pick(run.context(1), {"units": table})
+    query = method.pick(run.context(1), table)
     assert query.unit[0] == labels.index(1)
     assert query.score.tolist() == pytest.approx([np.exp(-0.25), *[np.exp(-0.75)] * 3])

@@ -49,9 +49,9 @@ def test_batch_sizes_and_lengths_of_the_rounds(tmp_path, each, rounds, spread):
         milestone = every > 0 and labelled % every == 0
         longer += milestone
         train, *final = method.stages(run.context(round))
-        assert train.batch_size == size
-        assert train.epochs == (4 if milestone else 1)
-        assert train.steps == train.epochs * -(-images // size)
+        assert train.fit.batch_size == size
+        assert train.fit.epochs == (4 if milestone else 1)
+        assert train.fit.steps == train.fit.epochs * -(-images // size)
         assert train.evaluate == milestone
         assert train.start.previous_round
         assert train.start.optimizer
@@ -59,8 +59,8 @@ def test_batch_sizes_and_lengths_of_the_rounds(tmp_path, each, rounds, spread):
     assert longer == ((each * rounds) // every if every else 0)
     assert final[0].start is None
     assert final[0].evaluate
-    assert (final[0].batch_size, final[0].epochs) == (4, 60)
-    assert final[0].steps == 60 * -(-images // 4)
+    assert (final[0].fit.batch_size, final[0].fit.epochs) == (4, 60)
+    assert final[0].fit.steps == 60 * -(-images // 4)
 
 
 def test_without_a_final_training_the_last_round_is_evaluated(tmp_path):
@@ -118,7 +118,7 @@ def scored_images(run, method, scores, round):
     if method.skip_void:
         tables["patches"]["void"] = np.isin(tables["patches"]["image"], [4, 5])
     run.ledger.write_scores(0, tables)
-    found = method.scorer(run.context(round - 1)).images
+    found = method.ask(run.context(round)).images
     return None if found is None else found.tolist()
 
 
@@ -190,11 +190,14 @@ def test_images_of_two_sizes_with_two_grids(tmp_path):
     run.pool.add_maps(Cut(Grid(size=(16, 16)), run.pool.sizes))
     run.regions = "cut"
     with pytest.raises(UserError, match=r"different grids; give regions\.rows and regions\.cols"):
-        METHOD.first_scorer(run.context(0))
+        METHOD.ask(run.context(0))
 
 
 def test_regions_that_are_no_grid(tmp_path):
-    with pytest.raises(UserError, match="asks about patches of a grid; leave out regions"):
+    with pytest.raises(
+        UserError,
+        match="Equal asks about patches, and these regions are reg",
+    ):
         drive(equal_run(tmp_path, kind="region"))
 
 
@@ -266,7 +269,7 @@ def test_the_number_of_rounds_is_settled_where_the_method_plans_them(tmp_path, m
 def test_the_method_s_defaults_make_a_run(tmp_path):
     run = made(tmp_path, "method=equal", "rounds=2")
     assert (run.kind, run.pool.budget.axis, run.pool.budget.rule) == ("patch", "units", "within")
-    assert run.method.first_scorer(run.context(0)).name == "train"
+    assert run.method.ask(run.context(0)).stage == "train"
     transform = run.datamodule.train_transform
     assert (transform.scale, transform.flip, transform.crop) == ((1.0, 1.0), 0.0, (32, 48))
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from alseg.active.driver import buy
 from alseg.core.images import VOID
-from alseg.data.datamodule import TrainItems, collate
+from alseg.data.datamodule import TrainItems
 from alseg.nn.network import Network
 from tests.methods.equal.runs import (
     COLS,
@@ -143,11 +143,11 @@ def test_deeplab_trains_on_one_image(tmp_path):
     buy(run, 0)
     context = replace(run.context(0), network=Network("DeepLabV3", "tu-test_resnet", None))
     stage = METHOD.stages(context)[0]
-    made = METHOD.module(stage, context)
-    supervision = METHOD.supervision(stage, context)
+    made = stage.module()
+    supervision = stage.supervision()
     items = TrainItems(run.splits.train, supervision, run.datamodule.train_transform)
     assert made.network.min_train_images == 2
-    made.loss(collate([items[0, 0]]))["loss"].backward()
+    made.loss(items[[(0, 0)]])["loss"].backward()
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         made.network(torch.zeros(1, 3, 32, 48))
 

@@ -10,14 +10,16 @@ import torch.nn.functional as F
 
 from alseg.active import ledger
 from alseg.active.driver import buy, drive
+from alseg.active.method import check_question
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
+from alseg.labels.imagefiles import ImageFiles
 from alseg.labels.tables import PIXELS, Answers, Query
-from alseg.methods.baselines.base import Random
 from alseg.methods.baselines.pixelpick import PixelPick
+from alseg.methods.baselines.random import Random
+from alseg.methods.madbal import clustering
 from alseg.methods.madbal import method as madbal_method
-from alseg.methods.madbal.files import ImageFiles
-from alseg.methods.madbal.labels import CellLabels
+from alseg.methods.madbal.cells import CellLabels
 from alseg.methods.madbal.method import Madbal
 from alseg.methods.madbal.module import Between, PhaseOne, PhaseTwo, on_grid
 from alseg.methods.madbal.patches import feature_network, superpixel_patches
@@ -210,8 +212,7 @@ def test_phase_two_leaves_the_network_as_it_was(finished):
 
 def test_weights_of_the_classes_are_made_of_the_answers(finished):
     run = finished[2]
-    context = run.context(2)
-    module = METHOD.module(METHOD.stages(context)[0], context)
+    module = METHOD.stages(run.context(2))[0].module()
     labels = np.concatenate([answers.label for answers in run.pool.history])
     known = labels[labels != VOID]
     expected = [1 - (known == c).mean() for c in range(3)]
@@ -243,8 +244,8 @@ CUTS = {
     "half-way through the files": ((ImageFiles, "write", 9), [1, 0, 0, 0]),
     "inside phase II": ((PhaseTwo, "loss", 3), [1, 1, 0, 0]),
     "inside step 1": ((PhaseTwo, "predict_step", 2), [1, 1, 0, 0]),
-    "before the clusters": ((madbal_method, "write_arrays", 1), [1, 1, 0, 0]),
-    "between step 1 and step 2": ((Madbal, "_query", 2), [1, 1, 1, 0]),
+    "before the clusters": ((clustering, "write_arrays", 1), [1, 1, 0, 0]),
+    "between step 1 and step 2": ((madbal_method, "cell_query", 2), [1, 1, 1, 0]),
     "after step 2": ((ledger.Ledger, "write_query", 2), [1, 1, 1, 0]),
     "before the answers": ((ledger.Ledger, "write_answers", 2), [1, 1, 1, 1]),
 }
@@ -366,10 +367,9 @@ def test_learning_rates(tmp_path, schedule):
     method = Madbal(**{**OPTIONS, "lr": 0.01}, schedule=schedule)
     run = madbal_run(tmp_path, rounds=2, method=method)
     buy(run, 0)
-    context = run.context(0)
     rates = {}
-    for stage in method.stages(context):
-        made = method.module(stage, context).configure_optimizers()
+    for stage in method.stages(run.context(0)):
+        made = stage.module().configure_optimizers()
         rates[stage.name] = []
         for _ in range(4):
             rates[stage.name].append(made["optimizer"].param_groups[0]["lr"])
@@ -387,15 +387,27 @@ def test_options_that_make_no_sense(tmp_path):
     for option in ("features", "reading", "repair", "schedule", "keep"):
         with pytest.raises(UserError, match=rf"method\.{option}"):
             Madbal(**{option: "other"})
-    for option in ("clusters", "grid", "steps", "support_steps"):
+    for option in (
+        "clusters",
+        "grid",
+        "steps",
+        "support_steps",
+        "epoch_steps",
+        "support_epoch_steps",
+    ):
         with pytest.raises(UserError, match=rf"method\.{option}"):
             Madbal(**{option: 0})
+    for method, unit, message in (
+        (METHOD, "image", "regions or patches, and these regions are images"),
+        (Madbal(**OPTIONS, diversity="kmeans"), "region", r"method\.diversity=kmeans"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check_question(method, unit)
     run = madbal_run(tmp_path / "few", amount=5.0)
     with pytest.raises(UserError, match="at least one pixel in each"):
         drive(run)
-    run = toy_run(tmp_path / "pixels", method=METHOD, kind="pixel")
-    with pytest.raises(UserError, match="regions=seeds_published"):
-        drive(run)
+    with pytest.raises(UserError, match=r"regions or patches, and these regions are pixels"):
+        toy_run(tmp_path / "pixels", method=METHOD, kind="pixel")
     many = Madbal(**{**OPTIONS, "clusters": 1000})
     with pytest.raises(UserError, match=r"method\.clusters is 1000, but the pool has 144"):
         drive(madbal_run(tmp_path / "many", method=many))

@@ -7,11 +7,9 @@ import torch
 from torch import nn
 
 from alseg.core.errors import UserError
-from alseg.core.images import VOID
 from alseg.methods.madbal.disagreement import READINGS, depth_disagreements, pixel_scores
 from alseg.methods.madbal.edges import edge_mask
-from alseg.methods.madbal.evaluation import reference_iou
-from alseg.methods.madbal.grid import enlarged_to_grid, grid_size, sampled_on_grid, to_grid
+from alseg.methods.madbal.grid import enlarged_to_grid, sampled_on_grid, to_grid
 from alseg.methods.madbal.network import (
     Detector,
     ResidualBlock,
@@ -19,7 +17,7 @@ from alseg.methods.madbal.network import (
     SupportModules,
     initialise,
 )
-from alseg.methods.madbal.superpixels import superpixel_scores, without_asked
+from alseg.methods.madbal.superpixels import superpixel_scores
 from alseg.nn.segmenter import upsample
 
 B, C, H, W = 2, 5, 7, 9
@@ -124,15 +122,6 @@ def test_superpixels_against_a_loop(seed):
         assert table.top[row] == pixels[values.index(max(values))]
 
 
-def test_asked_pixels_leave_their_superpixels():
-    regions = np.array([[0, 0, 1], [2, 1, 1]], dtype=np.int16)
-    left = without_asked(regions, np.array([2, 3]))
-    assert left.tolist() == [[0, 0, -1], [-1, 1, 1]]
-    assert regions.min() == 0, "the map itself stays"
-    maps = torch.rand(2, 3), torch.zeros(2, 3, dtype=torch.long)
-    assert superpixel_scores(*maps, torch.from_numpy(left), 3, 1).unit.tolist() == [0, 1]
-
-
 # Edges
 
 
@@ -199,15 +188,6 @@ def test_outputs_on_any_grid_are_sampled_without_enlarging_them(full, canvas, ce
     enlarged = upsample(maps, canvas, align_corners)[..., : full[0], : full[1]]
     found = sampled_on_grid(maps, canvas, full, size, align_corners)
     assert torch.allclose(found, to_grid(enlarged, size), atol=1e-12)
-
-
-def test_the_longer_side_of_the_grid():
-    widths = range(50, 1200)
-    assert sum(grid_size(40, w)[1] == 399 for w in widths) == 552
-    assert all(grid_size(40, w)[1] in (399, 400) for w in widths)
-    assert all(grid_size(40, w, as_written=False)[1] == 400 for w in widths)
-    assert grid_size(375, 500) == (300, 400)
-    assert grid_size(10, 20_000, as_written=False) == (1, 400)
 
 
 # Network
@@ -288,19 +268,3 @@ def test_initial_weights():
 def test_depths_that_make_no_sense(channels, strides, message):
     with pytest.raises(ValueError, match=message):
         SupportModules(C, channels, strides, nn.Conv2d(4, 3, 1), nn.Identity(), 4)
-
-
-# Evaluation
-
-
-def test_iou_of_the_reference():
-    # class 2 is nowhere; a void pixel counts nowhere
-    truth = np.array([0, 0, 0, 1, VOID], dtype=np.uint8)
-    result = reference_iou(np.array([0, 1, 0, 1, 0]), truth, 3)
-    assert result.intersection.tolist() == [2, 1, 0]
-    assert result.union.tolist() == [3, 2, 0]
-    assert result.per_class.tolist() == [0.667, 0.5, 0.0]
-    assert result.mean == round((2 / 3 + 1 / 2) / 3, 3)
-    assert (result.correct, result.labelled, result.accuracy) == (3, 4, 0.75)
-    nothing = reference_iou(np.array([0]), np.array([VOID]), 3)
-    assert (nothing.mean, nothing.accuracy) == (0, 0)

@@ -1,0 +1,192 @@
+"""Checkpoints of a run's stages: written whole or not at all, and what is read out of them."""
+
+import contextlib
+import logging
+import os
+import pickle
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from alseg.core.errors import UserError
+from alseg.nn.segmenter import Segmenter
+
+log = logging.getLogger(__name__)
+
+#: Beginning and end of the name of a checkpoint that is being written.
+PARTIAL = (".writing-", ".ckpt.part")
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes beside the target and renames, so that no reader ever sees half a checkpoint.
+
+    A crash at any instant leaves the old checkpoint or the new one. Lightning's own goes through
+    the system's temporary folder, and copies where that is another file system.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint.
+
+        Args:
+            checkpoint: What to write.
+            path: The file; missing parent folders are made.
+            storage_options: Unused.
+
+        Raises:
+            UserError: If there is no room for it, or the folder cannot be written.
+        """
+        target = Path(path)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(PARTIAL[1], PARTIAL[0], target.parent)
+        except OSError as error:
+            raise unwritable(target, error) from error
+        partial = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.chmod(0o644)  # mkstemp gives 0600, which hides the file from a shared run
+            os.replace(partial, target)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            full = isinstance(error, OSError) or "PytorchStreamWriter" in str(error)
+            if full and not isinstance(error, UserError):
+                raise unwritable(target, error) from error
+            raise
+
+
+def unwritable(path: Path, error: BaseException) -> UserError:
+    """The sentence for a checkpoint that could not be written."""
+    cause = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return UserError(
+        f"the checkpoint {path} could not be written ({cause}); make room, or mend the folder, and "
+        f"give the same command again: it goes on from the checkpoint before."
+    )
+
+
+def clear_partial(root: Path) -> None:
+    """Delete what processes left that died while they wrote a checkpoint."""
+    for path in root.rglob(f"{PARTIAL[0]}*{PARTIAL[1]}"):
+        log.info("removing %s, a checkpoint that was never finished", path)
+        path.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
+    """Read a checkpoint of a stage.
+
+    Args:
+        path: The file.
+        mmap: Leave tensors on disk until they are used.
+
+    Raises:
+        UserError: If it is damaged, or was not written by a run.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", mmap=mmap, weights_only=True)
+        if not isinstance(content, dict) or not {"state_dict", "epoch"} <= content.keys():
+            raise ValueError("it is no checkpoint of a stage")
+        return content
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
+        raise _damaged(path, error) from error
+    except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    cause = (str(error).splitlines() or [type(error).__name__])[0]
+    return UserError(
+        f"the checkpoint {path} cannot be read ({cause[:200]}); restore it from a copy, or delete "
+        f"it: its stage is then trained again."
+    )
+
+
+def epochs_done(folder: Path, keep: str) -> int:
+    """Epochs a stage has finished, by its last checkpoint; 0 without one.
+
+    A checkpoint that cannot be read is set aside, and the stage starts again: what it computes
+    follows from its seed, so that nothing but time is lost.
+
+    Args:
+        folder: Of the stage.
+        keep: ``last``, or ``best`` where that checkpoint has to be sound, too.
+    """
+    last, kept = folder / "last.ckpt", folder / f"{keep}.ckpt"
+    if not last.exists():
+        return 0
+    try:
+        done = int(read_checkpoint(last, mmap=True)["epoch"]) + 1
+        if kept != last and kept.exists():
+            read_checkpoint(kept, mmap=True)
+        return done
+    except UserError as error:
+        log.warning("%s", error)
+        for path in {last, kept}:
+            if path.exists():
+                aside = path.with_suffix(".ckpt.damaged")
+                os.replace(path, aside)
+                log.warning("It is set aside as %s, and its stage starts again.", aside.name)
+        return 0
+
+
+class KeptCheckpoint(ModelCheckpoint):
+    """Lightning's, which goes on in a folder that was moved or copied.
+
+    Lightning forgets the best score so far when the folder has another name.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the state, with its paths in the folder as it is now."""
+        here = Path(str(self.dirpath))
+
+        def moved(path: str) -> str:
+            return str(here / Path(path).name) if path else path
+
+        state = {**state_dict, "dirpath": self.dirpath}
+        for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            state[name] = moved(state.get(name, ""))
+        state["best_k_models"] = {
+            moved(path): score for path, score in state.get("best_k_models", {}).items()
+        }
+        super().load_state_dict(state)
+
+
+def load_weights(module: L.LightningModule, path: Path, part: bool = False) -> None:
+    """Load weights into a module.
+
+    Args:
+        module: Changed in place.
+        path: A checkpoint.
+        part: The checkpoint may be of a part of the module; else it must have all its weights.
+
+    Raises:
+        UserError: If the file is damaged.
+        RuntimeError: If the checkpoint holds weights the module lacks.
+    """
+    state = read_checkpoint(path)["state_dict"]
+    stray = module.load_state_dict(state, strict=not part).unexpected_keys
+    if stray:
+        raise RuntimeError(f"{path} holds {stray[0]!r}, which the stage that starts from it lacks")
+
+
+def load_network(network: Segmenter, path: Path) -> None:
+    """Load the weights of the network alone out of a module's checkpoint.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
+    state = read_checkpoint(path)["state_dict"]
+    prefix = "network."
+    network.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    )

@@ -1,0 +1,248 @@
+"""Methods of one fit a round: what the classic baselines share, for methods of your own, too."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
+
+from alseg.active.choose import check_budget, query_from_scores, random_query
+from alseg.active.context import RoundContext
+from alseg.active.method import Method, Scoring
+from alseg.active.stage import KEEPS, Fit, Stage
+from alseg.core.errors import UserError, unknown_name
+from alseg.core.seeds import derive
+from alseg.labels.supervision import LabelMaps, Supervision
+from alseg.labels.tables import AnswerKind, Query, Table, UnitKind
+from alseg.nn.recipe import Recipe
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    import lightning as L
+
+REDUCTIONS = ("mean", "sum", "max")
+
+#: Every question about every unit; that of a pixel is its class.
+ANY_QUESTION: dict[UnitKind, tuple[AnswerKind, ...]] = {
+    "pixel": ("class",),
+    "patch": ("mask", "dominant", "class", "class_set"),
+    "region": ("dominant", "class", "class_set", "mask"),
+    "image": ("mask", "dominant", "class", "class_set"),
+}
+#: Every question about regions.
+ANY_REGION_QUESTION: Mapping[UnitKind, tuple[AnswerKind, ...]] = {
+    unit: answers for unit, answers in ANY_QUESTION.items() if unit != "pixel"
+}
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a network is trained, as options of a method.
+
+    Attributes:
+        steps: Training batches of a round.
+        batch_size: Images per batch.
+        lr: Encoder's learning rate.
+        head_factor: Learning rate of decoder and classifier, as a multiple of the encoder's.
+        optimizer: ``adamw``, ``adam`` or ``sgd``, see `alseg.nn.recipe.Recipe`.
+        weight_decay: Of the optimiser.
+        schedule: ``poly``, ``step`` or ``constant``.
+        drop_every: Training batches after which ``step`` lowers the learning rate tenfold.
+        keep: ``last`` or ``best`` checkpoint on the validation images.
+        epoch_steps: Batches between two checkpoints.
+    """
+
+    #: For data sets that say they are small.
+    short: ClassVar[Mapping[str, str]] = {
+        "method.steps": "120",
+        "method.batch_size": "4",
+        "method.lr": "2e-3",
+        "method.head_factor": "1",
+        "method.epoch_steps": "40",
+    }
+    #: Smallest rate of the ``poly`` schedule.
+    floor: ClassVar[float] = Recipe.floor
+
+    steps: int = 20_000
+    batch_size: int = 4
+    lr: float = 5e-5
+    head_factor: float = 10.0
+    optimizer: str = "adamw"
+    weight_decay: float = 2e-4
+    schedule: str = "poly"
+    drop_every: int | None = None
+    keep: str = "last"
+    epoch_steps: int = 500
+
+    def __post_init__(self) -> None:
+        if self.keep not in KEEPS:
+            raise unknown_name("method.keep", self.keep, KEEPS)
+        for option in ("steps", "batch_size", "epoch_steps"):
+            if not getattr(self, option) > 0:
+                raise UserError(f"method.{option} is {getattr(self, option)}; it must be > 0.")
+        self.recipe()
+
+    def fit(self) -> Fit:
+        """Length of the fit, and what it keeps."""
+        return Fit(self.steps, self.batch_size, self.epoch_steps, keep=self.keep)
+
+    def recipe(self) -> Recipe:
+        """Optimiser and schedule."""
+        return Recipe(
+            lr=self.lr,
+            head_factor=self.head_factor,
+            optimizer=self.optimizer,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            drop_every=self.drop_every,
+            floor=self.floor,
+        )
+
+
+@dataclass(frozen=True)
+class OneFit(TrainingOptions, Method):
+    """One network per round, trained from scratch by cross-entropy on everything answered so far.
+
+    Not a method by itself: `ask` says what is asked. By default the first query is random.
+
+    Attributes:
+        answer: What is asked about a unit: ``class``, ``dominant``, ``class_set`` (of which only
+            sets of one class are learnt) or ``mask``; null = ``class`` for pixels, ``dominant``
+            for superpixels, ``mask`` for patches and images.
+    """
+
+    asks: ClassVar[Mapping[UnitKind, tuple[AnswerKind, ...]]] = ANY_QUESTION
+    defaults: ClassVar[Mapping[str, str]] = {"budget.rule": "within"}
+    small: ClassVar[Mapping[str, str]] = TrainingOptions.short
+    stage_name: ClassVar[str] = "train"
+
+    answer: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = {answer for answers in self.asks.values() for answer in answers}
+        if self.answer is not None and self.answer not in known:
+            raise unknown_name("method.answer", self.answer, known)
+
+    def asked(self, context: RoundContext) -> AnswerKind:
+        """What is asked about a unit."""
+        return cast(AnswerKind, self.answer or self.asks[context.kind][0])
+
+    def stages(self, context: RoundContext) -> Sequence[Stage]:
+        """One fit."""
+        return [Train(name=self.stage_name, fit=self.fit(), context=context, method=self)]
+
+    def training(self, context: RoundContext, cosine: bool = False) -> dict[str, Any]:
+        """Keyword arguments of `alseg.active.module.CrossEntropyModule`."""
+        return {
+            "network": context.network.build(context.pool.num_classes, cosine=cosine),
+            "num_classes": context.pool.num_classes,
+            "steps": self.steps,
+            "recipe": self.recipe(),
+        }
+
+    def module(self, context: RoundContext) -> "L.LightningModule":
+        """What is trained in a round."""
+        from alseg.active.module import CrossEntropyModule
+
+        return CrossEntropyModule(**self.training(context))
+
+    def first(self, context: RoundContext) -> Query:
+        """Random units."""
+        check_budget(context, self.asked(context))
+        return random_query(context, self.asked(context))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Stage):
+    """The fit of a `OneFit`."""
+
+    method: OneFit
+
+    def module(self) -> "L.LightningModule":
+        """A fresh network."""
+        return self.method.module(self.context)
+
+    def supervision(self) -> Supervision:
+        """Everything answered so far."""
+        return LabelMaps(self.context.pool)
+
+
+@dataclass(frozen=True)
+class Scored(OneFit):
+    """The units of highest score. Not a method by itself: `score` says what is measured.
+
+    Attributes:
+        reduce: ``mean``, ``sum`` or ``max`` of the pixel scores over a unit.
+        power: Exponent of power-law noise on the scores (Kirsch et al., arXiv 2106.12059): 1 is
+            their default, larger is closer to the plain ranking; null = no noise.
+        pool_fraction: Score this share of the images only, drawn anew in every round: saves time
+            and keeps near duplicates apart (Xie et al., DEAL, ACCV 2020, take 0.4 or 0.5).
+    """
+
+    #: A name known to `alseg.active.scoring`, or a function from logits (B, C, H, W) to scores
+    #: (B, H, W), higher = asked first, as a staticmethod.
+    score: ClassVar[Any]
+
+    reduce: str = "mean"
+    power: float | None = None
+    pool_fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.reduce not in REDUCTIONS:
+            raise unknown_name("method.reduce", self.reduce, REDUCTIONS)
+        if self.power is not None and self.power < 0:
+            raise UserError(f"method.power is {self.power}; it must be >= 0, or null for no noise.")
+        if not 0 < self.pool_fraction <= 1:
+            raise UserError(f"method.pool_fraction is {self.pool_fraction}; it is a share, 0..1.")
+
+    def module(self, context: RoundContext) -> "L.LightningModule":
+        """A fresh network that also scores."""
+        from alseg.active.scoring import ScoringModule, UnitScorer
+
+        options = {
+            "reduce": self.reduce,
+            "power": self.power,
+            "seed": derive(context.seed, context.round, "score"),
+        }
+        scorer = UnitScorer.of(context, self.asked(context), **{**options, **self.drawing(context)})
+        return ScoringModule(
+            score=self.score, scorer=scorer, passes=self.committee(), **self.training(context)
+        )
+
+    def drawing(self, context: RoundContext) -> dict[str, Any]:
+        """Options of `alseg.active.scoring.UnitScorer` besides the usual ones."""
+        return {}
+
+    def committee(self) -> int:
+        """Stochastic passes over each image; 1 = one pass without dropout."""
+        return 1
+
+    def scored_images(self, context: RoundContext) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+        """The images to score, ascending; None = all with open units. ``context`` asks."""
+        if self.pool_fraction == 1:
+            return None
+        left = context.pool.open_images(context.regions)
+        count = max(1, round(self.pool_fraction * len(left)))
+        return np.sort(context.before.rng("pool").choice(left, count, replace=False))
+
+    def ask(self, context: RoundContext) -> Query | Scoring:
+        """Random units first, then those of highest score."""
+        if context.round == 0:
+            return self.first(context)
+        return Scoring(
+            "train",
+            pick=lambda tables: self.pick(context, tables["units"]),
+            images=self.scored_images(context),
+        )
+
+    def pick(self, context: RoundContext, units: Table) -> Query:
+        """The open units of highest score."""
+        return query_from_scores(
+            context,
+            self.asked(context),
+            units["image"],
+            units["unit"],
+            units["score"],
+            units["pixels"],
+        )

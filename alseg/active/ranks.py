@@ -1,0 +1,34 @@
+"""Rank 0 decides, all ranks obey."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+from lightning.pytorch.utilities import rank_zero_only
+
+T = TypeVar("T")
+
+
+def on_rank_zero(decide: Callable[[], T]) -> T:
+    """Let rank 0 decide and all ranks obey: its result, or its exception, reaches every rank.
+
+    Before the processes of a distributed run have met, every process decides for itself; what
+    is decided then must be a function of the configuration and the run folder alone.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return decide()
+    box: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            box = [None, decide()]
+        except Exception as error:  # every rank has to hear of it, or the others wait for ever
+            box = [error, None]
+    dist.broadcast_object_list(box, src=0)
+    if box[0] is not None:
+        raise box[0]
+    return box[1]
+
+
+def is_rank_zero() -> bool:
+    """Whether this process writes; known from the environment before any process group exists."""
+    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0

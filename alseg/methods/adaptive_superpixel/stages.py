@@ -1,0 +1,96 @@
+"""The one stage of adaptive superpixels: a fit from scratch on sieved answers."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from alseg.active.checkpoints import load_network
+from alseg.active.stage import Preparation, Stage
+from alseg.core.errors import UserError
+from alseg.labels.pool import LabelPool
+from alseg.labels.supervision import LabelFiles, LabelMaps
+from alseg.labels.tables import PIXELS, plural
+from alseg.methods.adaptive_superpixel.method import asked_base
+from alseg.methods.adaptive_superpixel.module import Merger, Predictions, Sieve
+
+if TYPE_CHECKING:
+    from alseg.methods.adaptive_superpixel.method import AdaptiveSuperpixel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Stage):
+    """Learns the answers; from round 1 on those that the network before thinks are right."""
+
+    method: "AdaptiveSuperpixel"
+
+    def predictions(self, round: int) -> Predictions:
+        """Logits the pass before a round's query left."""
+        return Predictions(self.context.ledger.round(round) / "predictions")
+
+    def module(self) -> Merger:
+        """A fresh network that also merges and scores."""
+        context, method = self.context, self.method
+        pool = context.pool
+        check_answers(pool)
+        return Merger(
+            num_regions=np.asarray(pool.maps[context.regions].num_regions),
+            eps=method.eps,
+            limit=method.limit,
+            scale=method.prediction_scale,
+            predictions=self.predictions(context.round + 1) if method.sieve else None,
+            asked={int(image): asked_base(pool, int(image)) for image in pool.images()},
+            network=context.network.build(pool.num_classes),
+            num_classes=pool.num_classes,
+            steps=self.fit.steps,
+            recipe=method.recipe(),
+        )
+
+    @property
+    def sieves(self) -> bool:
+        """Whether the answers are sieved: in round 0 no network is there to do it."""
+        return bool(self.context.round) and self.method.sieve
+
+    @property
+    def min_pixels(self) -> int:
+        """Size from which on regions are sieved."""
+        sizes = self.context.pool.units(self.context.regions)[2]
+        return round(self.method.sieve_above * float(sizes.mean()))
+
+    def supervision(self) -> LabelFiles | LabelMaps:
+        """The answers as they are in round 0, later the sieved ones."""
+        pool = self.context.pool
+        return LabelFiles(self.folder / "labels", pool.images()) if self.sieves else LabelMaps(pool)
+
+    def prepare(self) -> Preparation | None:
+        """Sieve all answers by the network of the round before."""
+        labels, context = self.supervision(), self.context
+        if isinstance(labels, LabelMaps) or not len(missing := labels.missing()):
+            return None
+        network = context.network.build(context.pool.num_classes)
+        load_network(network, self.method.train(context.before).checkpoint)
+        sieve = Sieve(
+            network=network,
+            predictions=self.predictions(context.round),
+            scale=self.method.prediction_scale,
+            pool=context.pool,
+            labels=labels,
+            min_pixels=self.min_pixels,
+            steps=self.method.sieve_steps,
+        )
+        return Preparation(sieve, missing)
+
+
+def check_answers(pool: LabelPool) -> None:
+    """Refuse answers of another run, which may be repeated, that this method cannot learn from.
+
+    Raises:
+        UserError: Naming the first round that asked for something else.
+    """
+    for answers in pool.history:
+        if answers.label is None or answers.regions == PIXELS:
+            raise UserError(
+                f"round {answers.round} asked for the {answers.answer} of {plural(answers.kind)}, "
+                f"and method=adaptive_superpixel learns dominant classes of superpixels; repeat a "
+                f"run that asked for these."
+            )

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from alseg.core.errors import UserError
+from alseg.data.arrays import ArrayImages
+
+IMAGES = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
+MASKS = np.array([[[0, 1, 1, 255, 0]] * 4, [[1] * 5] * 4])
+
+
+def test_arrays_are_an_image_set_and_two_splits():
+    val = ArrayImages(IMAGES[:1], MASKS[:1], ["a", "b"])
+    data = ArrayImages(IMAGES, MASKS, ["a", "b"], val=val)
+    assert repr(data) == "ArrayImages(2 images with masks, 2 classes)"
+    assert data.train is data
+    assert data.val is val
+    assert len(val.val) == 0
+    assert data.size(1) == (4, 5)
+    assert np.array_equal(data.image(1), IMAGES[1])
+    assert data.truth(0).dtype == np.uint8
+    assert np.array_equal(data.truth(0), MASKS[0])
+    assert data.names == ("image_00000", "image_00001")
+    assert data.fingerprint(0) != data.fingerprint(1)
+    assert data.fingerprint(0) == val.fingerprint(0)
+    data.image(0)[:] = 0
+    assert data.image(0).any(), "what is handed out is a copy"
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "names", "sentence"),
+    [
+        (IMAGES[..., 0], None, None, r"give images \(H, W, 3\), uint8"),
+        (IMAGES.astype(float), None, None, "is float64"),
+        (IMAGES, MASKS[:1], None, "2 images cannot have 1 masks"),
+        (IMAGES, MASKS[:, :3], None, r"integers\) of shape \(4, 5\)"),
+        (IMAGES, MASKS + 2, None, "the mask of image_00000 holds the id 2"),
+        (IMAGES, MASKS / 2, None, "is float64"),
+        (IMAGES, None, ["x", "x"], "as many different names"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(images, masks, names, sentence):
+    with pytest.raises(UserError, match=sentence):
+        ArrayImages(images, masks, ["a", "b"], names=names)
+
+
+def test_no_masks_no_truth():
+    with pytest.raises(UserError, match="have no masks"):
+        ArrayImages(IMAGES, None, ["a"]).truth(0)
