@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import alseg
+from alseg.core.errors import UserError
 from alseg.labels.tables import Query
 
 ROOT = Path(__file__).parents[1]
@@ -112,3 +113,13 @@ def test_old_names_of_modules_still_import():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "alseg.core.errors", done.stderr
+
+
+def test_the_command_can_be_called(tmp_path):
+    from tests.cli.test_run import TINY
+
+    words = [*TINY, "method.stage_two=false", "rounds=1", f"run_dir={tmp_path / 'run'}"]
+    assert alseg.run(*words, f"cache={tmp_path / 'cache'}") == 0
+    assert (tmp_path / "run" / "rounds.csv").exists()
+    with pytest.raises(UserError, match="did you mean 'random'"):
+        alseg.run("method=randon")

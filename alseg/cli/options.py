@@ -1,5 +1,6 @@
 """The options of the command that belong to no method, data set or oracle."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -130,6 +131,8 @@ class TrainerOptions:
         plugins: list[Any] = []
         # torchrun may start the processes inside a SLURM job
         if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+            # Lightning wants to read it, and on one machine all tasks are there
+            os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(devices))
             # a requeued job is the same command again; Lightning's own requeueing would load a
             # checkpoint of its own into whatever fit comes next
             plugins.append(SLURMEnvironment(auto_requeue=False))

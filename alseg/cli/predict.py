@@ -59,6 +59,10 @@ class PredictOptions(ViewOptions):
     it has no data, ids are 255. What is there is not predicted again unless its image has changed:
     a stopped command goes on where it was.
 
+    In the place of images and masks, data=NAME with the options that run takes (data.root=FOLDER
+    and so on) predicts and measures the images of a data set that its options score on, with its
+    own names, ids and splits, at the size they are loaded at.
+
     Attributes:
         checkpoint: The last.ckpt or best.ckpt of a stage, in its run folder or copied elsewhere.
         images: An image, a folder (searched with all folders in it), or a .txt file with one path

@@ -61,11 +61,16 @@ def split(word: str) -> Setting:
 
 
 def defaults_of(cls: type[Any]) -> dict[str, Any]:
-    """Default of every field of a dataclass, `MISSING` where there is none."""
+    """Default of every field of a dataclass, `MISSING` where there is none.
+
+    Raises:
+        UserError: If it is no dataclass.
+    """
+    names = type_hints(cls)
     return {
         f.name: f.default if f.default_factory is MISSING else f.default_factory()
         for f in fields(cls)
-        if f.init
+        if f.name in names
     }
 
 

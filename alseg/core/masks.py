@@ -57,7 +57,8 @@ class MaskTable(NamedTuple):
 
         Args:
             values: (H, W), whole numbers: ids, positions in the palette, or grey values, which are
-                colours of three equal parts; or (H, W, 3), uint8: colours, RGB.
+                colours of three equal parts; (H, W), bool: ids 0 and 1, or black and white; or
+                (H, W, 3), uint8: colours, RGB.
             palette: Colours of the positions, (n, 3), uint8, if the file has a palette.
 
         Returns:
@@ -74,7 +75,7 @@ class MaskTable(NamedTuple):
         if values.ndim == 3:
             return np.asarray(_codes_of_colors(self.entries)[pack_rgb(values)])
         if values.dtype == np.bool_:
-            values = values.astype(np.uint8)
+            values = values.astype(np.uint8) * np.uint8(255 if self.by_color else 1)
         if values.dtype != np.uint8:
             if values.size and not 0 <= int(values.min()) <= int(values.max()) <= 255:
                 raise UserError(
@@ -309,6 +310,8 @@ def shown_colors(
     """
     if values.ndim == 2:
         return values.astype(np.uint8)
+    if values.dtype == np.bool_:
+        values = values * np.uint8(255)
     if palette is not None:
         return palette[values]
     return np.repeat(values.astype(np.uint8)[:, None], 3, axis=1)

@@ -19,6 +19,8 @@ MOVED = {
     "alseg.trained": "alseg.inference.trained",
     "alseg.nn.inference": "alseg.inference.views",
     "alseg.active.seeds": "alseg.core.seeds",
+    "alseg.methods.madbal.files": "alseg.labels.imagefiles",
+    "alseg.methods.madbal.labels": "alseg.methods.madbal.cells",
     **{
         f"alseg.active.{name}": f"alseg.labels.{name}"
         for name in (

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from alseg.core.errors import UserError
 from alseg.core.images import VOID, ClassTable
 from alseg.core.labelfiles import read_labels
 from alseg.core.masks import UNKNOWN_COLOR, Color, Entry, MaskTable, parse_color, show_color
+from alseg.core.typed import parse_yaml, read_node
 
 
 def stored_values(path: Path, table: MaskTable) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
@@ -194,31 +194,32 @@ def read_class_file(path: Path) -> dict[str, Any] | dict[int, str] | list[str]:
         if path.suffix.lower() == ".json":
             table = json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, path))
         else:
-            table = yaml.load(text, Loader=_loader(path))
+            hint = list[str] | dict[str, list[int] | str]
+            table = read_node(hint, parse_yaml(text, f"data.class_file={path}"), str(path))
     except UserError:
         raise
     except Exception as error:  # parsers have errors of their own
-        raise UserError(f"data.class_file={path} cannot be read ({error}).") from error
+        raise UserError(f"{path} cannot be read as a class file ({error}).") from error
     if isinstance(table, dict) and table:
         ids = all(str(key).isdecimal() for key in table)
         if ids and all(isinstance(v, str) and not v.startswith("#") for v in table.values()):
             return {int(key): name for key, name in table.items()}
-        if all(isinstance(value, str | list) for value in table.values()):
-            return {str(name): _as_color(value) for name, value in table.items()}
+        if all(_is_color(value) for value in table.values()):
+            return {str(name): value for name, value in table.items()}
     if isinstance(table, list) and table and all(isinstance(name, str) for name in table):
         return table
     raise UserError(
-        f"data.class_file={path} is not a class file; write a list of names, such as "
+        f"{path} is not a class file (data.class_file); write a list of names, such as "
         f'["road", "building"], names by id, such as {{"1": "road", "2": "building"}}, or colours '
         f'by name, such as {{"road": [110, 193, 228]}}.'
     )
 
 
-def _as_color(value: str | list[Any]) -> Any:
-    """A colour whose parts may be text, as the YAML reader leaves them."""
-    if isinstance(value, str):
-        return value
-    return [int(part) if str(part).isdecimal() else part for part in value]
+def _is_color(value: Any) -> bool:
+    """Whether a value is meant as a colour; `parse_color` says what is wrong with a bad one."""
+    return isinstance(value, str) or (
+        isinstance(value, list) and all(isinstance(part, int) for part in value)
+    )
 
 
 def _unique(pairs: Iterable[tuple[Hashable, Any]], path: Path) -> dict[Any, Any]:
@@ -228,17 +229,3 @@ def _unique(pairs: Iterable[tuple[Hashable, Any]], path: Path) -> dict[Any, Any]
             raise UserError(f"data.class_file={path} holds {key!r} twice; keep one of them.")
         table[key] = value
     return table
-
-
-def _loader(path: Path) -> type[yaml.BaseLoader]:
-    """A YAML loader that takes every scalar for text and refuses keys that occur twice."""
-
-    class Loader(yaml.BaseLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            pairs = [
-                (self.construct_object(key, deep=True), self.construct_object(value, deep=True))
-                for key, value in node.value
-            ]
-            return _unique(pairs, path)
-
-    return Loader

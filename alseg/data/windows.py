@@ -69,6 +69,7 @@ class WindowImages(Sceneless):
         has_truth: Whether every file has a mask.
         resize: What happens to a file before it is cut.
         masks: How masks are read.
+        sources: The files, as an image set of their own.
     """
 
     def __init__(self, files: FileImages, window: tuple[int, int], once: bool = False) -> None:
@@ -87,6 +88,7 @@ class WindowImages(Sceneless):
         self.has_truth = files.has_truth
         self.resize = files.resize
         self.masks = files.masks
+        self.sources = files
         self.reading = files.reading
         self.channels = files.channels
         self._window = window

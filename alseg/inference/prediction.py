@@ -174,7 +174,8 @@ def mask_table(
     Raises:
         UserError: If they could be read in two ways that differ.
     """
-    readings = {"ids": table_of_ids(classes.names)}
+    ids = table_of_ids(classes.names)
+    readings = {"ids": ids}
     if len({tuple(color) for color in np.asarray(classes.colors).tolist()}) == len(classes):
         readings["colors"] = table_of_colors(classes)
     if options.mask_values != "auto":
@@ -186,13 +187,11 @@ def mask_table(
         return readings[options.mask_values].ignoring(options.ignore)
     if known is not None:
         return known.ignoring(options.ignore)
-    able = {}
-    for name, table in readings.items():
-        try:
-            able[name] = table.ignoring(options.ignore)
-        except UserError as error:
-            log.debug("mask_values=%s does not go with ignore: %s", name, error)
-    return _only_reading(able or readings, masks, option) if masks else readings["ids"]
+    colors = any(str(key).startswith("#") for key in options.ignore)
+    if options.ignore:  # ids or colours, which says what the masks hold
+        readings = {"colors" if colors else "ids": table_of_colors(classes) if colors else ids}
+    able = {name: table.ignoring(options.ignore) for name, table in readings.items()}
+    return _only_reading(able, masks, option) if masks else ids
 
 
 def _only_reading(
@@ -205,14 +204,18 @@ def _only_reading(
     """
     left = dict(readings)
     differing: Path | None = None
+    usual = next(iter(left))
     for path in masks:
         labels = {}
         for name, table in left.items():
             try:
-                labels[name] = table.read(*stored_values(path, table))
+                values, palette = stored_values(path, table)
+                if values.ndim == 3 and "colors" in left:
+                    usual = "colors"
+                labels[name] = table.read(values, palette)
             except UserError as error:
                 log.debug("%s by %s: %s", path, name, error)
-        if labels:  # else none reads it, and the first will say why
+        if labels:  # else none reads it, and the check will say why
             left = {name: left[name] for name in labels}
         found = list(labels.values())
         if any(not np.array_equal(found[0], other) for other in found[1:]):
@@ -226,7 +229,7 @@ def _only_reading(
             f"read in {len(left)} ways that differ; choose one: {ways}; or give the data set they "
             f"belong to, data=NAME data.root=FOLDER, in the place of images and masks."
         )
-    return next(iter(left.values()))
+    return left.get(usual) or next(iter(left.values()))
 
 
 def check_pairs(images: FileImages, files: Sequence[ImageFile], where: str, progress: bool) -> None:

@@ -193,8 +193,8 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
     network, temperature = about.get("network"), about.get("temperature", 1.0)
     if not network:
         raise UserError(
-            f"{path} describes no segmentation network of alseg; give the last.ckpt or best.ckpt "
-            f"of a stage that trains one, as release 0.1 or a later one wrote it."
+            f"{path} holds no segmentation network of alseg, or does not describe it; give the "
+            f"last.ckpt or best.ckpt of a stage that trains one."
         )
     state = _segmenter_state(path, content["state_dict"], about.get("network_at", "network"))
     images, count = about.get("images") or {}, about["num_classes"]

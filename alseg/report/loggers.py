@@ -99,7 +99,7 @@ class Wandb:
         ]
 
     def close(self) -> None:
-        """End the run, so that the next one of a sweep is another."""
+        """End the run, so that the next one of this process is another."""
         import wandb
 
         wandb.finish()

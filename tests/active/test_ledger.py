@@ -1,4 +1,5 @@
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -116,3 +117,39 @@ def test_damaged_tables_are_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(UserError, match=r"scores\.npz is not a table written by alseg"):
         Ledger(tmp_path).scores(1)
+
+
+PRICES = "budget.prices"
+
+
+@pytest.mark.parametrize(
+    ("stored", "now", "differs"),
+    [
+        (
+            {},
+            {"new": 1},
+            None,
+        ),  # an option that the older release did not have, as it is by default
+        ({}, {"new": 2}, r"new: 1 there, 2 now"),
+        ({}, {"other": 2}, r"other: 'absent' there, 2 now"),
+        ({PRICES: {}}, {PRICES: {}}, None),
+        ({f"{PRICES}.mask.a": 1}, {PRICES: {}}, r"budget\.prices\.mask\.a: 1 there, 'absent' now"),
+        (
+            {f"{PRICES}.mask.a": 1, f"{PRICES}.mask.b": 1},
+            {f"{PRICES}.mask.a": 1},
+            r"mask\.b: 1 there",
+        ),
+        ({PRICES: {}}, {f"{PRICES}.mask.a": 1}, r"budget\.prices\.mask\.a: 'absent' there"),
+    ],
+)
+def test_options_of_an_older_release_and_entries_of_dictionaries(tmp_path, stored, now, differs):
+    defaults = {"new": 1, PRICES: {}}
+    (tmp_path / "round_000").mkdir()
+    (tmp_path / "round_000" / "answers.csv").write_text("")
+    (tmp_path / "run.json").write_text(json.dumps({"seed": 0, **stored}))
+    ledger = Ledger(tmp_path)
+    if differs is None:
+        ledger.check_owner({"seed": 0, **now}, defaults)
+        return
+    with pytest.raises(UserError, match=differs):
+        ledger.check_owner({"seed": 0, **now}, defaults)

@@ -222,13 +222,8 @@ class Madbal(Method):
         """Pixels asked in every image.
 
         Raises:
-            UserError: If the run has no superpixels, or the budget does not reach one per image.
+            UserError: If the budget does not reach one per image.
         """
-        if context.kind == "pixel":
-            raise UserError(
-                "method=madbal finds its pixels by superpixels; give regions=seeds_published, "
-                "seeds, slic or files."
-            )
         price = float(context.budget.least_cost("class", np.ones(1, np.int64))[0])
         each = int(context.budget.amount / price / len(context.pool)) if price else 0
         if each < 1:

@@ -398,8 +398,7 @@ def test_options_that_make_no_sense(tmp_path):
         with pytest.raises(UserError, match=rf"method\.{option}"):
             Madbal(**{option: 0})
     for method, unit, message in (
-        (METHOD, "pixel", "regions or patches"),
-        (METHOD, "image", "regions or patches"),
+        (METHOD, "image", "regions or patches, and these regions are images"),
         (Madbal(**OPTIONS, diversity="kmeans"), "region", r"method\.diversity=kmeans"),
     ):
         with pytest.raises(UserError, match=message):
@@ -407,9 +406,8 @@ def test_options_that_make_no_sense(tmp_path):
     run = madbal_run(tmp_path / "few", amount=5.0)
     with pytest.raises(UserError, match="at least one pixel in each"):
         drive(run)
-    run = toy_run(tmp_path / "pixels", method=METHOD, kind="pixel")
-    with pytest.raises(UserError, match="regions=seeds_published"):
-        drive(run)
+    with pytest.raises(UserError, match=r"regions or patches, and these regions are pixels"):
+        toy_run(tmp_path / "pixels", method=METHOD, kind="pixel")
     many = Madbal(**{**OPTIONS, "clusters": 1000})
     with pytest.raises(UserError, match=r"method\.clusters is 1000, but the pool has 144"):
         drive(madbal_run(tmp_path / "many", method=many))
