@@ -9,6 +9,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from unicodedata import normalize
 
@@ -189,8 +190,13 @@ def fits(name: str, pattern: str) -> bool:
     >>> fits("tile [1]/a", "tile [1]/*"), fits("tile 1/a", "tile [1]/*")
     (True, False)
     """
-    text = ".*".join(map(re.escape, normalize("NFC", pattern).split("*")))
-    return re.fullmatch(text, name, re.DOTALL) is not None
+    return _fitting(pattern).fullmatch(name) is not None
+
+
+@lru_cache(maxsize=8)
+def _fitting(pattern: str) -> re.Pattern[str]:
+    text = ".*".join(map(re.escape, composed(pattern).split("*")))
+    return re.compile(text, re.DOTALL)
 
 
 def _compile(pattern: str) -> Callable[[str], str | None]:

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alseg.core.errors import UserError
-from alseg.data.files import read_rgb
+from alseg.data.reading.images import read_image
 from alseg.label.outline import outline
 from alseg.label.session import Session
 
@@ -121,17 +120,7 @@ class Pictures:
 
     def _pixels(self, image: int) -> NDArray[np.uint8]:
         path = self._session.path(image)
-
-        def decode() -> NDArray[np.uint8]:
-            try:
-                with Image.open(path) as file:
-                    return np.asarray(read_rgb(file))
-            except UserError as error:
-                raise UserError(f"{path} {error}.") from error
-            except OSError as error:
-                raise UserError(f"{path} cannot be read ({error}); restore it.") from error
-
-        return self._files.get(str(path), decode)
+        return self._files.get(str(path), lambda: read_image(path))
 
     def crop_picture(self, row: int) -> tuple[bytes, str]:
         """The crop of a row, encoded, and its media type."""

@@ -16,8 +16,10 @@ from PIL import Image
 
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
-from alseg.core.images import ImageSet
+from alseg.core.images import ImageSet, shown
+from alseg.core.rasters import read_header
 from alseg.data.files import FileImages
+from alseg.data.reading.images import AS_RGB
 from alseg.data.windows import WindowImages
 from alseg.label.colors import safe_colors
 from alseg.labels.budget import Budget
@@ -285,12 +287,13 @@ def picture_of(images: ImageSet, index: int, folder: Path) -> Picture:
     while not isinstance(images, FileImages | WindowImages) and hasattr(images, "images"):
         images = images.images  # a view of another set
     name, size = images.names[index], images.size(index)
-    if isinstance(images, FileImages):
+    as_it_is = getattr(images, "reading", AS_RGB) == AS_RGB  # else the page could not show the file
+    if isinstance(images, FileImages) and as_it_is:
         path = images.files[index].image.resolve()
         height, width = _file_size(path)
         whole = (0.0, 0.0, float(height), float(width))
         return Picture(name, size, str(path), (height, width), whole)
-    if isinstance(images, WindowImages):
+    if isinstance(images, WindowImages) and as_it_is:
         window = images.windows[index]
         path = images.files.files[window.image].image.resolve()
         height, width = _file_size(path)
@@ -302,14 +305,14 @@ def picture_of(images: ImageSet, index: int, folder: Path) -> Picture:
     file = f"images/{index:06d}.png"
     if not (folder / file).exists():
         buffer = io.BytesIO()
-        Image.fromarray(images.image(index)).save(buffer, "PNG", compress_level=1)
+        Image.fromarray(shown(images.image(index))).save(buffer, "PNG", compress_level=1)
         write_atomic(folder / file, buffer.getvalue())
     return Picture(name, size, file, size, (0.0, 0.0, float(size[0]), float(size[1])))
 
 
 def _file_size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as file:
-        return file.height, file.width
+    header = read_header(path)
+    return header.height, header.width
 
 
 def _picture(about: Mapping[str, Any]) -> Picture:

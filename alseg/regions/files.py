@@ -73,7 +73,7 @@ class Files:
                 if shape != images.size(index):
                     raise UserError(_wrong_size(path, shape, images.size(index)))
             except UserError as error:
-                problems.append(str(error))
+                problems.append(str(error).rstrip("."))
         if problems:
             raise UserError(
                 f"{len(problems)} of {len(images)} images have no usable region map in "
@@ -123,10 +123,12 @@ class Files:
         root = Path(self.folder).expanduser()
         paths = [root / f"{spelling}{ending}" for spelling in stems for ending in _MAP_ENDINGS]
         found = [path for path in paths if path.is_file()]
+        # TIFFs beside maps of another kind may be the images.
+        found = [path for path in found if path.suffix in (".npy", ".png")] or found
         if len(found) > 1:
             raise UserError(f"{stem} has two maps, {found[0].name} and {found[1].name}; remove one")
         if not found:
-            raise UserError(f"{stem}.npy, {stem}.png or {stem}.tif is missing")
+            raise UserError(f"{stem}.npy or {stem}.png is missing")
         return found[0]
 
 

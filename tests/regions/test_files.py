@@ -123,7 +123,7 @@ def test_check_names_everything_that_is_wrong_at_once(tmp_path):
         "0003.npy has 6 x 7 pixels (height x width), its image 6 x 8",
         "street/0004 has two maps, 0004.npy and 0004.png",
         "0005.npy cannot be read",
-        "0006.png is a PNG of mode RGB",
+        "0006.png holds colours (RGB)",
         "0007.png cannot be read",
         "0008.npy holds bool",
         "0009.npy holds int64 of shape (6, 8, 2)",
