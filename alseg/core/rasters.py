@@ -156,12 +156,12 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
 
     Pillow takes 179 megapixels for an attack; these pictures are the user's own.
     """
-    with _no_limit(), Image.open(path) as image:
+    with any_size(), Image.open(path) as image:
         yield image
 
 
 class _NoLimit:
-    """Pillow's limit is off as long as any thread reads a file here."""
+    """Pillow's limit is off as long as any thread is within."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -183,7 +183,8 @@ class _NoLimit:
                     Image.MAX_IMAGE_PIXELS = self._most
 
 
-_no_limit = _NoLimit()
+#: Within it, Pillow takes pictures of any size.
+any_size = _NoLimit()
 
 
 @contextmanager

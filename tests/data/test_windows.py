@@ -61,7 +61,7 @@ def test_windows_are_slices(files):
 def test_windows_cover_every_pixel(files):
     images = WindowImages(files, (7, 9))
     seen = [np.zeros(files.size(index), int) for index in range(2)]
-    for index, top, left, _, _ in images.windows:
+    for index, top, left in images.windows:
         seen[index][top : top + 7, left : left + 9] += 1
     assert all(count.min() == 1 for count in seen)
     assert (seen[1] == 1).mean() > 0.5  # only the shifted ones overlap
@@ -128,7 +128,7 @@ def test_a_folder_in_windows(tmp_path):
     np.testing.assert_array_equal(data.val.truth(8)[2:, 6:], whole[18:, 24:])
     counted = np.full_like(whole, 255)
     times = np.zeros(whole.shape, int)
-    for index, (_, top, left, _, _) in enumerate(data.val.windows):
+    for index, (_, top, left) in enumerate(data.val.windows):
         truth, here = data.val.truth(index), np.s_[top : top + 10, left : left + 15]
         times[here] += truth != 255
         counted[here] = np.where(truth == 255, counted[here], truth)
