@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.files import write_atomic
 from alseg.core.images import VOID, ImageSet
+from alseg.labels.answer_masks import describe_values, read_answer_mask
 from alseg.labels.pool import LabelPool, rows_by_image
 from alseg.labels.tables import PIXELS, Answers, Query
 
@@ -37,8 +37,8 @@ _ASKED = {
     "dominant": "the class that covers most of the {unit}",
     "class_set": "every class you see in the {unit}, separated by semicolons",
     "scene": "the scene that the {unit} shows",
-    "mask": "the path of a label image (8-bit PNG of the size of the image, class ids, 255 = void; "
-    "only the {unit} is read), relative to this folder",
+    "mask": "the path of a label image (PNG or TIFF, of the size of the image; only the {unit} is "
+    "read), relative to this folder",
 }
 _EXAMPLE = {
     "class": "{0}",
@@ -81,6 +81,8 @@ def write_questions(query: Query, pool: LabelPool, images: ImageSet, folder: Pat
         f"{'Scenes' if query.answer == 'scene' else 'Classes'}: {', '.join(names)}.\n"
         f"'{VOID_WORD}' is for what belongs to none of them.\n"
     )
+    if query.answer == "mask":
+        text += f"Label images hold {describe_values(images)}.\n"
     write_atomic(folder / "HOW_TO_ANSWER.txt", text)
 
 
@@ -133,7 +135,7 @@ def read_answers(path: Path, query: Query, pool: LabelPool, images: ImageSet) ->
         if took:
             seconds[row] = _seconds(took, where)
         if query.answer == "mask":
-            masks.append(_read_mask(path.parent / answer, where, query, row, pool))
+            masks.append(_read_mask(path.parent / answer, where, query, row, pool, images))
             continue
         said = [_class_id(word, names, where) for word in answer.split(";")]
         if query.answer == "class_set":
@@ -200,27 +202,14 @@ def _seconds(text: str, where: str) -> float:
 
 
 def _read_mask(
-    path: Path, where: str, query: Query, row: int, pool: LabelPool
+    path: Path, where: str, query: Query, row: int, pool: LabelPool, images: ImageSet
 ) -> NDArray[np.uint8]:
     """Labels of one unit's pixels from a label image."""
-    try:
-        with Image.open(path) as file:
-            labels = np.asarray(file)
-    except OSError as error:
-        raise UserError(f"{where}: cannot read the mask {path} ({error}).") from error
     image = int(query.image[row])
-    size = tuple(int(side) for side in pool.sizes[image])
-    if labels.dtype != np.uint8 or labels.shape != size:
-        raise UserError(
-            f"{where}: {path} is {labels.shape} {labels.dtype}; the mask must be an 8-bit "
-            f"single-channel image of {size[0]}x{size[1]} (height x width)."
-        )
-    wrong = (labels >= pool.num_classes) & (labels != VOID)
-    if wrong.any():
-        raise UserError(
-            f"{where}: {path} holds the id {labels[wrong][0]}; ids are 0..{pool.num_classes - 1}, "
-            f"and {VOID} for void."
-        )
+    try:
+        labels = read_answer_mask(path, images, image)
+    except (UserError, OSError) as error:
+        raise UserError(f"{where}: {error}") from error
     if query.regions == PIXELS:
         return labels.ravel()[query.unit[row] : query.unit[row] + 1]
     return np.asarray(labels[pool.maps[query.regions][image] == query.unit[row]])
