@@ -9,7 +9,7 @@ from skimage.measure import regionprops
 
 from alseg.acquisition.scores import pixel_scores
 from alseg.acquisition.selection import top
-from alseg.acquisition.statistics import class_histogram, region_means
+from alseg.acquisition.statistics import class_histogram, region_counts, region_sums
 from alseg.core.images import VOID
 from benchmarks.harness import Comparison, compare, equal, table, within
 
@@ -87,7 +87,11 @@ def statistics(quick: bool) -> list[Comparison]:
         return np.array([p.intensity_mean for p in regionprops(regions + 1, values)])
 
     histogram = partial(class_histogram, maps[1], maps[0], num_regions, CLASSES)
-    means = partial(region_means, maps[2], maps[0], num_regions)
+
+    def means():
+        counts = region_counts(maps[0], num_regions)
+        return region_sums(maps[2], maps[0], num_regions) / counts.clamp(min=1)
+
     histogram_task = f"histogram of {CLASSES} classes per region, {size}"
     means_task = f"mean score per region, {size}"
     few = 5

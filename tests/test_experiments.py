@@ -12,7 +12,7 @@ import yaml
 
 from alseg.cli.compose import GROUPS, Options
 from alseg.cli.compose import options as composed
-from alseg.methods.equal import schedule
+from tests.golden.reference.equal import patch_budget
 from tests.toys import ToyImages, toy_run
 
 ROOT = Path(__file__).parents[1]
@@ -136,7 +136,7 @@ def test_equal_buys_12_percent_of_patches_of_one_size(preset):
     made = options(f"preset={ROOT / preset}", "data.root=somewhere")
     regions, data, amount = (made.components[n] for n in ("regions", "data", "budget"))
     name = made.choices["data"]
-    budget = schedule.patch_budget(IMAGES[name] * regions.rows * regions.cols, 0.12)
+    budget = patch_budget(IMAGES[name] * regions.rows * regions.cols, 0.12)
     assert 0 <= budget - amount.amount * made.values["rounds"] < amount.amount
     assert amount.axis == "units"
     height, width = (round(side * data.scale) for side in SIZES[name])

@@ -145,39 +145,6 @@ def k_center(
     return np.asarray(ids, np.int64)[rows][picks]
 
 
-def representatives(
-    features: NDArray[np.float32], centers: NDArray[np.float32], ids: NDArray[np.integer]
-) -> NDArray[np.int64]:
-    """One unit per centre: the nearest that no earlier centre has taken.
-
-    Args:
-        features: One vector per unit, (n, d), finite.
-        centers: (k, d), k <= n, finite.
-        ids: One distinct id per unit, (n,).
-
-    Returns:
-        Ids of k distinct units, in the order of the centres, (k,), int64; among units at equal
-        Euclidean distance the lowest id.
-
-    Raises:
-        ValueError: If there are more centres than units, a number is not finite, the shapes do not
-            fit or an id occurs twice.
-    """
-    _check_features(centers, "centre")
-    rows = _by_id(features, ids)
-    if len(centers) > len(rows):
-        raise ValueError(f"{len(rows)} units cannot represent {len(centers)} centres")
-    if features.shape[1] != centers.shape[1]:
-        raise ValueError(f"features {features.shape} do not fit centres {centers.shape}")
-    units, points = _plain(in_order(features, rows)), _plain(centers)
-    picks = np.empty(len(points), np.int64)
-    for turn, point in enumerate(points):
-        distance = _squared_distances(units, point)
-        distance[picks[:turn]] = np.inf
-        picks[turn] = np.argmin(distance)  # the first of equals, and rows are sorted by id
-    return np.asarray(ids, np.int64)[rows][picks]
-
-
 def in_order(vectors: NDArray[Any], rows: NDArray[np.integer[Any]]) -> NDArray[Any]:
     """``vectors[rows]``, without a copy where these are all the rows in their own order.
 

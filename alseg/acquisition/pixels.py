@@ -3,11 +3,8 @@
 Pixels are flat indices ``y * W + x``.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from alseg.acquisition.units import UnitScores, top_pixels
@@ -92,23 +89,3 @@ def draw_pixels(
         unit = ranked[torch.as_tensor(rng.permutation(len(ranked))[:n], device=flat.device)]
     unit = unit.sort().values
     return UnitScores(unit, flat[unit], torch.ones_like(unit))
-
-
-def spatial_coverage(pixels: NDArray[np.integer[Any]], width: int) -> float:
-    """Mean distance between two of the pixels: how far apart a draw has put them.
-
-    Args:
-        pixels: Distinct flat indices, (n,).
-        width: Of the image, in pixels.
-
-    Returns:
-        Euclidean distance in pixels, over all pairs; NaN for fewer than two pixels.
-
-    >>> spatial_coverage(np.array([0, 3, 43]), width=10)
-    4.0
-    """
-    if len(pixels) < 2:
-        return float("nan")
-    y, x = np.divmod(np.asarray(pixels, dtype=np.int64), width)
-    one, other = np.triu_indices(len(pixels), 1)
-    return float(np.hypot(y[one] - y[other], x[one] - x[other]).mean())

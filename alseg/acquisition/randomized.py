@@ -4,7 +4,6 @@ Each function takes its own generator and depends on the sequence of the rows, s
 a fixed order (tables of the pool are sorted by image).
 """
 
-import random
 from typing import Any
 
 import numpy as np
@@ -124,24 +123,3 @@ def power_noise(
         raise ValueError(f"{bad} of {values.size} scores are negative or not finite")
     tiny = np.finfo(np.float64).tiny
     return power * np.log(np.maximum(values, tiny)) + rng.gumbel(size=values.shape)
-
-
-def published_shuffle(n: int, seed: int) -> NDArray[np.int64]:
-    """The shuffle of Python's standard library, to repeat the random rounds of published code.
-
-    Cai et al. (CVPR 2021) and Kim et al. (arXiv 2303.16817) list all regions that exist by image
-    and id, shuffle the list so with seed 1, and buy from its head.
-
-    Args:
-        n: Rows.
-        seed: Seed of the generator.
-
-    Returns:
-        Row numbers, (n,), int64.
-
-    >>> published_shuffle(4, seed=1).tolist()
-    [3, 0, 2, 1]
-    """
-    rows = list(range(n))
-    random.Random(seed).shuffle(rows)
-    return np.array(rows, dtype=np.int64)

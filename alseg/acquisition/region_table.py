@@ -17,7 +17,7 @@ from alseg.acquisition.statistics import sparse_class_sums
 class RegionTable(NamedTuple):
     """Uncertainty of the pool: rows sorted by (image, unit, label), each triple at most once.
 
-    A region is absent from its image if its only row has 0 pixels (see `with_absent_regions`).
+    A region is absent from its image if its only row has 0 pixels, which `region_rows` never makes.
     """
 
     image: NDArray[np.integer]  #: Image index, (n,).
@@ -67,33 +67,6 @@ def region_rows(
         "uncertainty": total,
         "pixels": pixels,
     }
-
-
-def with_absent_regions(
-    table: RegionTable, images: NDArray[np.integer], num_regions: int
-) -> RegionTable:
-    """Add a row of 0 pixels for every id of some images that has no pixel.
-
-    References that work on dense (images, ids) tables let such ids take part: they are scored, and
-    counted as of the first class. Add them to reproduce it.
-
-    Args:
-        table: Regions that occur.
-        images: Image indices the ids are added to, (N,).
-        num_regions: Ids are ``0..num_regions - 1``.
-
-    Returns:
-        The larger table.
-    """
-    stride = max(num_regions, int(table.unit.max(initial=-1)) + 1)
-    known = table.image.astype(np.int64) * stride + table.unit
-    every = np.unique(images).astype(np.int64)[:, None] * stride + np.arange(num_regions)
-    image, unit = np.divmod(np.setdiff1d(every, known), stride)
-    zero = np.zeros(len(image), dtype=np.int64)
-    absent = RegionTable(image, unit, zero, zero.astype(np.float64), zero)
-    longer = [np.concatenate(columns) for columns in zip(table, absent, strict=True)]
-    order = np.lexsort((longer[1], longer[0]))  # stable: rows of a region stay in order
-    return RegionTable(*(column[order] for column in longer))
 
 
 def summarize(table: RegionTable, weights: NDArray[np.floating] | None = None) -> RegionSummary:

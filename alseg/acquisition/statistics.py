@@ -64,29 +64,6 @@ def region_sums(values: Tensor, regions: Tensor, num_regions: int) -> Tensor:
     return _sums(values, _bins(regions, num_regions), num_regions + 1)[1:]
 
 
-def region_means(values: Tensor, regions: Tensor, num_regions: int) -> Tensor:
-    """Mean of a map over each region; 0 for regions without a pixel.
-
-    Args:
-        values: One number per pixel, shape of `regions`.
-        regions: Region ids or -1, any shape, integer.
-        num_regions: R.
-
-    Returns:
-        (R,), float64.
-
-    Raises:
-        ValueError: If the shapes differ, an id is below -1 or not below `num_regions`.
-
-    >>> region_means(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1, 1, -1]), 2).tolist()
-    [0.0, 1.5]
-    """
-    _check_shapes(values, regions)
-    bins = _bins(regions, num_regions)
-    counts = torch.bincount(bins, minlength=num_regions + 1)
-    return (_sums(values, bins, num_regions + 1) / counts.clamp(min=1))[1:]
-
-
 def region_vectors(maps: Tensor, regions: Tensor, num_regions: int) -> Tensor:
     """Mean of several maps over each region, also of maps on a coarser grid; 0 without a pixel.
 

@@ -52,30 +52,25 @@ class FeatureTap:
     the batch is shown to it once more.
 
     Args:
-        module: Has a `Segmenter` somewhere; the first one is tapped.
-
-    Raises:
-        UserError: If it has none.
+        module: Has a `Segmenter` somewhere, of which the first one is tapped; or its
+            ``predict_step`` returns a table ``diversity`` of its own, and nothing is tapped.
     """
 
     def __init__(self, module: L.LightningModule) -> None:
-        found = next((part for part in module.modules() if isinstance(part, Segmenter)), None)
-        if found is None:
-            raise UserError(
-                "this diversity compares features, and the module has no alseg Segmenter to read "
-                "them from; return a table 'diversity' with the columns image, unit, features and "
-                "label from predict_step, or choose diversity='power' or 'spread'."
-            )
-        self.network = found
+        found = (part for part in module.modules() if isinstance(part, Segmenter))
+        self.network = next(found, None)
         self._seen: list[tuple[Tensor, Tensor]] = []
-        self._handle = found.classifier.register_forward_hook(self._see)
+        self._handle = (
+            self.network.classifier.register_forward_hook(self._see) if self.network else None
+        )
 
     def _see(self, module: Any, inputs: Any, outputs: tuple[Tensor, Tensor]) -> None:
         self._seen.append((outputs[0].detach(), outputs[1].detach()))
 
     def close(self) -> None:
         """Stop reading."""
-        self._handle.remove()
+        if self._handle is not None:
+            self._handle.remove()
 
     def table(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What was seen of a batch.
@@ -86,7 +81,16 @@ class FeatureTap:
         Returns:
             Columns ``image`` and ``unit`` (n,), int32, ``features`` (n, D), float16, and ``label``
             (n,), int32, -1 for regions too thin for the network's grid.
+
+        Raises:
+            UserError: If the module has no `Segmenter`.
         """
+        if self.network is None:
+            raise UserError(
+                "this diversity compares features, and the module has no alseg Segmenter to read "
+                "them from; return a table 'diversity' with the columns image, unit, features and "
+                "label from predict_step, or choose diversity='power' or 'spread'."
+            )
         seen, self._seen = self._seen, []
         images = batch["image"]
         if sum(len(scores) for scores, _ in seen) != len(images):

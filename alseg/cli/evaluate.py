@@ -289,7 +289,7 @@ def _split(
     masks: str,
 ) -> Split:
     given = {option: getattr(options, option) for option in (images, masks)}
-    found = find_pairs(given, options, options.folder, classes, known.masks)
+    found = find_pairs(given, options, options.folder, classes, known.masks, known.reading)
     check_pairs(found, found.files, f"{images}={given[images]}", options.progress)
     return Split(name, found, contents(found), options.resize)
 

@@ -21,9 +21,11 @@ from alseg.cli.run import cache_folder
 from alseg.cli.words import read_options
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
-from alseg.core.images import ClassTable, ImageSet
+from alseg.core.images import VOID, ClassTable, ImageSet, shown
+from alseg.core.rasters import read_header
 from alseg.data.files import FileImages
-from alseg.data.labelmaps import read_label_map, read_origin, write_label_map
+from alseg.data.labelmaps import read_label_map, read_origin, write_geotiff, write_label_map
+from alseg.data.reading.images import read_void
 from alseg.inference.prediction import (
     ViewOptions,
     check_pairs,
@@ -53,8 +55,9 @@ class PredictOptions(ViewOptions):
 
     FOLDER/labels gets a PNG per image, whose pixels are class ids and whose palette shows the
     classes' colours; FOLDER/overlays a JPEG with a legend. Both keep the image's path below the
-    folder of images. What is there is not predicted again unless its image has changed: a stopped
-    command goes on where it was.
+    folder of images. A GeoTIFF gets FOLDER/geotiff too: the ids with the same place on earth. Where
+    it has no data, ids are 255. What is there is not predicted again unless its image has changed:
+    a stopped command goes on where it was.
 
     In the place of images and masks, data=NAME with the options that run takes (data.root=FOLDER
     and so on) predicts and measures the images of a data set that its options score on, with its
@@ -92,6 +95,10 @@ class PredictOptions(ViewOptions):
         """File of the label map of an image."""
         return self.folder / "labels" / f"{name}.png"
 
+    def geotiff(self, name: str) -> Path:
+        """File of the label map of an image that has a place on earth."""
+        return self.folder / "geotiff" / f"{name}.tif"
+
     def picture(self, name: str) -> Path:
         """File of the picture of an image."""
         return self.folder / "overlays" / f"{name}.jpg"
@@ -115,7 +122,9 @@ def predict(options: PredictOptions, data: Any = None) -> dict[str, Any] | None:
     images: ImageSet
     if data is None:
         given = {"images": options.images, "masks": options.masks}
-        images = find_pairs(given, options, options.folder, model.classes, model.masks)
+        images = find_pairs(
+            *(given, options, options.folder, model.classes, model.masks, model.reading)
+        )
     else:
         *_, images = scored_images(data, options.progress, cache_folder(None)).values()
         named = read_checkpoint(options.checkpoint).class_names
@@ -190,6 +199,8 @@ def _predict_all(
                 bar.set_description(f"{name} ({todo[index] + 1}/{len(todo)})")
                 image = images.image(index)
                 labels = labels_of(options, model, image, name, bar.update)
+                if isinstance(images, FileImages):
+                    labels = _on_earth(options, images, index, labels)
                 if options.overlay:
                     _draw(options.picture(name), image, labels, model.classes)
                 path = options.label_map(name)
@@ -200,14 +211,29 @@ def _predict_all(
                 _draw(options.picture(name), images.image(index), labels, model.classes)
 
 
+def _on_earth(
+    options: PredictOptions, images: FileImages, index: int, labels: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """Void where an image has no data; a file with a place on earth gets a map that has it, too."""
+    path = images.files[index].image
+    void = read_void(path, images.reading)
+    if void is not None and void.shape == labels.shape:
+        labels = np.where(void, np.uint8(VOID), labels)
+    header = read_header(path)
+    if header.geo and (header.height, header.width) == labels.shape:
+        colors = np.asarray(images.classes.colors)
+        write_geotiff(options.geotiff(images.names[index]), labels, colors, header.geo)
+    return labels
+
+
 def _draw(
     path: Path, image: NDArray[np.uint8], labels: NDArray[np.uint8], classes: ClassTable
 ) -> None:
     """Lay the colours over an image, with a legend of the classes that occur."""
     from alseg.report.pictures import label_overlay, save_picture, with_legend
 
-    there = np.unique(labels)
-    picture = label_overlay(image, labels, classes.colors)
+    there = np.unique(labels[labels != VOID])
+    picture = label_overlay(shown(image), labels, classes.colors)
     names = [classes.names[label] for label in there]
     save_picture(path, with_legend(picture, names, classes.colors[there]))
 

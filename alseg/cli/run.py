@@ -172,7 +172,9 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
     import numpy as np
 
     from alseg.active.run import Run
+    from alseg.core.images import channels_of
     from alseg.data.datamodule import ActiveDataModule
+    from alseg.label.session import SessionWriter
     from alseg.labels.pool import LabelPool
     from alseg.labels.tables import PIXELS
     from alseg.report.observer import Reporter
@@ -183,11 +185,12 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
     values = {**options.values, "rounds": rounds}
     sizes = np.array([images.size(index) for index in range(len(images))])
     pool = LabelPool(sizes, len(images.classes), part["budget"], [])
+    network = part["network"].reading(channels_of(images))
     datamodule = ActiveDataModule(
         splits,
         pool,
         part["augment"].build(images),
-        part["augment"].plain(),
+        part["augment"].plain(channels_of(images)),
         workers=values["workers"],
         eval_batch_size=values["eval_batch_size"],
     )
@@ -199,7 +202,7 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
         regions=PIXELS,
         kind=part["regions"].unit,
         oracle=part["oracle"],
-        network=part["network"],
+        network=network,
         root=plan.root,
         rounds=rounds,
         seed=values["seed"],
@@ -211,8 +214,8 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
         cache=plan.cache,
     )
     # weights that cannot be had are found out now
-    network = part["network"].build(len(images.classes))
-    _check_stages(run, network, datamodule.train_transform.crop, part["trainer"])
+    built = network.build(len(images.classes))
+    _check_stages(run, built, datamodule.train_transform.crop, part["trainer"])
     reporter = Reporter(
         plan.root,
         splits,
@@ -223,7 +226,8 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
         reads_truth=part["method"].reads_truth,
         show=lambda round, image: run.method.show(run.context(round), image),
     )
-    run.observers.append(reporter)
+    partial = getattr(part["oracle"], "accept_partial", False)
+    run.observers += [reporter, SessionWriter(images, partial)]
     return run
 
 

@@ -27,7 +27,8 @@ ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 #: TIFF tags that say where on earth a picture lies, copied as they are: scale, tie points,
 #: transform, and the directory of keys with its numbers and texts (OGC GeoTIFF 1.1, section 7.1).
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
-_NODATA_TAG = 42113  # GDAL's
+#: GDAL's tag of the value that stands for no data.
+NODATA_TAG = 42113
 
 _ORIENTATION = 0x0112  # of EXIF, and of TIFF
 _LOSSY_TIFF = {6: "JPEG", 7: "JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000",
@@ -308,7 +309,7 @@ def _tiff_header(path: Path) -> Header:
             pages=count * page.imagedepth,
             orientation=int(page.tags.valueof(_ORIENTATION, 1)),
             lossy=_LOSSY_TIFF.get(int(page.compression)),
-            nodata=_nodata(page.tags.valueof(_NODATA_TAG)),
+            nodata=_nodata(page.tags.valueof(NODATA_TAG)),
             geo={
                 tag.code: (int(tag.dtype), tag.count, tag.value)
                 for tag in page.tags

@@ -73,7 +73,7 @@ def find_files(root: Path, pattern: str, problems: Problems) -> dict[str, Path]:
     found: dict[str, Path] = {}
     unread: list[str] = []
     start = len(os.path.join(root, ""))
-    for path in sorted(_walk(str(root), problems)):
+    for path in sorted(_walk(str(_deepest(root, pattern)), problems)):
         relative = normalize("NFC", path[start:].replace(os.sep, "/"))
         name = match(relative)
         if name is None:
@@ -206,6 +206,15 @@ def _compile(pattern: str) -> Callable[[str], str | None]:
         return None
 
     return match
+
+
+def _deepest(root: Path, pattern: str) -> Path:
+    """The folder that everything a pattern can fit lies in."""
+    for part in pattern.strip("/").split("/"):
+        if "*" in part or part in ("", ".", "..") or not (root / part).is_dir():
+            break
+        root = root / part
+    return root
 
 
 def _walk(root: str, problems: Problems) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,13 @@ from alseg.core.masks import MaskTable, parse_color
 from alseg.core.options import FREE
 from alseg.data.checks import Problems, pair_files
 from alseg.data.files import ImageFile, Resize
-from alseg.data.find import find_files, find_folder, read_list
+from alseg.data.find import find_files, find_folder, fits, read_list
 from alseg.data.masks import (
     read_class_file,
     read_masks_by_color,
     read_masks_by_id,
 )
+from alseg.data.reading.images import Reading
 from alseg.data.splits import file_splits
 from alseg.data.windows import window_from_option, window_splits
 
@@ -58,7 +58,13 @@ class Folder:
         window: Height and width of the windows that loaded images are cut into, for big ones. Each
             is an image of the pool, called ``name@y0x160`` by its first row and column. They lie
             side by side, the last ones of a row and column shifted inwards. `train`, `val` and the
-            lists choose files: no file has windows in both splits.
+            lists choose files: no file has windows in both splits. Windows that are scored on
+            count every pixel of the files once.
+        bands: Bands of the image files in the order of the network's channels, counted from 1, any
+            number of them, such as ``[4,3,2]``; null for red, green and blue.
+        range: Values that become black and white, ``[low,high]`` or one pair per band; or
+            percentiles of the training images, such as ``[p2,p98]``, each band its own. Needed for
+            files of more than 8 bits.
     """
 
     root: str = field(metadata=FREE)
@@ -78,10 +84,13 @@ class Folder:
     size: tuple[int, int] | None = None
     scale: float = 1.0
     window: tuple[int, int] | None = None
+    bands: list[int] | None = None
+    range: list[float | str | list[float]] | None = None
 
     def __post_init__(self) -> None:
         Resize.from_options(self.size, self.scale)
         window_from_option(self.window)
+        Reading.from_options(self.bands, self.range)
         tables = [self.classes, self.colors, self.class_file]
         if sum(bool(table) for table in tables) != 1:
             raise UserError(
@@ -141,6 +150,7 @@ class Folder:
             self._table(),
             problems,
             resize=Resize.from_options(self.size, self.scale),
+            reading=Reading.from_options(self.bands, self.range),
             progress=progress,
             cache=cache,
         )
@@ -178,7 +188,7 @@ class Folder:
         self, path: str | None, pattern: str, names: list[str], problems: Problems
     ) -> list[str]:
         if path is None:
-            return [name for name in names if fnmatchcase(name, pattern)]
+            return [name for name in names if fits(name, pattern)]
         return read_list(Path(path).expanduser(), names, problems)
 
     def _no_val_masks(self, count: int) -> str:

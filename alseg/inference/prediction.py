@@ -22,6 +22,7 @@ from alseg.data.files import KEEP_SIZE, FileImages, ImageFile, Resize
 from alseg.data.find import find_files
 from alseg.data.loose import find_images
 from alseg.data.masks import stored_values
+from alseg.data.reading.images import AS_RGB, Reading
 from alseg.inference.trained import (
     DEVICES,
     PRECISIONS,
@@ -110,6 +111,7 @@ def find_pairs(
     out: Path,
     classes: ClassTable,
     table: MaskTable | None,
+    reading: Reading = AS_RGB,
 ) -> FileImages:
     """Images with their masks.
 
@@ -120,6 +122,7 @@ def find_pairs(
         out: Folder of the results, which may lie in none of them.
         classes: Of the network.
         table: How the masks of its training were read; None if nobody knows.
+        reading: How the images of its training were read.
 
     Raises:
         UserError: If something is not there, or has no mask, or it is not clear how the masks are
@@ -148,7 +151,8 @@ def find_pairs(
     problems.raise_any()
     files = [ImageFile(name, path, masks.get(name)) for name, path in found.items()]
     paths = [file.mask for file in files if file.mask is not None]
-    return FileImages(files, classes, mask_table(options, classes, table, paths, masks_option))
+    masks_as = mask_table(options, classes, table, paths, masks_option)
+    return FileImages(files, classes, masks_as, reading=reading)
 
 
 def mask_table(

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.images import ClassTable
 from alseg.core.masks import MaskTable
-from alseg.data.files import Resize
+from alseg.data.files import Resize, resize_smoothly
 from alseg.data.masks import default_colors
+from alseg.data.reading.images import AS_RGB, Reading
 
 if TYPE_CHECKING:  # torch takes seconds to import
     import torch
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 log = logging.getLogger(__name__)
 
-Triple = tuple[float, float, float]
+Numbers = tuple[float, ...]
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("32-true", "bf16")
@@ -37,22 +37,24 @@ class TrainedSegmenter:
         network: In evaluation mode, on its device. It may have more outputs than there are
             classes, the classes first.
         classes: Names and colours.
-        mean: Subtracted from each channel of images in [0, 1], RGB.
+        mean: Subtracted from each channel of images in [0, 1].
         std: Each channel is divided by it.
         resize: The size at which the run loaded its images.
         temperature: Divides the scores.
         precision: ``32-true``, or ``bf16`` for mixed precision.
         masks: How the masks it was trained with were read; None if it does not say.
+        reading: Bands and range in which the images of its training were read.
     """
 
     network: "Segmenter"
     classes: ClassTable
-    mean: Triple
-    std: Triple
+    mean: Numbers
+    std: Numbers
     resize: Resize
     temperature: float
     precision: str = "32-true"
     masks: MaskTable | None = None
+    reading: Reading = AS_RGB
 
     @property
     def device(self) -> "torch.device":
@@ -60,7 +62,7 @@ class TrainedSegmenter:
         return next(self.network.parameters()).device
 
     def normalized(self, image: NDArray[np.uint8]) -> "torch.Tensor":
-        """An image, (H, W, 3), uint8, RGB, as the network wants it: (1, 3, H, W) on its device."""
+        """An image, (H, W, C), uint8, as the network wants it: (1, C, H, W) on its device."""
         from alseg.data.transforms import EvalTransform
 
         tensor, _ = EvalTransform(self.mean, self.std)(image, {})
@@ -124,6 +126,7 @@ def load_segmenter(
         temperature=found.temperature,
         precision=precision,
         masks=found.masks,
+        reading=found.reading,
     )
 
 
@@ -154,6 +157,11 @@ class Checkpoint:
         """Names of the classes; empty if it names none."""
         names = tuple(self.images.get("classes", ()))
         return names if len(names) == self.num_classes else ()
+
+    @property
+    def reading(self) -> Reading:
+        """Bands and range in which the images of its training were read."""
+        return Reading.from_description(self.images)
 
     @property
     def masks(self) -> MaskTable | None:
@@ -213,7 +221,7 @@ def predict_labels(
 
     Args:
         model: See `load_segmenter`.
-        image: (H, W, 3), uint8, RGB.
+        image: (H, W, C), uint8, RGB unless the network was trained on other bands.
         window: Height and width of windows in pixels; None = the whole image.
         overlap: Share of a window that its neighbour covers too, 0 to below 1.
         scales: Factors on the size of what the network sees; probabilities are averaged.
@@ -246,7 +254,7 @@ def predict_labels(
     if window is None and factor[0] * factor[1] < 1:
         # not as a whole in floating point, and not all of its scores at its own size
         ((high, wide),) = view_sizes((height, width), [1.0], factor)
-        small = np.array(Image.fromarray(image).resize((wide, high), Image.Resampling.BILINEAR))
+        small = resize_smoothly(image, high, wide)
         sizes = view_sizes((high, wide), scales)
         scores = mean_of_views(model, model.normalized(small), sizes, flip)
         top = 0
@@ -322,12 +330,11 @@ def _segmenter_state(path: Path, state: Mapping[str, Any], at: str) -> dict[str,
     return found
 
 
-def _normalisation(path: Path, images: Mapping[str, Any]) -> dict[str, Triple]:
+def _normalisation(path: Path, images: Mapping[str, Any]) -> dict[str, Numbers]:
     from alseg.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 
     if "mean" in images and "std" in images:
-        mean, std = ((float(r), float(g), float(b)) for r, g, b in (images["mean"], images["std"]))
-        return {"mean": mean, "std": std}
+        return {name: tuple(map(float, images[name])) for name in ("mean", "std")}
     log.warning(
         "%s does not say how its images were normalised: mean and standard deviation of ImageNet "
         "are taken; if augment.mean or augment.std were others, the predictions are wrong",

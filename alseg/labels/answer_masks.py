@@ -19,15 +19,15 @@ def describe_values(images: ImageSet) -> str:
     >>> class Images:
     ...     classes = ClassTable(("road", "building"), np.zeros((2, 3), np.uint8))
     >>> describe_values(Images())
-    'ids: 0 road, 1 building, 255 void'
+    '0 road, 1 building, 255 void'
     """
     table = table_of(images)
     if table.by_color:
-        ids = _ids_besides(table, images)
-        return f"colours: {table.summary()}" + ("" if ids is None else f"; or ids: {ids.summary()}")
-    text = f"ids: {table.summary()}"
-    colors = _shown(images)
-    return text if colors is None else f"{text}; or colours: {colors.summary()}"
+        other, what = _ids_besides(table, images), "ids"
+    else:
+        other, what = _shown(images), "colours"
+    text = table.summary()
+    return text if other is None else f"{text}; or {what}: {other.summary()}"
 
 
 def read_answer_mask(path: Path, images: ImageSet, index: int) -> NDArray[np.uint8]:

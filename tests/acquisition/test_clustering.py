@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from alseg.acquisition import clustering
-from alseg.acquisition.clustering import in_order, k_center, kmeans, nearest, representatives
+from alseg.acquisition.clustering import in_order, k_center, kmeans, nearest
 
 
 def rows(n, d, seed=0):
@@ -81,11 +81,9 @@ def test_results_do_not_depend_on_the_sequence_of_the_rows(make):
     assert centers.tobytes() == again.tobytes()
     assert np.array_equal(assignment[shuffle], moved)
     start = make(50, 6, seed=2)[0]
-    for choose in (
-        lambda x, i: k_center(x, 90, i, start, progress=False),
-        lambda x, i: representatives(x, centers, i),
-    ):
-        assert np.array_equal(choose(features, ids), choose(features[shuffle], ids[shuffle]))
+    chosen = k_center(features, 90, ids, start, progress=False)
+    again = k_center(features[shuffle], 90, ids[shuffle], start, progress=False)
+    assert np.array_equal(chosen, again)
 
 
 def test_kmeans_repeats_bit_for_bit_and_follows_its_seed():
@@ -141,19 +139,6 @@ def test_nearest_equals_the_slow_search(n):
     assert nearest(features, centers).tolist() == distances.argmin(1).tolist()
 
 
-@pytest.mark.parametrize("make", [rows, lattice])
-def test_representatives_equal_the_slow_search(make):
-    features, ids = make(50, 2)
-    centers, _ = make(20, 2, seed=1)
-    left = dict(sorted(zip(ids.tolist(), features.astype(np.float64), strict=True)))
-    expected = []
-    for center in centers:
-        best = min(left, key=lambda i: (((left[i] - center) ** 2).sum(), i))
-        expected.append(best)
-        del left[best]
-    assert representatives(features, centers, ids).tolist() == expected
-
-
 @pytest.mark.parametrize("block", [clustering._BLOCK, 3])
 def test_errors_say_what_is_wrong(block, monkeypatch):
     monkeypatch.setattr(clustering, "_BLOCK", block)
@@ -186,10 +171,6 @@ def test_errors_say_what_is_wrong(block, monkeypatch):
         k_center(features * [[1], [0], [1], [1]], 2, ids, metric="cosine")
     with pytest.raises(ValueError, match="did you mean 'cosine'"):
         k_center(features, 2, ids, metric="cosin")
-    with pytest.raises(ValueError, match="1 units cannot represent 4 centres"):
-        representatives(features[:1], features, ids[:1])
-    with pytest.raises(ValueError, match="do not fit centres"):
-        representatives(features, features[:, :1], ids)
 
 
 def test_weights_pull_a_centre():

@@ -1,4 +1,3 @@
-import itertools
 import math
 
 import numpy as np
@@ -9,7 +8,6 @@ from alseg.acquisition.pixels import (
     draw_pixels,
     exclude_pixels,
     ranked_pixels,
-    spatial_coverage,
 )
 
 
@@ -105,11 +103,3 @@ def test_excluding_leaves_the_scores_alone():
         [-math.inf, 4.0],
     ]
     assert scores.tolist() == [[1.0, 2.0], [3.0, 4.0]]
-
-
-def test_coverage_against_all_pairs():
-    pixels = np.random.default_rng(0).permutation(120)[:9]
-    places = [divmod(int(p), 15) for p in pixels]
-    pairs = [math.dist(a, b) for a, b in itertools.combinations(places, 2)]
-    assert spatial_coverage(pixels, 15) == pytest.approx(sum(pairs) / len(pairs))
-    assert math.isnan(spatial_coverage(pixels[:1], 15))

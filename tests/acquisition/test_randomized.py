@@ -1,11 +1,8 @@
-import random
-
 import numpy as np
 import pytest
 
 from alseg.acquisition.randomized import (
     power_noise,
-    published_shuffle,
     spatially_spread,
     stratified_by_class,
 )
@@ -149,13 +146,3 @@ def test_power_noise_at_its_ends():
 def test_power_noise_refuses(score, power):
     with pytest.raises(ValueError, match=r"negative or not finite|must be"):
         power_noise(np.array([0.5, score]), power, np.random.default_rng(0))
-
-
-def test_published_shuffle_is_the_standard_library_s():
-    rows = list(range(300))
-    random.seed(7)
-    random.shuffle(rows)
-    state = random.getstate()
-    assert published_shuffle(300, seed=7).tolist() == rows
-    assert random.getstate() == state, "the shared generator is left alone"
-    assert published_shuffle(0, seed=7).tolist() == []

@@ -63,7 +63,7 @@ def test_files_of_one_bit_hold_the_first_two_ids_or_black_and_white():
 @pytest.mark.parametrize(
     ("table", "values", "sentence"),
     [
-        (RAW, np.array([[1, 2, 7, 7]], np.uint8), r"holds the id 2 \(25 % .* 9 wall, 0 void, 255 void"),
+        (RAW, np.array([[1, 2, 7, 7]], np.uint8), r"the id 2 \(25 % .* wall, 0 void, 255 void"),
         (RAW, np.array([[1, 256]], np.uint16), "holds the values 1 to 256"),
         (RAW, np.zeros((1, 1, 3), np.uint8), "is a mask of colours"),
         (RAW._replace(unlisted_void=False), np.array([[255]], np.uint8), "holds the id 255"),

@@ -12,6 +12,7 @@ from alseg.methods.als4gan.step import Batches, Rules, s4gan_step
 from alseg.nn.deeplabv2 import CaffeResNet, LastFeatures, Stage, SummedClassifier, deeplab_groups
 from alseg.nn.schedules import poly_lr
 from alseg.nn.segmenter import Segmenter
+from tests.golden.reference.als4gan import legacy_order
 
 
 def tensor(golden, name):
@@ -138,7 +139,7 @@ def run_learner(golden):
         "epochs": int(golden.given("alrun_epochs")),
     }
     net = recorded_classifier(golden)
-    learned = learner.legacy_order(len(images), 1234)[: plan.initial]
+    learned = legacy_order(len(images), 1234)[: plan.initial]
     pool = np.setdiff1d(np.arange(len(images)), learned)
     run = {"initial": learned, "weights": [], "sizes": [], "scores": [], "gaps": [], "rounds": []}
     run["learned_logits"] = []

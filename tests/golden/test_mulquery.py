@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from alseg.acquisition.region_table import RegionTable, with_absent_regions
+from alseg.acquisition.region_table import RegionTable
 from alseg.acquisition.selection import order, spend
 from alseg.core.images import VOID
 from alseg.labels.truth import class_sets, dominant_labels
@@ -18,12 +18,8 @@ from alseg.methods.mulquery.acquisition import (
     pixel_uncertainty,
     region_table,
 )
-from alseg.methods.mulquery.evaluation import reference_iou
 from alseg.methods.mulquery.losses import (
-    merged_positive_loss,
-    prototypical_pixel_loss,
     pseudo_label_loss,
-    single_class_loss,
     stage_one_loss,
 )
 from alseg.methods.mulquery.pseudo_labels import (
@@ -39,6 +35,13 @@ from alseg.methods.mulquery.pseudo_labels import (
 )
 from alseg.nn.schedules import poly_lr
 from alseg.nn.segmenter import cosine_logits, upsample
+from tests.golden.reference.mulquery import (
+    merged_positive_loss,
+    prototypical_pixel_loss,
+    reference_iou,
+    single_class_loss,
+    with_absent_regions,
+)
 
 TAU = 0.1  # temperature of all losses and of acquisition
 LOSSES = {"ce": single_class_loss, "mp": merged_positive_loss, "pp": prototypical_pixel_loss}

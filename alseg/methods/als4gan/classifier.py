@@ -25,7 +25,7 @@ BACKBONES = ("vgg16", "resnet50", "resnet101")
 _BACKBONE_OUTPUTS = 1000
 
 
-def build_classifier(backbone: str, weights: str | None, num_classes: int) -> nn.Module:
+def build_classifier(backbone: str, weights: str | None, num_classes: int) -> nn.Sequential:
     """An ImageNet classifier as it is, and a linear layer on its 1000 outputs.
 
     Args:
@@ -116,16 +116,21 @@ class SceneClassifier(L.LightningModule):
     """Learns the classes of whole images by cross-entropy, and says how unsure it is.
 
     Args:
-        network: Maps (B, 3, H, W) to logits (B, K).
+        network: Maps (B, 3, H, W) to logits (B, K): a backbone and the layer on its outputs, see
+            `build_classifier`.
         lr: Learning rate of SGD with momentum 0.9, constant.
         strategy: See `alseg.methods.als4gan.learner.uncertainty`.
+        features: Return what the classifier sees in each image as well, for `method.diversity`.
     """
 
-    def __init__(self, network: nn.Module, lr: float, strategy: Strategy) -> None:
+    def __init__(
+        self, network: nn.Sequential, lr: float, strategy: Strategy, features: bool = False
+    ) -> None:
         super().__init__()
         self.network = network
         self.lr = lr
         self.strategy = strategy
+        self.features = features
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Mean cross-entropy, and the share of images that are right."""
@@ -150,12 +155,19 @@ class SceneClassifier(L.LightningModule):
     def predict_step(
         self, batch: dict[str, Tensor], batch_idx: int
     ) -> dict[str, dict[str, Tensor]]:
-        """Table ``scenes``: image, score (higher is asked first) and the most probable class."""
-        logits = self.network(batch["image"]).float()
-        return {
-            "scenes": {
-                "image": batch["index"].to(logits.device).int(),
-                "score": uncertainty(logits, self.strategy),
-                "top": logits.argmax(dim=1).int(),
-            }
-        }
+        """Table ``scenes``: image, score (higher is asked first) and the most probable class.
+
+        With `features`, table ``diversity``: image, unit (always 0), the outputs of the backbone,
+        which the last layer makes classes of, and the most probable class.
+        """
+        backbone, last = self.network
+        outputs = backbone(batch["image"])
+        logits = last(outputs).float()
+        image, top = batch["index"].to(logits.device).int(), logits.argmax(dim=1).int()
+        score = uncertainty(logits, self.strategy)
+        tables = {"scenes": {"image": image, "score": score, "top": top}}
+        if self.features:
+            unit = torch.zeros_like(image)
+            seen = {"features": outputs.half(), "label": top}
+            tables["diversity"] = {"image": image, "unit": unit, **seen}
+        return tables

@@ -1,4 +1,4 @@
-"""What the two networks are shown: images in the reference's range, class maps beside images.
+"""What the discriminator is shown: class maps beside images that are brought to 0..1.
 
 Equation numbers are those of ALS4GAN (arXiv 2110.07782) as its reference implementation has it.
 """
@@ -9,17 +9,6 @@ from torch import Tensor
 
 from alseg.core.images import VOID
 from alseg.nn.precision import at_least_float32
-
-#: Mean the reference subtracts, of images in [0, 1], RGB, and what it divides by: its images range
-#: over about -128..128 (E1). For `alseg.data.transforms`, with zeros at the bottom and the right.
-MEAN = (122.67891434 / 255, 116.66876762 / 255, 104.00698793 / 255)
-STD = (1 / 255, 1 / 255, 1 / 255)
-
-#: Mean the reference subtracts in evaluation alone, by mistake.
-EVALUATION_MEAN = (128 / 255, 128 / 255, 128 / 255)
-
-#: Factors of the reference's random scale, equally likely.
-SCALES = tuple((5 + step) / 10 for step in range(12))
 
 
 def unit_range(images: Tensor, width_of: Tensor | None = None) -> Tensor:

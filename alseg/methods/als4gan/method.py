@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alseg.acquisition.diversity import Units
 from alseg.active.choose import whole_images
 from alseg.active.context import RoundContext
 from alseg.active.method import Scoring
 from alseg.active.stage import Fit, Stage, Start
 from alseg.core.errors import UserError
-from alseg.core.images import ImageSet
+from alseg.core.images import ImageSet, require_rgb
 from alseg.labels.budget import Budget
 from alseg.labels.tables import AnswerKind, Answers, Query, Table
 from alseg.methods.als4gan.options import Options
@@ -43,14 +44,14 @@ class Als4gan(Options):
         from alseg.methods.als4gan.learner import LearnerPlan, num_random_masks, plan_learner
 
         if self.strategy == "random":
-            down = self.flag("random_rounded_down")
+            down = self.as_reference(self.random_rounded_down)
             masks = num_random_masks(images, self.ratio, rounded_down=down)
             if masks < 1:
                 raise UserError(
                     f"method.ratio is {self.ratio}, which of {images} images is none; raise it."
                 )
             return LearnerPlan(masks, 0, ())
-        whole = self.flag("whole_last_round")
+        whole = self.as_reference(self.whole_last_round)
         return plan_learner(images, self.ratio, self.alpha, self.beta, whole_last_round=whole)
 
     def rounds_of(self, images: ImageSet) -> int:
@@ -60,6 +61,7 @@ class Als4gan(Options):
 
     def check(self, images: ImageSet, budget: Budget) -> None:
         """The classifier's classes, its weights, and a budget that does not interfere."""
+        require_rgb(images, "method=als4gan")
         plan = self._plan(len(images))
         most = max(plan.initial, plan.masks, *plan.round_sizes, 0)
         if budget.axis != "units" or budget.amount < most:
@@ -197,10 +199,14 @@ class Als4gan(Options):
         from alseg.methods.als4gan.learner import most_uncertain
 
         size = self._plan(len(context.pool)).round_sizes[context.round - 1]
-        rows = most_uncertain(np.asarray(table["score"]), size)
-        return self._ask_classes(
-            context, np.asarray(table["image"])[rows], np.asarray(table["score"])[rows]
-        )
+        image, score = np.asarray(table["image"], dtype=np.int64), np.asarray(table["score"])
+        rows = most_uncertain(score, len(score))
+        if context.diversity is not None:
+            units = Units(image, np.zeros_like(image), score.astype(np.float64))
+            apart = context.diversity.choose(units, size, context.rng("diversity"))
+            # where images coincide there are fewer clusters than images wanted
+            rows = np.concatenate([apart, rows[~np.isin(rows, apart)]])
+        return self._ask_classes(context, image[rows[:size]], score[rows[:size]])
 
     def _masks(self, context: RoundContext) -> Query:
         """The masks of what the classifier asked about (E10)."""

@@ -112,33 +112,13 @@ def update_teacher(teacher: nn.Module, student: nn.Module, decay: float) -> None
         own.mul_(decay).add_(other, alpha=1 - decay)
 
 
-def background_first(values: Tensor, *, across_images: bool = False) -> Tensor:
-    """Class columns moved by one, the last becoming the first.
-
-    Args:
-        values: (N, K).
-        across_images: As in the reference, which moves the flattened table, so that the first
-            column of an image holds the last of the image before.
-
-    >>> background_first(torch.tensor([[1, 2], [3, 4]])).tolist()
-    [[2, 1], [4, 3]]
-    >>> background_first(torch.tensor([[1, 2], [3, 4]]), across_images=True).tolist()
-    [[4, 1], [2, 3]]
-    """
-    return values.roll(1) if across_images else values.roll(1, dims=1)
-
-
-def fuse(
-    logits: Tensor, present: Tensor, threshold: float = 0.2, *, zeroed: bool = False
-) -> Tensor:
+def fuse(logits: Tensor, present: Tensor, threshold: float = 0.2) -> Tensor:
     """Segmentation logits with absent classes switched off (E24).
 
     Args:
         logits: (B, C, H, W).
         present: The teacher's probability of each class in the image, (B, C).
         threshold: Classes below it are off.
-        zeroed: As in the reference, classes that are off have logits of 0, which wins where all
-            others are negative; by default they have -inf.
 
     Returns:
         Shape of `logits`. An image without any class that is on keeps its logits.
@@ -148,7 +128,5 @@ def fuse(
     [-inf, -2.0]
     """
     off = present < threshold
-    if zeroed:
-        return logits * ~off[..., None, None]
     off = off & ~off.all(dim=1, keepdim=True)
     return logits.masked_fill(off[..., None, None], -torch.inf)

@@ -1,8 +1,8 @@
 """The options of ALS4GAN, and what its two profiles say where they are left out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
 from alseg.active.method import Method
 from alseg.active.stage import KEEPS
@@ -104,7 +104,6 @@ class Options(Method):
         "method.mlmt_lr": "0.01",
     }
     plans_rounds: ClassVar[bool] = True
-    ranks: ClassVar[bool] = False
 
     ratio: float = 0.05
     strategy: str = "entropy"
@@ -177,29 +176,31 @@ class Options(Method):
         for option in ("checkpoint_every", "mlmt_burn_in"):
             if getattr(self, option) < 0:
                 raise UserError(f"method.{option} is {getattr(self, option)}; give 0 or more.")
+        if self.diversity == "spread":
+            raise UserError(
+                "method.diversity=spread keeps regions of one image apart, and method=als4gan "
+                "chooses whole images; take kmeans, k_center, stratified or power."
+            )
+        if self.diversity is not None and self.strategy == "random":
+            raise UserError(
+                f"method.diversity={self.diversity} spreads out a ranking, and "
+                f"method.strategy=random has none; leave one of them out."
+            )
 
-    def flag(self, name: str) -> Any:
-        """An option, or what the profile says where it is null."""
-        given = getattr(self, name)
-        if given is not None:
-            return given
-        reference = self.profile == "reference"
-        return {
-            "gate": 0.8 if reference else 0.6,
-            "own_range": not reference,
-            "hide_padding": not reference,
-        }.get(name, reference)
+    def as_reference(self, given: bool | None) -> bool:
+        """Whether to do what the reference does, by an option or, where it is null, the profile."""
+        return self.profile == "reference" if given is None else given
 
     def rules(self) -> "Rules":
-        """What the adversarial step computes, by the profile."""
-        from alseg.methods.als4gan.step import Rules
+        """What the adversarial step computes: the profile's rules, and the options given."""
+        from alseg.methods.als4gan.step import FIXED, REFERENCE
 
-        return Rules(
-            gate=self.flag("gate"),
+        names = ("gate", "own_range", "hide_padding", "nan_without_labels")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return replace(
+            REFERENCE if self.profile == "reference" else FIXED,
             matching_weight=self.matching_weight,
             self_training_weight=self.self_training_weight,
             self_training_start=self.self_training_start,
-            own_range=self.flag("own_range"),
-            hide_padding=self.flag("hide_padding"),
-            nan_without_labels=self.flag("nan_without_labels"),
+            **given,
         )

@@ -36,7 +36,13 @@ class Classifier(Stage):
         scenes = method.question(images) == "scene"
         num_classes = len(images.scenes) if scenes else self.context.pool.num_classes
         network = build_classifier(method.classifier, method.classifier_weights, num_classes)
-        return SceneClassifier(network, method.classifier_lr, cast(Strategy, method.strategy))
+        diversity = self.context.diversity
+        return SceneClassifier(
+            network,
+            method.classifier_lr,
+            cast(Strategy, method.strategy),
+            features=diversity is not None and bool(diversity.measured),
+        )
 
     def supervision(self) -> Supervision:
         """The classes of images that were answered so far."""

@@ -40,7 +40,7 @@ def patch_means(values: Tensor, rows: int, cols: int) -> Tensor:
     """Mean of a map over every patch, asked, void or not (F10).
 
     Patches are ``H // rows`` x ``W // cols`` pixels. Where that leaves a rest, these windows are
-    not the rectangles that are labelled (`patch_corners`), so sides should be divisible.
+    not the rectangles that are labelled, so sides should be divisible.
 
     Args:
         values: (B, H, W), with H >= rows and W >= cols.

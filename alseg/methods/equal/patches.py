@@ -31,44 +31,6 @@ def patch_of_region(region: NDArray[np.integer[Any]], rows: int, cols: int) -> N
     return ix * rows + iy
 
 
-def region_of_patch(patch: NDArray[np.integer[Any]], rows: int, cols: int) -> NDArray[np.int64]:
-    """The region of a grid behind a number of the reference (F1); undoes `patch_of_region`.
-
-    Args:
-        patch: Patch numbers, counted column by column, any shape.
-        rows: Patches from top to bottom.
-        cols: Patches from left to right.
-
-    Returns:
-        Region ids, counted row by row, shape of `patch`.
-
-    >>> region_of_patch(np.arange(6), rows=2, cols=3).tolist()
-    [0, 3, 1, 4, 2, 5]
-    """
-    ix, iy = np.divmod(np.asarray(patch, dtype=np.int64), rows)
-    return iy * cols + ix
-
-
-def patch_corners(height: int, width: int, rows: int, cols: int) -> NDArray[np.int64]:
-    """Top left pixel of every patch (F1).
-
-    Args:
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
-        rows: Patches from top to bottom.
-        cols: Patches from left to right.
-
-    Returns:
-        ``y, x`` in the order of the region ids, row by row, (rows * cols, 2), int64.
-
-    >>> patch_corners(4, 9, rows=2, cols=3).tolist()
-    [[0, 0], [0, 3], [0, 6], [2, 0], [2, 3], [2, 6]]
-    """
-    y = np.arange(rows, dtype=np.int64) * height // rows
-    x = np.arange(cols, dtype=np.int64) * width // cols
-    return np.stack([np.repeat(y, cols), np.tile(x, rows)], axis=1)
-
-
 def grid_of(regions: NDArray[np.integer[Any]]) -> tuple[int, int]:
     """Rows and columns of a map of equal patches, numbered row by row.
 

@@ -4,28 +4,6 @@ Equation numbers are those of EquAL (arXiv 2008.01860) as its reference implemen
 """
 
 
-def patch_budget(num_patches: int, fraction: float) -> int:
-    """Patches that may be asked in the whole run, rounded down.
-
-    Args:
-        num_patches: Patches of the pool.
-        fraction: Share of them that may be asked, 0..1.
-
-    >>> patch_budget(367 * 5 * 5, 0.12), patch_budget(2975 * 4 * 8, 0.12)
-    (1101, 11424)
-    """
-    return int(num_patches * fraction)
-
-
-def round_size(per_round: int, budget: int, labelled: int) -> int:
-    """Patches a round asks for: the last round takes what is left (F11).
-
-    >>> round_size(5, budget=11424, labelled=11420), round_size(5, budget=10, labelled=10)
-    (4, 0)
-    """
-    return max(0, min(per_round, budget - labelled))
-
-
 def milestone(budget: int, per_round: int) -> int:
     """Patches between two longer rounds: 30 % of the budget, in whole rounds (F8).
 

@@ -27,8 +27,17 @@ class StageOneLoss(NamedTuple):
     """The weighted sum (L4) and its terms before weighting, scalars."""
 
     total: Tensor
+    #: Cross-entropy on regions with one class (L1): the sum of ``-log(p + 1e-8)`` over 1 + number
+    #: of pixels; exactly 0 without any.
     single_class: Tensor
+    #: Each pixel of a region with several classes is one of them (L2): the sum of
+    #: ``-log(sum of p over the set + 1e-8)`` over 1 + number of pixels; exactly 0 without any.
     merged_positive: Tensor
+    #: Each class of a region with several is somewhere in it (L3): the sum of ``-log(p + 1e-8)``
+    #: over 1 + number of (region, class) pairs; exactly 0 without any. Per pair, the gradient goes
+    #: to the one pixel where the class is most probable, the first in raster order if there are
+    #: several. Every class of the set is demanded of the visible part of a region, also when a crop
+    #: has cut it. Pairs whose largest probability is 0 are left out.
     prototypical_pixel: Tensor
 
 
@@ -40,66 +49,6 @@ class _Pixels(NamedTuple):
     region: Tensor  # (n,), int64: b * R + region id
     single: Tensor  # (n,), bool: the set has one class
     num_regions: int  # B * R
-
-
-def single_class_loss(
-    cosines: Tensor, regions: Tensor, selected: Tensor, targets: Tensor, *, tau: float
-) -> Tensor:
-    """Cross-entropy on regions with one class (L1).
-
-    Args:
-        cosines: ``s``, (B, C, H, W).
-        regions: Region id of each pixel, (B, H, W), int64.
-        selected: Pixels of asked regions, (B, H, W), bool.
-        targets: Class set of each region, (B, R, C), bool or uint8.
-        tau: Temperature.
-
-    Returns:
-        Scalar: the sum of ``-log(p + 1e-8)`` over 1 + number of pixels; exactly 0 without any.
-    """
-    return _single_class(_labelled_pixels(cosines, regions, selected, targets, tau))
-
-
-def merged_positive_loss(
-    cosines: Tensor, regions: Tensor, selected: Tensor, targets: Tensor, *, tau: float
-) -> Tensor:
-    """Each pixel of a region with several classes is one of them (L2).
-
-    Args:
-        cosines: ``s``, (B, C, H, W).
-        regions: Region id of each pixel, (B, H, W), int64.
-        selected: Pixels of asked regions, (B, H, W), bool.
-        targets: Class set of each region, (B, R, C), bool or uint8.
-        tau: Temperature.
-
-    Returns:
-        Scalar: the sum of ``-log(sum of p over the set + 1e-8)`` over 1 + number of pixels;
-        exactly 0 without any.
-    """
-    return _merged_positive(_labelled_pixels(cosines, regions, selected, targets, tau))
-
-
-def prototypical_pixel_loss(
-    cosines: Tensor, regions: Tensor, selected: Tensor, targets: Tensor, *, tau: float
-) -> Tensor:
-    """Each class of a region with several is somewhere in it (L3).
-
-    Per region and class of its set, the gradient goes to the one pixel where the class is most
-    probable, the first in raster order if there are several. Every class of the set is demanded
-    of the visible part of a region, also when a crop has cut it.
-
-    Args:
-        cosines: ``s``, (B, C, H, W).
-        regions: Region id of each pixel, (B, H, W), int64.
-        selected: Pixels of asked regions, (B, H, W), bool.
-        targets: Class set of each region, (B, R, C), bool or uint8.
-        tau: Temperature.
-
-    Returns:
-        Scalar: the sum of ``-log(p + 1e-8)`` over 1 + number of (region, class) pairs; exactly 0
-        without any. Pairs whose largest probability is 0 are left out.
-    """
-    return _prototypical_pixel(_labelled_pixels(cosines, regions, selected, targets, tau))
 
 
 def stage_one_loss(
@@ -121,9 +70,9 @@ def stage_one_loss(
         selected: Pixels of asked regions, (B, H, W), bool.
         targets: Class set of each region, (B, R, C), bool or uint8.
         tau: Temperature.
-        single_weight: Weight of `single_class_loss`.
-        merged_weight: Weight of `merged_positive_loss`.
-        prototype_weight: Weight of `prototypical_pixel_loss`.
+        single_weight: Weight of (L1).
+        merged_weight: Weight of (L2).
+        prototype_weight: Weight of (L3).
 
     Returns:
         The total and its terms; a total of 0 means that nothing was selected.

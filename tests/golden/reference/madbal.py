@@ -94,3 +94,23 @@ def reference_iou(
         round(float(per_class.mean()), 3),
         round(float(hit.sum() / max(labelled, 1)), 3),
     )
+
+
+def spatial_coverage(pixels: NDArray[np.integer[Any]], width: int) -> float:
+    """Mean distance between two of the pixels: how far apart a draw has put them.
+
+    Args:
+        pixels: Distinct flat indices, (n,).
+        width: Of the image, in pixels.
+
+    Returns:
+        Euclidean distance in pixels, over all pairs; NaN for fewer than two pixels.
+
+    >>> spatial_coverage(np.array([0, 3, 43]), width=10)
+    4.0
+    """
+    if len(pixels) < 2:
+        return float("nan")
+    y, x = np.divmod(np.asarray(pixels, dtype=np.int64), width)
+    one, other = np.triu_indices(len(pixels), 1)
+    return float(np.hypot(y[one] - y[other], x[one] - x[other]).mean())

@@ -7,15 +7,17 @@ import torch
 from alseg.core.errors import UserError
 from alseg.data.deepglobe import labels_of_colors
 from alseg.methods.als4gan.learner import (
-    legacy_order,
     most_uncertain,
     num_random_masks,
     plan_learner,
-    rows_of_names,
     selection_list,
     uncertainty,
 )
-from alseg.methods.als4gan.masks import released_deepglobe_labels
+from tests.golden.reference.als4gan import (
+    legacy_order,
+    released_deepglobe_labels,
+    rows_of_names,
+)
 
 # The commands of the authors: images, ratio, alpha, beta; masks, first images, images a round,
 # rounds, class labels, masks of their random baseline.

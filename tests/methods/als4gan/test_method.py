@@ -395,6 +395,29 @@ class TestChoices:
         answers = Ledger(tmp_path).answers(0)
         assert (answers.image.tolist(), answers.answer) == ([1, 4], "mask")
 
+    @pytest.mark.parametrize("diversity", ["kmeans", "stratified"])
+    def test_diversity_keeps_like_images_apart(self, tmp_path, diversity, monkeypatch):
+        """Two clusters of outputs, or two predicted classes: the most uncertain one of either."""
+        outputs = torch.zeros(6, 1000)
+        outputs[:, 0] = torch.tensor([0.0, 0.1, 0.2, 9.0, 9.1, 9.2])
+        logits = torch.zeros(6, 4)  # the last layer is replaced as well: images 0 to 2 are doubtful
+        logits[:, 0] = torch.tensor([0.5, 0.6, 0.7, 0.0, 0.0, 0.0])
+        logits[:, 1] = torch.tensor([0.0, 0.0, 0.0, 3.5, 3.3, 3.4])
+        step = SceneClassifier.predict_step
+
+        def known(self, batch, number):
+            index = batch["index"]
+            self.network = torch.nn.Sequential(_Constant(outputs[index]), _Constant(logits[index]))
+            return step(self, batch, number)
+
+        monkeypatch.setattr(SceneClassifier, "predict_step", known)
+        run = als4gan_run(tmp_path, replace(METHOD, diversity=diversity))
+        drive(run)
+        first, asked = query_of(tmp_path, 0).image.tolist(), query_of(tmp_path, 1).image.tolist()
+        left = sorted(set(range(6)) - set(first))
+        doubtful = [i for i in (0, 1, 2) if i in left], [i for i in (4, 5, 3) if i in left]
+        assert asked == [images[0] for images in doubtful if images]
+
     def test_all_that_is_asked_in_the_last_round_may_be_more_than_is_used(self, tmp_path):
         method = replace(METHOD, whole_last_round=True)
         drive(als4gan_run(tmp_path, method))
@@ -412,6 +435,15 @@ class TestChoices:
         supervision = stage.supervision()
         assert supervision.images.tolist() == [int(said.image[1])]
         assert supervision(int(said.image[1])).tables["scene"].tolist() == [2]
+
+
+class _Constant(torch.nn.Module):
+    def __init__(self, values):
+        super().__init__()
+        self.values = values
+
+    def forward(self, images):
+        return self.values
 
 
 class TestOptions:
@@ -458,6 +490,8 @@ class TestOptions:
             ({"decay_steps": 0}, "method.decay_steps is 0"),
             ({"checkpoint_every": -1}, "method.checkpoint_every is -1"),
             ({"self_training_weight": float("inf")}, "method.self_training_weight is inf"),
+            ({"diversity": "spread"}, "method.diversity=spread keeps regions of one image apart"),
+            ({"diversity": "power", "strategy": "random"}, "strategy=random has none"),
         ],
     )
     def test_what_cannot_be_is_refused(self, option, message):

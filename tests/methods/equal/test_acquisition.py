@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from alseg.acquisition.scores import entropy
-from alseg.acquisition.statistics import region_means
+from alseg.acquisition.units import region_scores
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.labels.truth import dominant_labels
@@ -15,16 +15,21 @@ from alseg.methods.equal.acquisition import (
     select_patches,
     two_view_entropy,
 )
-from alseg.methods.equal.evaluation import reference_iou
 from alseg.methods.equal.patches import (
     grid_of,
-    patch_corners,
     patch_of_region,
-    region_of_patch,
 )
-from alseg.methods.equal.targets import patch_target, rescaled_corners
 from alseg.regions.geometry import bounding_boxes
 from alseg.regions.simple import Grid
+from tests.golden.reference.equal import (
+    patch_budget,
+    patch_corners,
+    patch_target,
+    reference_iou,
+    region_of_patch,
+    rescaled_corners,
+    round_size,
+)
 
 SHAPES = [(5, 5), (4, 8), (1, 3), (3, 1)]
 shapes = pytest.mark.parametrize(("rows", "cols"), SHAPES)
@@ -48,7 +53,7 @@ def test_patch_means_are_those_of_the_regions_of_a_grid(rows, cols):
     means = patch_means(values, rows, cols)
     assert means.shape == (2, rows * cols)
     for image, row in zip(values, means, strict=True):
-        expected = region_means(image, regions, rows * cols).float()
+        expected = region_scores(image, regions).score
         torch.testing.assert_close(row, expected)
 
 
@@ -136,7 +141,7 @@ def test_corners_that_cannot_be_rescaled(larger):
 
 
 def test_rounds_of_camvid():
-    budget = schedule.patch_budget(367 * 25, 0.12)
+    budget = patch_budget(367 * 25, 0.12)
     every = schedule.milestone(budget, 1)
     marks = [n for n in range(1, budget + 1) if schedule.at_milestone(n, every)]
     assert marks == [330, 660, 990]
@@ -146,11 +151,11 @@ def test_rounds_of_camvid():
 def test_rounds_add_up_to_the_budget():
     for budget, k in [(11, 3), (12, 3), (2, 5)]:
         labelled = []
-        while n := schedule.round_size(k, budget, sum(labelled)):
+        while n := round_size(k, budget, sum(labelled)):
             labelled.append(n)
         assert sum(labelled) == budget
         assert set(labelled[:-1]) <= {k}
-    assert schedule.round_size(5, budget=3, labelled=4) == 0
+    assert round_size(5, budget=3, labelled=4) == 0
 
 
 @pytest.mark.parametrize("budget", [0, 1, 3])

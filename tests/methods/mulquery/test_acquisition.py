@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from alseg.acquisition.region_table import RegionTable, with_absent_regions
+from alseg.acquisition.region_table import RegionTable
 from alseg.methods.mulquery.acquisition import (
     bvsb_scores,
     class_balanced_scores,
@@ -14,6 +14,7 @@ from alseg.methods.mulquery.acquisition import (
     pixel_uncertainty,
     region_table,
 )
+from tests.golden.reference.mulquery import with_absent_regions
 
 TAU = 0.1
 

@@ -5,12 +5,11 @@ import pytest
 import torch
 
 from alseg.core.images import VOID
-from alseg.methods.mulquery.losses import (
+from alseg.methods.mulquery.losses import pseudo_label_loss, stage_one_loss
+from tests.golden.reference.mulquery import (
     merged_positive_loss,
     prototypical_pixel_loss,
-    pseudo_label_loss,
     single_class_loss,
-    stage_one_loss,
 )
 
 TAU = 0.1
@@ -101,6 +100,7 @@ def test_hand_values():
 
 
 def test_weighted_sum():
+    """The terms are those before weighting: other weights leave them as they are."""
     inputs = batch(3)
     total, *parts = stage_one_loss(
         *inputs, tau=TAU, single_weight=16.0, merged_weight=8.0, prototype_weight=0.5

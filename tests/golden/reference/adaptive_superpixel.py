@@ -1,16 +1,41 @@
-"""What it takes to outline the objects of an image, or of a part of it, with polygons.
+"""What the reference implementations of adaptive superpixels and ClassBal count and draw.
 
-This is the price Cai et al. (CVPR 2021) put on precise labels, to compare them with one click for
-the dominant class of a region: a click per vertex of a polygon, one per crossing of an outline with
-the edge of the part that is labelled, and one per connected component for its class.
+The golden arrays record it, and the library does not need it. The clicks for polygons are the price
+that Cai et al. (CVPR 2021) put on precise labels, to compare them with one click for the dominant
+class of a region: a click per vertex of a polygon, one per crossing of an outline with the edge of
+the part that is labelled, and one per connected component for its class.
 """
 
+import random
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from alseg.acquisition.statistics import region_counts, region_sums
 from alseg.regions.geometry import boundaries, bounding_boxes, components
+
+
+def published_shuffle(n: int, seed: int) -> NDArray[np.int64]:
+    """The shuffle of Python's standard library, to repeat the random rounds of published code.
+
+    Cai et al. (CVPR 2021) and Kim et al. (arXiv 2303.16817) list all regions that exist by image
+    and id, shuffle the list so with seed 1, and buy from its head.
+
+    Args:
+        n: Rows.
+        seed: Seed of the generator.
+
+    Returns:
+        Row numbers, (n,), int64.
+
+    >>> published_shuffle(4, seed=1).tolist()
+    [3, 0, 2, 1]
+    """
+    rows = list(range(n))
+    random.Random(seed).shuffle(rows)
+    return np.array(rows, dtype=np.int64)
 
 
 class PolygonClicks(NamedTuple):
@@ -72,3 +97,9 @@ def polygon_clicks(
     owner = np.where(boundaries(regions)[y, x], -1, regions[y, x])
     points = np.bincount(owner[owner >= 0], minlength=num_regions)
     return PolygonClicks(count.astype(np.int64), crossings, points.astype(np.int64))
+
+
+def region_means(values: Tensor, regions: Tensor, num_regions: int) -> Tensor:
+    """Mean of a map over each region, (R,), float64; 0 for regions without a pixel."""
+    sums = region_sums(values, regions, num_regions)
+    return sums / region_counts(regions, num_regions).clamp(min=1)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from alseg.active.clicks import polygon_clicks
 from alseg.core.images import VOID
 from alseg.regions.simple import Grid
+from tests.golden.reference.adaptive_superpixel import polygon_clicks
 
 
 def slow_components(box):
