@@ -58,7 +58,9 @@ def street_files(folder: Path, count: int, size=(1024, 2048)) -> FileImages:
                 Image.fromarray(pixels(index)).save(path, compress_level=3)
         files.append(ImageFile(name, *paths))
     table = ClassTable(tuple(COLORS), np.array([*COLORS.values()], dtype=np.uint8))
-    return FileImages(files, table, read_masks_by_id(dict(enumerate(COLORS)), []), Resize(scale=0.5))
+    return FileImages(
+        files, table, read_masks_by_id(dict(enumerate(COLORS)), []), Resize(scale=0.5)
+    )
 
 
 def waiting_round(folder: Path, images: FileImages, answer: str, rows: int, cache: Path):

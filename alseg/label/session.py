@@ -5,7 +5,7 @@ import io
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from PIL import Image
 
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
-from alseg.core.images import ImageSet
+from alseg.core.images import ImageSet, shown
+from alseg.core.rasters import read_header
 from alseg.data.files import FileImages
+from alseg.data.reading.images import AS_RGB
 from alseg.data.windows import WindowImages
 from alseg.label.colors import safe_colors
 from alseg.labels.budget import Budget
@@ -44,6 +46,7 @@ class Picture:
         file_size: Height and width of the file.
         box: The part of the file it is: top, left, bottom, right in pixels of the file. Whole
             numbers unless the file is cut into windows after it is resized.
+        reading: How the file is read, see `alseg.data.reading.images.Reading.describe`.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Picture:
     file: str
     file_size: tuple[int, int]
     box: tuple[float, float, float, float]
+    reading: Mapping[str, Any] = field(default_factory=AS_RGB.describe)
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -289,7 +293,8 @@ def picture_of(images: ImageSet, index: int, folder: Path) -> Picture:
         path = images.files[index].image.resolve()
         height, width = _file_size(path)
         whole = (0.0, 0.0, float(height), float(width))
-        return Picture(name, size, str(path), (height, width), whole)
+        reading = images.reading.describe()
+        return Picture(name, size, str(path), (height, width), whole, reading)
     if isinstance(images, WindowImages):
         window = images.windows[index]
         path = images.files.files[window.image].image.resolve()
@@ -298,24 +303,26 @@ def picture_of(images: ImageSet, index: int, folder: Path) -> Picture:
         down, across = height / loaded[0], width / loaded[1]
         top, left = window.top * down, window.left * across
         box = (top, left, top + size[0] * down, left + size[1] * across)
-        return Picture(name, size, str(path), (height, width), box)
+        reading = images.files.reading.describe()
+        return Picture(name, size, str(path), (height, width), box, reading)
     file = f"images/{index:06d}.png"
     if not (folder / file).exists():
         buffer = io.BytesIO()
-        Image.fromarray(images.image(index)).save(buffer, "PNG", compress_level=1)
+        pixels = Image.fromarray(shown(images.image(index)))
+        pixels.save(buffer, "PNG", compress_level=1)
         write_atomic(folder / file, buffer.getvalue())
     return Picture(name, size, file, size, (0.0, 0.0, float(size[0]), float(size[1])))
 
 
 def _file_size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as file:
-        return file.height, file.width
+    header = read_header(path)
+    return header.height, header.width
 
 
 def _picture(about: Mapping[str, Any]) -> Picture:
     """A picture out of ``session.json``, where tuples became lists."""
     size, file_size, box = (tuple(about[name]) for name in ("size", "file_size", "box"))
-    return Picture(about["name"], size, about["file"], file_size, box)
+    return Picture(about["name"], size, about["file"], file_size, box, about["reading"])
 
 
 @dataclass(frozen=True)

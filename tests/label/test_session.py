@@ -69,7 +69,7 @@ def test_pictures_come_from_the_original_files(window, tmp_path, monkeypatch):
     for row in range(8):
         image = int(asked.query.image[row])
         file = image if window is None else images.windows[image].image
-        top, left = (0, 0) if window is None else images.windows[image][1:]
+        top, left = (0, 0) if window is None else images.windows[image][1:3]
         original = np.asarray(Image.open(tmp_path / f"{file}.png"))
         crop, view = pictures.crop(row), pictures.view(row)
         content, kind = pictures.crop_picture(row)
