@@ -275,6 +275,8 @@ class Desk:
             if self._is_repeated(body):
                 return
             row: Any = body.get("row")
+            if self.board.finished:
+                raise Refused("the round is finished.")
             if not _is_id(row, len(self.session)):
                 raise Refused("row must be the number of a question.", 422)
             line: Line = {"do": "draft", "row": row, "by": by}
