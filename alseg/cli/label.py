@@ -81,12 +81,15 @@ def label(run_dir: Path, options: LabelOptions) -> str:
                     pass
                 desk.hand_in(folder)
                 time.sleep(_FAREWELL)
-        answers = desk.hand_in(folder)
+        answers, twice = desk.hand_in(folder), desk.agreement()
     except KeyboardInterrupt:
         return "\nStopped; the same command goes on."
     finally:
         desk.close()
-    return f"Round {desk.round} has {len(answers)} answers. Give the run's command again."
+    agree = ""
+    if twice.questions:
+        agree = f"{twice.questions} questions were asked twice, Cohen's kappa {twice.kappa:.2f}. "
+    return f"Round {desk.round} has {len(answers)} answers. {agree}Give the run's command again."
 
 
 def options_from(words: Sequence[str]) -> tuple[Path, LabelOptions]:

@@ -393,7 +393,7 @@ class Desk:
         return np.array(VOID if given.value is None else given.value)
 
     def hand_in(self, folder: Path) -> Answers:
-        """Write ``answers.npz``, unless it is there, and how well annotators agree.
+        """Write ``answers.npz``, unless it is there, and how well annotators agree, if asked.
 
         Args:
             folder: Folder of the round.
