@@ -366,6 +366,8 @@ def run(options: Options) -> int:
     Raises:
         UserError: For input that cannot be used.
     """
+    # first of all: two processes must not both believe to be the one that writes
+    options.components["trainer"].world()
     from alseg.active.driver import drive
     from alseg.active.ranks import is_rank_zero
     from alseg.active.stopping import StoppedError, stoppable
@@ -373,7 +375,6 @@ def run(options: Options) -> int:
 
     _quieten(is_rank_zero())
     root = run_dir(options)
-    options.components["trainer"].world()  # two runs must not believe to be first in one folder
     with FolderLock(root, is_rank_zero()):
         try:
             with stoppable():
