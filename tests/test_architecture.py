@@ -22,6 +22,7 @@ FLOORS = [
     "inference",
     "methods",
     "report",
+    "label",
     "cli",
     "top",  # the commands, and the package itself
 ]

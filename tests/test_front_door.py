@@ -118,7 +118,7 @@ def test_old_names_of_modules_still_import():
 def test_the_command_can_be_called(tmp_path):
     from tests.cli.test_run import TINY
 
-    words = [*TINY, "method=random", "rounds=1", f"run_dir={tmp_path / 'run'}"]
+    words = [*TINY, "method.stage_two=false", "rounds=1", f"run_dir={tmp_path / 'run'}"]
     assert alseg.run(*words, f"cache={tmp_path / 'cache'}") == 0
     assert (tmp_path / "run" / "rounds.csv").exists()
     with pytest.raises(UserError, match="did you mean 'random'"):

@@ -17,7 +17,7 @@ from alseg.acquisition.statistics import sparse_class_sums
 class RegionTable(NamedTuple):
     """Uncertainty of the pool: rows sorted by (image, unit, label), each triple at most once.
 
-    A region whose only row has 0 pixels is absent from its image; `region_rows` leaves it out.
+    A region is absent from its image if its only row has 0 pixels, which `region_rows` never makes.
     """
 
     image: NDArray[np.integer]  #: Image index, (n,).

@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alseg.active.contents import WORDS, Contents, refuse_changes
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 from alseg.labels.tables import Answers, Query, load_arrays
+
+#: File of a run folder with a digest of every image and mask.
+CONTENTS = "images.json"
 
 
 class Ledger:
@@ -110,6 +114,22 @@ class Ledger:
             table.writerow({name: _cell(value) for name, value in row.items()})
         write_atomic(self.root / "rounds.csv", buffer.getvalue())
 
+    def check_contents(self, contents: Contents) -> None:
+        """Check that images and masks are those the run began with.
+
+        Raises:
+            UserError: Naming those that changed, were added or are gone.
+        """
+        stored = self.read_json(self.root / CONTENTS)
+        if stored is not None and any(self.root.glob("round_*/answers.*")):
+            refuse_changes(str(self.root), stored, contents)
+
+    def claim_contents(self, contents: Contents) -> None:
+        """Remember the images and masks of this run, see `check_contents`."""
+        self.check_contents(contents)
+        if self.writes and self.read_json(self.root / CONTENTS) != contents:
+            write_atomic(self.root / CONTENTS, json.dumps(contents, ensure_ascii=False) + "\n")
+
     def check_owner(
         self, identity: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
     ) -> None:
@@ -139,7 +159,9 @@ class Ledger:
             if any(entry.startswith(f"{name}.") for entry in entries):
                 unsaid[name] = "absent"  # the option is there, with other entries
         differing = [
-            f"{name}: {stored.get(name, unsaid.get(name, 'absent'))!r} there, "
+            f"other {WORDS[name]}"
+            if name in WORDS
+            else f"{name}: {stored.get(name, unsaid.get(name, 'absent'))!r} there, "
             f"{now.get(name, 'absent')!r} now"
             for name in sorted({*now, *entries})
             if stored.get(name, unsaid.get(name, "absent")) != now.get(name, "absent")

@@ -62,7 +62,9 @@ class LoopDataModule(L.LightningDataModule):
         Returns:
             Plain values: ``classes`` (names) and ``colors`` (C x 3) in the order of the ids;
             ``mean`` and ``std`` of the normalisation; ``size`` (or None) and ``scale``, at which
-            files are loaded. By default nothing.
+            files are loaded; ``bands`` and ``range``, how image files are read
+            (`alseg.data.reading.images.Reading`); ``masks``, how mask files are read
+            (`alseg.core.masks.MaskTable.to_plain`; None if there are no files). By default nothing.
         """
         return {}
 

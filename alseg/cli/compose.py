@@ -203,17 +203,19 @@ def _quiet(
 
 def _preset(file: str) -> list[Setting]:
     """The options of a YAML file, nested as one likes: ``budget: {amount: 3}``."""
-    path = Path(file).expanduser()
-    what = f"the preset {path}"
+    what, path = f"the preset {file}", Path(file)
     hint = "presets are YAML files such as those under experiments/"
-    if not path.is_file():
-        state = "it is no file" if path.exists() else "there is none"
-        raise UserError(f"cannot read {what} ({state}); {hint}.")
     try:
+        path = path.expanduser()
+        if not path.is_file():
+            state = "it is no file" if path.exists() else "there is none"
+            raise UserError(f"cannot read {what} ({state}); {hint}.")
         with path.open(encoding="utf-8") as opened:
             text = opened.read(MOST_CHARACTERS + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
+    except UnicodeDecodeError as error:
+        raise UserError(f"cannot read {what} (it is no text in UTF-8); {hint}.") from error
+    except (OSError, RuntimeError) as error:  # the latter where ~name is no user
+        reason = getattr(error, "strerror", None) or "its folder cannot be found"
         raise UserError(f"cannot read {what} ({reason}); {hint}.") from error
     node = parse_yaml(text.removeprefix("\ufeff"), what)
     if not isinstance(node, yaml.MappingNode):

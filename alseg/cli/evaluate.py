@@ -8,7 +8,7 @@ test result.
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,21 +16,25 @@ import numpy as np
 from tqdm import tqdm
 
 from alseg.cli import command
+from alseg.cli.datawords import check_source, split_words
 from alseg.cli.help import explain
+from alseg.cli.run import cache_folder
 from alseg.cli.words import read_options
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.files import write_atomic
-from alseg.core.images import ClassTable
-from alseg.data.files import FileImages
+from alseg.core.images import ClassTable, ImageSet
 from alseg.inference.prediction import (
     ViewOptions,
     check_pairs,
+    check_same_classes,
     checked_truth,
+    contents,
     csv_text,
     find_pairs,
-    images_of_any_size,
     iou_row,
+    is_loaded,
     labels_of,
+    scored_images,
 )
 from alseg.inference.trained import Checkpoint, load_segmenter, read_checkpoint
 from alseg.labels.quality import confusion
@@ -53,13 +57,18 @@ class EvaluateOptions(ViewOptions):
     checkpoint, and curve.svg. What is measured there is not measured again: a stopped command goes
     on where it was, and a growing folder of checkpoints can be followed.
 
+    In the place of images and masks, data=NAME with the options that run takes (data.root=FOLDER
+    and so on) measures on the validation images of a data set, with its own names, ids and splits,
+    at the size they are loaded at. With data.evaluate=test, checkpoints are chosen on its
+    validation images, and its test images are those for the best and the last.
+
     Attributes:
         checkpoints: A folder of .ckpt files, which are ordered by how long they were trained; or a
             run folder, of which every round gives its best.ckpt, or last.ckpt without one.
         images: Validation images: a folder (searched with all folders in it), or a .txt file with
             one path per line, absolute or relative to that file.
-        masks: Folder of ground truth under the names of the images, class ids or the classes'
-            colours.
+        masks: Folder of ground truth under the names of the images, which hold classes as the masks
+            did that the checkpoints were trained with (else see mask_values).
         out: Folder of the results.
         test_images: Test images, for the best and the last checkpoint.
         test_masks: Their ground truth.
@@ -67,16 +76,16 @@ class EvaluateOptions(ViewOptions):
     """
 
     checkpoints: str
-    images: str
-    masks: str
     out: str
+    images: str | None = None
+    masks: str | None = None
     test_images: str | None = None
     test_masks: str | None = None
     stage: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("checkpoints", "images", "masks", "out")
+        self.require("checkpoints", "out")
         if bool(self.test_images) != bool(self.test_masks):
             raise UserError("test_images and test_masks belong together; give both, or none.")
 
@@ -101,13 +110,19 @@ class Split(NamedTuple):
 
     name: str
     """What a progress bar calls it."""
-    images: FileImages
+    images: ImageSet
     origin: str
-    """Digest of the files."""
+    """What decides its numbers, besides the checkpoint and its options."""
+    resize: bool
+    """Whether images are shown at the size the run loaded its own at."""
 
 
-def evaluate(options: EvaluateOptions) -> list[Row]:
+def evaluate(options: EvaluateOptions, data: Any = None) -> list[Row]:
     """Do what is left to do of a command.
+
+    Args:
+        options: Its options.
+        data: A data set of `alseg.data.DATASETS` in the place of images and masks.
 
     Returns:
         What ``evaluation.json`` holds: a row per checkpoint, in the order of training.
@@ -115,32 +130,29 @@ def evaluate(options: EvaluateOptions) -> list[Row]:
     Raises:
         UserError: For input that cannot be used.
     """
-    with images_of_any_size():
-        unit, candidates, classes = find_checkpoints(options)
-        validation = _split(options, "validation", classes, "images", "masks")
-        test = None
-        if options.test_images:
-            test = _split(options, "test", classes, "test_images", "test_masks")
-            _keep_apart(validation.images, test.images)
-        rows = _measured(options, unit, candidates, validation)
-        best = choose(rows)
-        for row in rows:
-            row["chosen"] = " ".join(
-                word for word, chosen in (("best", rows[best]), ("last", rows[-1])) if row is chosen
-            )
-        _measure_test(options, candidates, rows, test)
-        _write(options, rows)
-        write_atomic(options.folder / "curve.svg", curve(rows, unit))
-        _print(rows, unit, tested=test is not None)
-        print(f"\n{options.folder / 'evaluation.csv'}, {options.folder / 'curve.svg'}")
-        return rows
+    check_source(options, data, "images", "masks", "test_images")
+    unit, candidates, known = find_checkpoints(options)
+    validation, test = _splits(options, known, data)
+    rows = _measured(options, unit, candidates, validation)
+    best = choose(rows)
+    for row in rows:
+        row["chosen"] = " ".join(
+            word for word, chosen in (("best", rows[best]), ("last", rows[-1])) if row is chosen
+        )
+    _measure_test(options, candidates, rows, test)
+    _write(options, rows)
+    write_atomic(options.folder / "curve.svg", curve(rows, unit))
+    _print(rows, unit, tested=test is not None)
+    print(f"\n{options.folder / 'evaluation.csv'}, {options.folder / 'curve.svg'}")
+    return rows
 
 
-def find_checkpoints(options: EvaluateOptions) -> tuple[str, list[Candidate], ClassTable]:
-    """Checkpoints in the order of their training, and the classes all of them know.
+def find_checkpoints(options: EvaluateOptions) -> tuple[str, list[Candidate], Checkpoint]:
+    """Checkpoints in the order of their training.
 
     Returns:
-        ``step`` or ``round``, what they are ordered by; the checkpoints; the classes.
+        ``step`` or ``round``, what they are ordered by; the checkpoints; what the first one says.
+        All know the same classes and read masks alike.
 
     Raises:
         UserError: If there are none, or they belong to different class tables.
@@ -176,8 +188,13 @@ def find_checkpoints(options: EvaluateOptions) -> tuple[str, list[Candidate], Cl
                 f"{first.num_classes} ({', '.join(first.class_names) or 'without names'}); "
                 f"measure checkpoints of one data set at a time."
             )
+        if (read.masks and read.masks.digest()) != (first.masks and first.masks.digest()):
+            raise UserError(
+                f"{read.path} and {first.path} were trained with masks that are read in different "
+                f"ways; measure checkpoints of one data set at a time."
+            )
     unit = "step" if files else "round"
-    return unit, [candidate for candidate, _ in found], first.classes()
+    return unit, [candidate for candidate, _ in found], first
 
 
 def choose(rows: Sequence[Row]) -> int:
@@ -243,25 +260,48 @@ def _of_rounds(folder: Path, stage: str | None) -> list[tuple[int, Path]]:
     return list(stages[stage or next(iter(stages))].items()) if stages else []
 
 
+def _splits(options: EvaluateOptions, known: Checkpoint, data: Any) -> tuple[Split, Split | None]:
+    """Images that checkpoints are chosen on, and those that the chosen ones are tested on."""
+    classes = known.classes()
+    if data is None:
+        options.require("masks")
+        first = _split(options, "validation", known, classes, "images", "masks")
+        if not options.test_images:
+            return first, None
+        second = _split(options, "test", known, classes, "test_images", "test_masks")
+        _keep_apart(first.images, second.images)
+        return first, second
+    parts = scored_images(data, options.progress, cache_folder(None))
+    splits = []
+    for name, images in parts.items():
+        check_same_classes(images, classes, bool(known.class_names))
+        resize = options.resize and not is_loaded(images)
+        splits.append(Split(name, images, f"{contents(images)}\n{resize}", resize))
+    return splits[0], splits[1] if len(splits) > 1 else None
+
+
 def _split(
-    options: EvaluateOptions, name: str, classes: ClassTable, images: str, masks: str
+    options: EvaluateOptions,
+    name: str,
+    known: Checkpoint,
+    classes: ClassTable,
+    images: str,
+    masks: str,
 ) -> Split:
     given = {option: getattr(options, option) for option in (images, masks)}
-    found = find_pairs(given, options.folder, classes, options.ignore)
+    found = find_pairs(given, options, options.folder, classes, known.masks, known.reading)
     check_pairs(found, found.files, f"{images}={given[images]}", options.progress)
-    paths = [path for file in found.files for path in (file.image, file.mask) if path is not None]
-    origin = "\n".join(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths)
-    return Split(name, found, f"{origin}\n{options.ignore}")
+    return Split(name, found, contents(found), options.resize)
 
 
-def _keep_apart(validation: FileImages, test: FileImages) -> None:
+def _keep_apart(validation: ImageSet, test: ImageSet) -> None:
     """Refuse to test on images that were chosen on."""
-    used = {file.image.resolve() for file in validation.files}
-    for file in test.files:
-        if file.image.resolve() in used:
+    used = {validation.fingerprint(index) for index in range(len(validation))}
+    for index, name in enumerate(test.names):
+        if test.fingerprint(index) in used:
             raise UserError(
-                f"{file.image} is among images= and test_images=; a checkpoint is chosen on the "
-                f"first, so leave it out of the second."
+                f"{name} is among images= and test_images=, by its content; a checkpoint is chosen "
+                f"on the first, so leave it out of the second."
             )
 
 
@@ -321,8 +361,9 @@ def _measure(options: EvaluateOptions, candidate: Candidate, split: Split, bar: 
     model = load_segmenter(candidate.path, options.device, options.precision)
     count = len(model.classes)
     counts = np.zeros((count, count), dtype=np.int64)
+    shown = replace(options, resize=split.resize)
     for index, name in enumerate(split.images.names):
-        labels = labels_of(options, model, split.images.image(index), name)
+        labels = labels_of(shown, model, split.images.image(index), name)
         counts += confusion(labels, checked_truth(split.images, index, labels), count)
         bar.update()
     return iou_row(counts, split.images)
@@ -386,6 +427,8 @@ def help_text() -> str:
             f"python -m alseg.evaluate checkpoints=runs/first/round_004/train {data}",
             f"python -m alseg.evaluate checkpoints=runs/first stage=train {data} "
             f"test_images=test/images test_masks=test/masks",
+            "python -m alseg.evaluate checkpoints=runs/first stage=train data=ucmerced "
+            "data.root=ucmerced data.evaluate=test out=measured",
         ],
     )
 
@@ -393,7 +436,8 @@ def help_text() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit status, see `alseg.cli.command.main`."""
 
-    def work(words: list[str]) -> None:
-        evaluate(options_from(words))
+    def work(given: list[str]) -> None:
+        words, data = split_words(given)
+        evaluate(options_from(words), data)
 
     return command.main(arguments, lambda words: help_text(), work)

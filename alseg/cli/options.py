@@ -1,5 +1,6 @@
 """The options of the command that belong to no method, data set or oracle."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from alseg.cli.world import launched
 from alseg.core.errors import UserError
+from alseg.core.images import channels_of
 from alseg.core.options import FREE
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -129,6 +131,8 @@ class TrainerOptions:
         plugins: list[Any] = []
         # torchrun may start the processes inside a SLURM job
         if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+            # Lightning wants to read it, and on one machine all tasks are there
+            os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(devices))
             # a requeued job is the same command again; Lightning's own requeueing would load a
             # checkpoint of its own into whatever fit comes next
             plugins.append(SLURMEnvironment(auto_requeue=False))
@@ -159,8 +163,10 @@ class Augment:
             applied with probability 0.8; all 0 = none.
         grayscale: Probability of a picture without colours.
         blur: Probability of a Gaussian blur of 0.1 to 2 pixels.
-        mean: Subtracted from each channel of images in [0, 1], RGB; by default ImageNet's.
-        std: Each channel is divided by it.
+        mean: Subtracted from each channel of images in [0, 1]; by default ImageNet's RGB. Channels
+            beyond the numbers given here begin with the first number again, as the first layer of
+            pretrained networks does.
+        std: Each channel is divided by it; repeated likewise.
         pad: What surrounds pictures smaller than the crop. ``center``: the mean colour on all
             sides, which changes of colours change too. ``bottom_right``: zeros of what the network
             sees, at the bottom and on the right (of mirror images on the left).
@@ -172,8 +178,8 @@ class Augment:
     jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     grayscale: float = 0.0
     blur: float = 0.0
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
     pad: str = "center"
 
     def __post_init__(self) -> None:
@@ -195,10 +201,11 @@ class Augment:
                 f"of 0..1, hue of 0..0.5."
             )
         inside = all(0 <= v <= 1 for v in self.mean) and all(v > 0 for v in self.std)
-        if len(self.mean) != 3 or len(self.std) != 3 or not inside:
+        if len(self.mean) != len(self.std) or not self.mean or not inside:
             raise UserError(
-                f"augment.mean is {list(self.mean)} and augment.std {list(self.std)}; give three "
-                f"numbers each, of images in 0..1: the mean in 0..1, the other above 0."
+                f"augment.mean is {list(self.mean)} and augment.std {list(self.std)}; give as many "
+                f"numbers each as images have channels, of images in 0..1: the mean in 0..1, the "
+                f"other above 0."
             )
         if self.pad not in ("center", "bottom_right"):
             raise UserError(f"augment.pad is {self.pad!r}; give center or bottom_right.")
@@ -215,8 +222,13 @@ class Augment:
         crop = None if self.crop is None else (int(self.crop[0]), int(self.crop[1]))
         if crop is None:
             crop = one_size(images)
-        red, green, blue = self.mean
-        mean_color = (round(255 * red), round(255 * green), round(255 * blue))
+        channels = channels_of(images)
+        mean, std = self._normalization(channels)
+        if channels != 3 and (any(self.jitter) or self.grayscale):
+            raise UserError(
+                f"augment.jitter and augment.grayscale change colours, and these images have "
+                f"{channels} channels; leave them out, or give three bands with data.bands."
+            )
         in_corner = self.pad == "bottom_right"
         return TrainTransform(
             crop=crop,
@@ -225,15 +237,25 @@ class Augment:
             jitter=(self.jitter[0], self.jitter[1], self.jitter[2], self.jitter[3]),
             grayscale=self.grayscale,
             blur=self.blur,
-            mean=(red, green, blue),
-            std=(self.std[0], self.std[1], self.std[2]),
-            pad_value=None if in_corner else mean_color,
+            mean=mean,
+            std=std,
+            pad_value=None if in_corner else tuple(round(255 * part) for part in mean),
             pad_position="top_left" if in_corner else "center",
         )
 
-    def plain(self) -> "EvalTransform":
+    def plain(self, channels: int = 3) -> "EvalTransform":
         """The transform for images that are scored or evaluated."""
         from alseg.data.transforms import EvalTransform
 
-        mean, std = self.mean, self.std
-        return EvalTransform((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+        return EvalTransform(*self._normalization(channels))
+
+    def _normalization(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of every channel."""
+        given = len(self.mean)
+        if given not in (3, channels):
+            raise UserError(
+                f"augment.mean and augment.std have {given} numbers each, and the images have "
+                f"{channels} channels; give one number per channel."
+            )
+        order = [channel % given for channel in range(channels)]
+        return tuple(self.mean[i] for i in order), tuple(self.std[i] for i in order)

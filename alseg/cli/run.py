@@ -29,7 +29,9 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
     from alseg.active.method import Method
     from alseg.active.run import Run
+    from alseg.cli.options import TrainerOptions
     from alseg.core.images import DataSplits, ImageSet
+    from alseg.nn.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +172,9 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
     import numpy as np
 
     from alseg.active.run import Run
+    from alseg.core.images import channels_of
     from alseg.data.datamodule import ActiveDataModule
+    from alseg.label.session import SessionWriter
     from alseg.labels.pool import LabelPool
     from alseg.labels.tables import PIXELS
     from alseg.report.observer import Reporter
@@ -181,11 +185,12 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
     values = {**options.values, "rounds": rounds}
     sizes = np.array([images.size(index) for index in range(len(images))])
     pool = LabelPool(sizes, len(images.classes), part["budget"], [])
+    network = part["network"].reading(channels_of(images))
     datamodule = ActiveDataModule(
         splits,
         pool,
         part["augment"].build(images),
-        part["augment"].plain(),
+        part["augment"].plain(channels_of(images)),
         workers=values["workers"],
         eval_batch_size=values["eval_batch_size"],
     )
@@ -197,7 +202,7 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
         regions=PIXELS,
         kind=part["regions"].unit,
         oracle=part["oracle"],
-        network=part["network"],
+        network=network,
         root=plan.root,
         rounds=rounds,
         seed=values["seed"],
@@ -208,8 +213,9 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
         keep_rounds=values["keep_rounds"],
         cache=plan.cache,
     )
-    _check_stages(run)
-    part["network"].build(len(images.classes))  # weights that cannot be had are found out now
+    # weights that cannot be had are found out now
+    built = network.build(len(images.classes))
+    _check_stages(run, built, datamodule.train_transform.crop, part["trainer"])
     reporter = Reporter(
         plan.root,
         splits,
@@ -220,7 +226,8 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
         reads_truth=part["method"].reads_truth,
         show=lambda round, image: run.method.show(run.context(round), image),
     )
-    run.observers.append(reporter)
+    partial = getattr(part["oracle"], "accept_partial", False)
+    run.observers += [reporter, SessionWriter(images, partial)]
     return run
 
 
@@ -230,15 +237,24 @@ def claim(run: "Run", options: Options, plan: Plan) -> None:
     Raises:
         UserError: If it belongs to another run.
     """
+    from alseg.active.contents import contents_of, digest_of
+    from alseg.core.masks import table_of
     from alseg.regions.maps import extract_regions
 
     part, splits = options.components, run.splits
     owner, defaults = identity(options), default_identity(options)
-    owner |= {"train": _content(splits.train), "val": _content(splits.val)}
     if run.method.plans_rounds:
         owner["rounds"] = run.rounds
     if run.listed is not None:
         owner["query.images"] = hashlib.blake2b(run.listed.tobytes()).hexdigest()[:16]
+    table = table_of(splits.train).summary()
+    run.ledger.check_owner(owner | {"masks": table}, defaults | {"masks": table})
+    contents = contents_of(splits)
+    run.ledger.check_contents(contents)
+    owner |= {"train": _content(splits.train), "val": _content(splits.val)}
+    truth = {name: digest_of(contents[name]) for name in ("train_masks", "val_masks")}
+    owner |= truth | {"masks": table}
+    defaults |= truth | {"masks": table}  # folders of release 0.1 know nothing of masks
     run.ledger.check_owner(owner, defaults)
     if run.kind != "pixel":  # pixels need no map
         workers = options.values["workers"]
@@ -248,16 +264,34 @@ def claim(run: "Run", options: Options, plan: Plan) -> None:
         # answers name regions by their ids: maps cut by another release must not slip in
         owner["regions.counts"] = hashlib.blake2b(maps.num_regions.tobytes()).hexdigest()[:16]
     run.ledger.claim(owner, defaults)
+    run.ledger.claim_contents(contents)
 
 
-def _check_stages(run: "Run") -> None:
-    """Refuse stages that choose weights on validation images where there are none."""
+def _check_stages(
+    run: "Run", network: "Segmenter", crop: tuple[int, int] | None, trainer: "TrainerOptions"
+) -> None:
+    """Refuse stages that these images, or so few of them at a time, cannot feed."""
+    from alseg.nn.batches import takes_one_image
+
+    devices, nodes = trainer.world()
+    world, channels = devices * nodes, getattr(run.splits.train, "channels", 3)
+    shared = trainer.sync_batchnorm and world > 1
     for round in {0, run.rounds - 1}:  # some stages come in the end only
         for stage in run.method.stages(run.context(round)):
             if stage.fit.keep == "best" and not len(run.splits.val):
                 raise UserError(
                     f"stage {stage.name} keeps the weights that are best on the validation images, "
                     f"and there are none; give some, or let it keep the last weights."
+                )
+            single = stage.fit.batch_size <= world and not shared
+            if single and crop and not takes_one_image(network, channels, crop):
+                raise UserError(
+                    f"stage {stage.name} trains with one image at a time (batch_size is "
+                    f"{stage.fit.batch_size} on {world} devices), but {run.network.architecture} "
+                    f"pools an image to one value per channel and normalises that over the batch, "
+                    f"which takes two images; raise the batch_size of the stage, such as "
+                    f"method.batch_size={2 * world}, or give another network, such as "
+                    f"network.architecture=FPN."
                 )
 
 

@@ -101,6 +101,12 @@ def launched(environment: Mapping[str, str] | None = None) -> World | None:
         nodes = number("SLURM_NNODES", "SLURM_JOB_NUM_NODES", default=1)
         per_node = number("SLURM_NTASKS_PER_NODE", default=max(1, size // nodes))
         mend = "submit the job with the same --ntasks-per-node and --nodes"
+        if nodes > 1 and size > 1 and "SLURM_NTASKS_PER_NODE" not in given:
+            raise UserError(
+                f"SLURM started {size} processes (SLURM_NTASKS={size}) on {nodes} machines, but "
+                f"does not say how many on each; submit the job with --ntasks-per-node instead of "
+                f"--ntasks."
+            )
         return World("SLURM", "SLURM_NTASKS", size, per_node, nodes, mend)
     if "LOCAL_RANK" in given and "WORLD_SIZE" in given:
         size = number("WORLD_SIZE", default=1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Protocol
 
 import numpy as np
@@ -65,7 +66,7 @@ class ImageSet(Protocol):
         ...
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """The image, (H, W, 3), uint8, RGB."""
+        """The image, (H, W, C), uint8: RGB, or the channels that `channels_of` counts."""
         ...
 
     def truth(self, index: int) -> NDArray[np.uint8]:
@@ -88,6 +89,57 @@ class ImageSet(Protocol):
     def fingerprint(self, index: int) -> str:
         """Hex digest of everything that decides the pixels `image` returns."""
         ...
+
+
+def truth_fingerprint(images: ImageSet, index: int) -> str:
+    """Hex digest of everything that decides the ground truth of an image; empty without truth.
+
+    Sets that can tell without reading pixels have a method ``truth_fingerprint(index)``.
+    """
+    own = getattr(images, "truth_fingerprint", None)
+    if own is not None:
+        return str(own(index))
+    if not images.has_truth:
+        return ""
+    return blake2b(images.truth(index).tobytes(), digest_size=16).hexdigest()
+
+
+def channels_of(images: ImageSet) -> int:
+    """Channels of the images of a set: 3, unless it has an attribute ``channels``."""
+    return int(getattr(images, "channels", 3))
+
+
+def require_rgb(images: ImageSet, what: str) -> None:
+    """Refuse images of other than three channels.
+
+    Args:
+        images: The images.
+        what: What needs three, for the message.
+
+    Raises:
+        UserError: If there are more or fewer.
+    """
+    channels = channels_of(images)
+    if channels != 3:
+        raise UserError(
+            f"{what} reads red, green and blue, and these images have {channels} channels; give "
+            f"three with data.bands, such as data.bands=[1,2,3]."
+        )
+
+
+def shown(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The three channels that a person, or a tool for photographs, is shown of an image.
+
+    Args:
+        image: (H, W, C), uint8.
+
+    Returns:
+        (H, W, 3): the first three channels; of fewer, the first one as grey.
+    """
+    channels = image.shape[2]
+    if channels == 3:
+        return image
+    return np.ascontiguousarray(image[..., :3] if channels > 3 else image[..., [0, 0, 0]])
 
 
 class Sceneless:
@@ -122,6 +174,11 @@ class WithoutTruth:
     def names(self) -> Sequence[str]:
         """See `ImageSet`."""
         return self.images.names
+
+    @property
+    def channels(self) -> int:
+        """See `channels_of`."""
+        return channels_of(self.images)
 
     @property
     def has_truth(self) -> bool:

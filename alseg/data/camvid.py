@@ -3,15 +3,14 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from alseg.core.errors import UserError
 from alseg.core.images import DataSplits
 from alseg.core.options import FREE
-from alseg.data.checks import Problems, check_images, pair_files
-from alseg.data.files import FileImages, Resize
+from alseg.data.checks import Problems, pair_files
+from alseg.data.files import Resize
 from alseg.data.find import find_files, find_folder
-from alseg.data.masks import class_table, read_masks_by_id
+from alseg.data.masks import read_masks_by_id
+from alseg.data.splits import file_splits
 
 #: Display colour of each class, in the order of the ids; the files hold ids. Id 11 is void.
 COLORS = {
@@ -52,7 +51,9 @@ class CamVid:
     def __post_init__(self) -> None:
         Resize.from_options(self.size, self.scale)
         if self.evaluate not in ("val", "test"):
-            raise UserError(f"evaluate is {self.evaluate!r}; CamVid can be scored on val or test.")
+            raise UserError(
+                f"data.evaluate is {self.evaluate!r}; CamVid can be scored on val or test."
+            )
 
     def splits(self, progress: bool = True, cache: Path | None = None) -> DataSplits:
         """Find and check the images.
@@ -74,11 +75,12 @@ class CamVid:
             )
             for part in ("train", self.evaluate)
         )
-        reader = read_masks_by_id(dict(enumerate([*COLORS, "void"])), ignore=["void"])
-        check_images([*train, *val], reader, problems, progress=progress, cache=cache)
-        problems.raise_any()
-        table = class_table(reader, np.array([*COLORS.values()], dtype=np.uint8))
+        masks = read_masks_by_id(dict(enumerate([*COLORS, "void"])), ignore=["void", "255"])
         resize = Resize.from_options(self.size, self.scale)
-        return DataSplits(
-            FileImages(train, table, reader, resize), FileImages(val, table, reader, resize)
+        return file_splits(
+            *(train, val, masks, problems),
+            colors=COLORS,
+            resize=resize,
+            progress=progress,
+            cache=cache,
         )

@@ -1,6 +1,5 @@
 """Find everything wrong with a data set before any long work, and say it at once."""
 
-import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,18 +7,35 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
 from alseg.core.errors import UserError
-from alseg.core.files import write_atomic
-from alseg.data.files import ImageFile, read_rgb, refuse_turned
-from alseg.data.masks import UNKNOWN, Color, MaskReader, pack_rgb, show_color, unpack_rgb
+from alseg.core.images import VOID
+from alseg.core.masks import (
+    UNKNOWN,
+    Color,
+    MaskTable,
+    pack_rgb,
+    show_color,
+    shown_colors,
+    unpack_rgb,
+)
+from alseg.core.rasters import UnreadableError, read_header
+from alseg.data.files import SIZE, ImageFile
+from alseg.data.masks import stored_values
+from alseg.data.reading.images import AS_RGB, Reading, check_samples
+from alseg.data.reading.known import KnownFiles
 
 #: Lines told per kind of problem.
 LINES = 20
+
+#: Files of more samples are not decoded several at once.
+HUGE = 1 << 28
 
 #: Foreign colours remembered per mask; a mask has more only if it was blurred or compressed.
 COLORS = 64
@@ -32,12 +48,23 @@ KINDS = {
     "masks without an image": "add the images or remove the masks",
     "names that occur twice": "keep one of each; file endings do not count",
     "listed names without an image": "mend the list or add the images",
+    "folders that cannot be opened": "give yourself the right to read them, or move them away",
+    "images found twice through a link": "remove the link, or the folder it leads to",
+    "pictures whose ending is not read": "convert them to one that is (.png, .tif, .jpg), move "
+    "them away, or let the pattern name the ending it wants (data.images=images/**.png)",
     "files that cannot be read": "restore or remove them",
     "files that cannot be used as they are": "convert them",
     "masks of another size than their image": "export both at the same size",
-    "images smaller than a window": "take a smaller `window`, or leave them out",
-    "ids outside the class table": "add them to the classes, or to `ignore` if they are void",
-    "colours outside the class table": "mend the table, or list them in `ignore` if they are void",
+    "images smaller than a window": "take a smaller data.window, or leave them out",
+    "ids outside the class table": "add them to the classes, or to {ignore} if they are void",
+    "colours outside the class table": "mend the table, or list them in {ignore} if they are void",
+    "palettes that give an id different colours": "the ids mean different things in different "
+    "files: let the colours count ({colors}); if the ids are right and the colours are not, save "
+    "the masks without a palette",
+    "255 read as void where a class is in no mask": "if 255 is void, list it: {ignore}=[255]; "
+    "if it stands for a class, let the colours count ({colors})",
+    "splits without a labelled pixel": "nothing can be learnt or measured there: see how the masks "
+    "were exported",
 }
 
 
@@ -46,10 +73,18 @@ class Problems:
 
     Args:
         where: What was checked, e.g. ``"camvid at data/camvid"``.
+        ignore: The option that lists what is void, as the user writes it.
+        colors: The option by which colours stand for the classes.
     """
 
-    def __init__(self, where: str) -> None:
+    def __init__(
+        self,
+        where: str,
+        ignore: str = "data.ignore",
+        colors: str = "data.colors instead of data.classes",
+    ) -> None:
         self.where = where
+        self._options = {"ignore": ignore, "colors": colors}
         self._lines: dict[str, list[str]] = {}
         self._notes: list[str] = []
 
@@ -77,7 +112,7 @@ class Problems:
         for kind, advice in KINDS.items():
             lines = self._lines.get(kind, [])
             if lines:
-                text.append(f"{kind} ({len(lines)}): {advice}")
+                text.append(f"{kind} ({len(lines)}): {advice.format(**self._options)}")
                 text += [f"  {line}" for line in lines[:LINES]]
                 if len(lines) > LINES:
                     text.append(f"  ... and {len(lines) - LINES} more")
@@ -114,19 +149,33 @@ class _Verdict:
     foreign_colors: int = 0
     """How many there are; `foreign` holds the first `COLORS`."""
     pixels: int = 0
-    present: list[int] = field(default_factory=list)
+    size: tuple[int, int] | None = None
+    """Height and width of the image."""
+    seen: "Seen | None" = None
+    """What its mask holds; None without a mask, or with one that cannot be read."""
+
+
+class Seen(NamedTuple):
+    """What a mask holds."""
+
+    present: list[int]
     """Positions in the table of the entries that occur."""
+    unlisted: bool
+    """Whether id 255 occurs, is void, and no entry lists it."""
+    palette: list[list[int]]
+    """Ids that occur, each with its colour in the file's palette, packed; empty without one."""
 
 
 def check_images(
     files: Sequence[ImageFile],
-    masks: MaskReader,
+    masks: MaskTable,
     problems: Problems,
     *,
     loaded: tuple[int, int] | None = None,
+    reading: Reading = AS_RGB,
     progress: bool = True,
-    cache: Path | None = None,
-) -> None:
+    known: KnownFiles | None = None,
+) -> list[Seen | None]:
     """Decode every image and mask in full and look for what would fail, or mislead, later.
 
     Args:
@@ -135,94 +184,199 @@ def check_images(
         problems: Receives what is wrong.
         loaded: Height and width that masks may have besides their images': those at which both are
             loaded.
+        reading: How images are read.
         progress: Show a progress bar.
-        cache: Folder that remembers which files were fine. A file is looked at again when its
-            path, size, time of change, or the class table differ.
+        known: Remembers which files were fine. A file is looked at again when its path, size,
+            times of change, or the way it is read differ.
+
+    Returns:
+        What the mask of each file holds, see `check_classes`.
     """
-    known = _load_verdicts(cache)
-    keys = [_verdict_key(file, masks, loaded) for file in files]
-    todo = [i for i, key in enumerate(keys) if key is None or key not in known]
-    verdicts = {i: _Verdict(present=known[keys[i] or ""]) for i in set(range(len(files))) - {*todo}}
+    known = KnownFiles() if known is None else known
+    how = blake2b(repr((masks, loaded, reading)).encode(), digest_size=6).hexdigest()
+    verdicts: dict[int, _Verdict] = {}
+    for i, file in enumerate(files):
+        fine = known.get(file.image, f"fine {how}")
+        if fine is not None and fine[0] == _mask_stamp(file, known):
+            verdicts[i] = _Verdict(seen=None if fine[1] is None else Seen(*fine[1]))
+    todo = [i for i in range(len(files)) if i not in verdicts]
     if todo:
-        # Decoding leaves the interpreter lock; more threads than this only wait for the disk.
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            found = pool.map(lambda i: _check(files[i], masks, loaded), todo)
-            bar = tqdm(found, "checking images", len(todo), unit="image", disable=not progress)
-            verdicts |= dict(zip(todo, bar, strict=True))
-    for i in range(len(files)):
-        for kind, line in verdicts[i].problems:
+        bar = tqdm(desc="checking images", total=len(todo), unit="image", disable=not progress)
+        small = [i for i in todo if not _is_huge(files[i].image)]
+        # Decoding leaves the interpreter lock; more threads than this only wait for the disk. Of
+        # huge files, several at once would take too much memory.
+        with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for group, run in ((small, pool.map), (sorted({*todo} - {*small}), map)):
+                found = run(lambda i: _check(files[i], masks, loaded, reading), group)
+                for i, verdict in zip(group, found, strict=True):
+                    verdicts[i] = verdict
+                    bar.update()
+    for i, file in enumerate(files):
+        verdict = verdicts[i]
+        for kind, line in verdict.problems:
             problems.add(kind, line)
-    fine = {
-        key: verdicts[i].present
-        for i, key in enumerate(keys)
-        if key is not None and not verdicts[i].problems and not verdicts[i].foreign
-    }
-    if cache is not None and not fine.keys() <= known.keys():
-        # Another process may have written since: the last one wins, the other checks again.
-        write_atomic(_cache_file(cache), json.dumps(_load_verdicts(cache) | fine))
+        if i in {*todo} and not verdict.problems and not verdict.foreign:
+            known.put(file.image, f"fine {how}", [_mask_stamp(file, known), verdict.seen])
+            known.put(file.image, SIZE, verdict.size)
+    known.save()
     foreign = {i: verdict for i, verdict in verdicts.items() if verdict.foreign}
     if foreign:
         _tell_foreign(files, masks, foreign, problems)
-        present = {code for verdict in verdicts.values() for code in verdict.present}
+        present = {code for v in verdicts.values() if v.seen for code in v.seen.present}
         problems.note(["the class table:"])
         for code, line in enumerate(masks.describe()):
             problems.note([f"  {line}" + "  (in no mask)" * (code not in present)])
+    return [verdicts[i].seen for i in range(len(files))]
 
 
-def _check(file: ImageFile, masks: MaskReader, loaded: tuple[int, int] | None) -> _Verdict:
-    verdict = _Verdict()
-    size = _decode_image(file.image, verdict)
-    if file.mask is None:
-        return verdict
-    try:
-        with Image.open(file.mask) as mask:
-            if size is not None and mask.size != size and mask.size[::-1] != loaded:
-                (w, h), (wide, high) = size, mask.size
-                text = f"{file.mask}: image {h} x {w}, mask {high} x {wide} (height x width)"
-                verdict.problems.append(("masks of another size than their image", text))
-            refuse_turned(mask)
-            codes = masks.codes(mask)
-            labels = masks.labels(codes)
-            # Pillow counts bytes; numpy would copy them to eight times their size first.
-            counts = np.array(Image.fromarray(codes).histogram())
-            if masks.by_color:
-                verdict.present = np.flatnonzero(counts[:-1]).tolist()
-            else:
-                ids = [entry.key for entry in masks.entries]
-                verdict.present = [code for code, key in enumerate(ids) if counts[key]]
-            outside = labels == UNKNOWN
-            if outside.any():
-                verdict.pixels = codes.size
-                values = pack_rgb(mask)[outside] if masks.by_color else codes[outside]
-                which, pixels = np.unique(values, return_counts=True)
-                verdict.foreign_colors = len(which)
-                common = np.argsort(-pixels, kind="stable")[:COLORS]
-                verdict.foreign = dict(
-                    zip(which[common].tolist(), pixels[common].tolist(), strict=True)
+def check_classes(
+    masks: MaskTable, parts: Mapping[str, Sequence[tuple[str, Seen]]], problems: Problems
+) -> list[str]:
+    """Look for masks that were read without an error and mean something else.
+
+    Args:
+        masks: How they were read.
+        parts: Name and content of the masks of each split, such as ``training``.
+        problems: Receives what is wrong.
+
+    Returns:
+        Sentences on classes that occur in no mask, which may be all right.
+    """
+    every = [mask for part in parts.values() for mask in part]
+    shown = {name: _classes_in(masks, part) for name, part in parts.items() if part}
+    for name in shown:
+        if not shown[name]:
+            problems.add(
+                "splits without a labelled pixel",
+                f"the {len(parts[name])} {name} masks hold nothing but void",
+            )
+    absent = [n for n in masks.class_names if not any(n in names for names in shown.values())]
+    unlisted = [name for name, seen in every if seen.unlisted]
+    if unlisted and absent and all(shown.values()):
+        some = ", ".join(unlisted[:3]) + ", ..." * (len(unlisted) > 3)
+        text = (
+            f"255 occurs in {len(unlisted)} of {len(every)} masks ({some}), and no mask shows "
+            f"{', '.join(map(repr, absent))}"
+        )
+        if len(masks.class_names) == 2:
+            first, second = masks.class_names
+            text += (
+                f"; black and white masks have the colours "
+                f"{{{first}:[0,0,0],{second}:[255,255,255]}}"
+            )
+        problems.add("255 read as void where a class is in no mask", text)
+    if not masks.by_color:
+        _tell_palettes(every, problems)
+    notes = []
+    if absent and every:
+        notes.append(f"No mask shows {_listed(absent)} of {len(masks.class_names)} classes.")
+    for name, names in shown.items():
+        missing = [n for n in masks.class_names if n not in names and n not in absent]
+        if missing and names:
+            notes.append(f"No {name} mask shows {_listed(missing)}.")
+    return notes
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"the class{'es' * (len(names) > 1)} {', '.join(names)}"
+
+
+def _classes_in(masks: MaskTable, part: Sequence[tuple[str, Seen]]) -> set[str]:
+    codes = {code for _, seen in part for code in seen.present}
+    labels = {masks.entries[code].label for code in codes} - {VOID}
+    return {masks.class_names[label] for label in labels}
+
+
+def _tell_palettes(every: Sequence[tuple[str, Seen]], problems: Problems) -> None:
+    """An id that has one colour in this file and another one in that."""
+    first: dict[int, tuple[int, str]] = {}
+    told: set[int] = set()
+    for name, seen in every:
+        for key, color in seen.palette:
+            known, where = first.setdefault(key, (color, name))
+            if known != color and key not in told:
+                told.add(key)
+                problems.add(
+                    "palettes that give an id different colours",
+                    f"{key} is {show_color(unpack_rgb(known))} in {where} and "
+                    f"{show_color(unpack_rgb(color))} in {name}",
                 )
+
+
+def _check(
+    file: ImageFile, masks: MaskTable, loaded: tuple[int, int] | None, reading: Reading
+) -> _Verdict:
+    verdict = _Verdict()
+    path = file.image
+    try:
+        header = check_samples(path, reading)
+        verdict.size = (header.height, header.width)
+        if file.mask is None:
+            return verdict
+        path = file.mask
+        values, palette = stored_values(path, masks)
+        if values.shape[:2] not in (verdict.size, loaded):
+            (h, w), (high, wide) = verdict.size, values.shape[:2]
+            text = f"{path}: image {h} x {w}, mask {high} x {wide} (height x width)"
+            verdict.problems.append(("masks of another size than their image", text))
+        try:
+            codes = masks.codes(values, palette)
+        except UserError as error:
+            raise UserError(f"{path} {error}.") from error
+        labels = masks.labels(codes)
+        verdict.seen = _seen(masks, codes, palette)
+        outside = labels == UNKNOWN
+        if outside.any():
+            verdict.pixels = codes.size
+            found = values[outside]
+            if masks.by_color:
+                found = pack_rgb(shown_colors(found, palette))
+            which, pixels = np.unique(found, return_counts=True)
+            verdict.foreign_colors = len(which)
+            common = np.argsort(-pixels, kind="stable")[:COLORS]
+            verdict.foreign = dict(
+                zip(which[common].tolist(), pixels[common].tolist(), strict=True)
+            )
+    except UnreadableError as error:
+        verdict.problems.append(("files that cannot be read", str(error).rstrip(".")))
     except UserError as error:
-        verdict.problems.append(("files that cannot be used as they are", f"{file.mask} {error}"))
-    except Exception as error:  # decoders raise anything on damaged files
-        verdict.problems.append(("files that cannot be read", f"{file.mask}: {error}"))
+        verdict.problems.append(("files that cannot be used as they are", str(error).rstrip(".")))
     return verdict
 
 
-def _decode_image(path: Path, verdict: _Verdict) -> tuple[int, int] | None:
-    """Width and height of an image that is fine in itself."""
+def _is_huge(path: Path) -> bool:
     try:
-        with Image.open(path) as image:
-            size = image.size
-            read_rgb(image)
-            return size
-    except UserError as error:
-        verdict.problems.append(("files that cannot be used as they are", f"{path} {error}"))
-    except Exception as error:  # decoders raise anything on damaged files
-        verdict.problems.append(("files that cannot be read", f"{path}: {error}"))
-    return None
+        header = read_header(path)
+    except UserError:
+        return False  # the check tells
+    return header.height * header.width * (header.bands + header.alpha) > HUGE
+
+
+def _mask_stamp(file: ImageFile, known: KnownFiles) -> list[Any] | None:
+    """What a mask must still be for its image to be known as fine."""
+    if file.mask is None:
+        return None
+    return [os.path.relpath(file.mask, file.image.parent), *(known.stamp(file.mask) or ())]
+
+
+def _seen(masks: MaskTable, codes: NDArray[np.uint8], palette: NDArray[np.uint8] | None) -> Seen:
+    # Pillow counts bytes; numpy would copy them to eight times their size first.
+    counts = np.array(Image.fromarray(codes).histogram())
+    present, unlisted = masks.present(counts)
+    colors: list[list[int]] = []
+    if palette is not None and not masks.by_color:
+        grey = np.arange(len(palette))[:, None] == palette
+        if not grey.all():  # a palette of greys says nothing
+            used = np.flatnonzero(counts[: len(palette)])
+            colors = [
+                [key, color]
+                for key, color in zip(used.tolist(), pack_rgb(palette[used]).tolist(), strict=True)
+            ]
+    return Seen(present, unlisted, colors)
 
 
 def _tell_foreign(
-    files: Sequence[ImageFile], masks: MaskReader, found: Mapping[int, _Verdict], problems: Problems
+    files: Sequence[ImageFile], masks: MaskTable, found: Mapping[int, _Verdict], problems: Problems
 ) -> None:
     """One line per foreign id or colour, the most frequent first."""
     pixels: Counter[int] = Counter()
@@ -254,37 +408,10 @@ def _tell_foreign(
         )
 
 
-def _nearest(color: Color, masks: MaskReader) -> str:
+def _nearest(color: Color, masks: MaskTable) -> str:
     def distance(key: int | Color) -> int:
         assert isinstance(key, tuple)
         return sum((a - b) ** 2 for a, b in zip(color, key, strict=True))
 
     entry = min(masks.entries, key=lambda entry: distance(entry.key))
     return f"{entry.name} {show_color(entry.key)}"  # type: ignore[arg-type]
-
-
-def _cache_file(cache: Path) -> Path:
-    return cache / "checked_images.json"
-
-
-def _load_verdicts(cache: Path | None) -> dict[str, list[int]]:
-    if cache is None:
-        return {}
-    try:
-        verdicts = json.loads(_cache_file(cache).read_bytes())
-    except (OSError, ValueError):
-        return {}  # absent or cut off: nothing is lost but time
-    return verdicts if isinstance(verdicts, dict) else {}
-
-
-def _verdict_key(file: ImageFile, masks: MaskReader, loaded: tuple[int, int] | None) -> str | None:
-    """What a verdict depends on; None if a file is gone."""
-    digest = blake2b(repr((masks, loaded)).encode(), digest_size=12)
-    for path in (file.image, file.mask):
-        if path is not None:
-            try:
-                status = path.stat()
-            except OSError:
-                return None
-            digest.update(f"{path.absolute()}\0{status.st_mtime_ns}\0{status.st_size}\0".encode())
-    return digest.hexdigest()

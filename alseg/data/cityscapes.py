@@ -3,14 +3,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from alseg.core.images import VOID, DataSplits
+from alseg.core.masks import Entry, MaskTable
 from alseg.core.options import FREE
-from alseg.data.checks import Problems, check_images, pair_files
-from alseg.data.files import FileImages, Resize
+from alseg.data.checks import Problems, pair_files
+from alseg.data.files import Resize
 from alseg.data.find import find_files, find_folder
-from alseg.data.masks import Entry, MaskReader, class_table
+from alseg.data.splits import file_splits
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,13 @@ class Cityscapes:
         official = [c for c in Torchvision.classes if c.id >= 0]  # -1 is in no file
         counted = sorted((c for c in official if not c.ignore_in_eval), key=lambda c: c.train_id)
         entries = [Entry(c.id, c.name, VOID if c.ignore_in_eval else c.train_id) for c in official]
-        reader = MaskReader(tuple(entries), by_color=False)
-        check_images([*train, *val], reader, problems, progress=progress, cache=cache)
-        problems.raise_any()
-        table = class_table(reader, np.array([c.color for c in counted], dtype=np.uint8))
+        # label ids end at 33: where 255 occurs, a file holds training ids instead
+        masks = MaskTable(tuple(entries), by_color=False, unlisted_void=False)
         resize = Resize.from_options(self.size, self.scale)
-        return DataSplits(
-            FileImages(train, table, reader, resize), FileImages(val, table, reader, resize)
+        return file_splits(
+            *(train, val, masks, problems),
+            colors={c.name: c.color for c in counted},
+            resize=resize,
+            progress=progress,
+            cache=cache,
         )

@@ -16,6 +16,7 @@ from alseg.active.stage import Fit
 from alseg.core.errors import UserError
 from alseg.core.images import VOID, ImageSet, Splits
 from alseg.data.files import KEEP_SIZE, FileImages
+from alseg.data.reading.images import AS_RGB
 from alseg.data.samplers import OnePlace, Place, PoolShard, TrainerPlace, TrainStream
 from alseg.data.transforms import EvalTransform, TrainTransform
 from alseg.data.windows import WindowImages
@@ -186,6 +187,10 @@ class ActiveDataModule(LoopDataModule):
             "std": [float(value) for value in transform.std],
             "size": None if resize.size is None else list(resize.size),
             "scale": resize.scale,
+            **getattr(images, "reading", AS_RGB).describe(),
+            "masks": images.masks.to_plain()
+            if isinstance(images, FileImages | WindowImages)
+            else None,
         }
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]] | CombinedLoader:

@@ -1,22 +1,23 @@
 """DeepGlobe Land Cover: satellite photographs, 6 classes."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from alseg.core.errors import UserError
 from alseg.core.images import DataSplits
+from alseg.core.masks import Color, MaskTable
 from alseg.core.options import FREE
-from alseg.data.checks import Problems, check_images, pair_files
-from alseg.data.files import NO_SCENES, FileImages, ImageFile, Resize, SceneTable, resize_nearest
+from alseg.data.checks import Problems, pair_files
+from alseg.data.files import NO_SCENES, Resize, SceneTable, resize_nearest
 from alseg.data.find import find_files, find_folder
-from alseg.data.masks import Color, MaskReader, class_table, read_masks_by_color
+from alseg.data.masks import read_masks_by_color
 from alseg.data.parts import check_choice, pool_and_scored, split_by_name
+from alseg.data.splits import file_splits
 
 #: Colour of each class, RGB, in the order of their ids. Everything else, black for unknown
 #: included, has no class.
@@ -93,18 +94,16 @@ class DeepGlobe:
         if self.class_map is not None:
             path = Path(self.class_map).expanduser()
             scenes = read_class_map(path, [file.name for file in (*train, *val)])
-        reader = mask_reader()
-        check_images([*train, *val], reader, problems, progress=progress, cache=cache)
-        problems.raise_any()
-        table, resize = class_table(reader), Resize.from_options(self.size, 1.0)
-
-        def part(files: Sequence[ImageFile]) -> FileImages:
-            return FileImages(files, table, reader, resize, scenes)
-
-        return DataSplits(part(train), part(val))
+        return file_splits(
+            *(train, val, mask_table(), problems),
+            resize=Resize.from_options(self.size, 1.0),
+            scenes=scenes,
+            progress=progress,
+            cache=cache,
+        )
 
 
-def mask_reader() -> MaskReader:
+def mask_table() -> MaskTable:
     """How the masks are to be read: six classes, anything else void."""
     return read_masks_by_color(COLORS, others_void=True)
 
@@ -124,8 +123,7 @@ def labels_of_colors(
     >>> labels_of_colors(np.array([[[255, 255, 255], [0, 0, 0]]], np.uint8)).tolist()
     [[5, 255]]
     """
-    reader = mask_reader()
-    labels = reader.labels(reader.codes(Image.fromarray(mask))).astype(np.uint8)
+    labels = mask_table().read(mask)
     return labels if size is None else resize_nearest(labels, *size)
 
 
@@ -143,9 +141,9 @@ def read_class_map(path: Path, names: Iterable[str]) -> SceneTable:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"class_map {path} cannot be read as JSON ({error}).") from error
+        raise UserError(f"data.class_map={path} cannot be read as JSON ({error}).") from error
     if not isinstance(content, dict):
-        raise UserError(f'class_map {path} is not an object such as {{"7_sat.jpg": "urban"}}.')
+        raise UserError(f'data.class_map={path} is not an object such as {{"7_sat.jpg": "urban"}}.')
     known = tuple(COLORS)
     found: dict[str, int] = {}
     for key, value in content.items():
@@ -156,14 +154,14 @@ def read_class_map(path: Path, names: Iterable[str]) -> SceneTable:
             found[name] = value
         else:
             raise UserError(
-                f"class_map {path} gives {key} the class {value!r}; the classes are "
+                f"data.class_map={path} gives {key} the class {value!r}; the classes are "
                 f"{', '.join(known)}, or their ids 0..{len(known) - 1}."
             )
     missing = [name for name in names if name not in found]
     if missing:
         raise UserError(
-            f"class_map {path} has no class for {len(missing)} images, such as {missing[0]}; add "
-            f"them."
+            f"data.class_map={path} has no class for {len(missing)} images, such as {missing[0]}; "
+            f"add them."
         )
     return SceneTable(known, found)
 

@@ -1,7 +1,9 @@
 """Images and masks that lie in files."""
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -13,14 +15,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alseg.core.errors import UserError
-from alseg.core.images import ClassTable, Sceneless
-from alseg.data.masks import UNKNOWN, MaskReader
+from alseg.core.images import VOID, ClassTable, Sceneless
+from alseg.core.masks import UNKNOWN, MaskTable
+from alseg.core.rasters import ENDINGS, read_header
+from alseg.data.masks import stored_values
+from alseg.data.reading.images import AS_RGB, Reading, read_image, read_void
+from alseg.data.reading.known import KnownFiles
 
 #: File name endings that are read as images or masks, in lower case.
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+EXTENSIONS = ENDINGS
 
-_ORIENTATION = 0x0112  # the EXIF tag
-_BAND = 1024  # rows
+#: Name of a remembered fact: height and width of a file.
+SIZE = "size"
 
 
 class ImageFile(NamedTuple):
@@ -54,19 +60,19 @@ class Resize(NamedTuple):
             parts = [size] if isinstance(size, int | str) else list(size)
             if len(parts) != 2 or not all(isinstance(n, int) and 0 < n < 1 << 16 for n in parts):
                 raise UserError(
-                    f"size is {parts}; write height and width in pixels, such as [360, 480], or "
-                    f"null to keep the size of the files."
+                    f"data.size is {parts}; write height and width in pixels, such as [360, 480], "
+                    f"or null to keep the size of the files."
                 )
             if scale != 1.0:
                 raise UserError(
-                    f"size {parts} and scale {scale} are both given; keep one of them, since each "
-                    f"decides the size images are loaded at."
+                    f"data.size {parts} and data.scale {scale} are both given; keep one of them, "
+                    f"since each decides the size images are loaded at."
                 )
             size = (parts[0], parts[1])
         if not (isinstance(scale, int | float) and math.isfinite(scale) and 0 < scale <= 16):
             raise UserError(
-                f"scale is {scale!r}; write a factor above 0 and up to 16, such as 0.5 for half "
-                f"the height and width."
+                f"data.scale is {scale!r}; write a factor above 0 and up to 16, such as 0.5 for "
+                f"half the height and width."
             )
         return cls(size, float(scale))
 
@@ -98,8 +104,7 @@ NO_SCENES = SceneTable()
 class FileImages(Sceneless):
     """An `alseg.core.images.ImageSet` over files, in the order of their names.
 
-    Images may differ in size. Grey images become RGB with equal channels and palette images their
-    colours; an alpha channel is dropped; of 16-bit RGB the high byte is kept. See `read_rgb` for
+    Images may differ in size. See `alseg.data.reading.images.read_image` for what they become and
     what is refused.
 
     Attributes:
@@ -107,15 +112,20 @@ class FileImages(Sceneless):
         classes: Names and display colours.
         names: Names in the order of `files`.
         scenes: Names of the classes of whole images; empty without them.
+        masks: How masks are read.
+        reading: How images are read.
+        channels: C, channels of an image.
     """
 
     def __init__(
         self,
         files: Iterable[ImageFile],
         classes: ClassTable,
-        masks: MaskReader,
+        masks: MaskTable,
         resize: Resize = KEEP_SIZE,
         scenes: SceneTable = NO_SCENES,
+        reading: Reading = AS_RGB,
+        known: KnownFiles | None = None,
     ) -> None:
         self.files = tuple(sorted(files, key=lambda file: file.name))
         self.classes = classes
@@ -123,9 +133,13 @@ class FileImages(Sceneless):
         self.masks = masks
         self.resize = resize
         self.scenes = scenes.names
+        self.reading = reading
+        self.channels = reading.channels
+        self._known = KnownFiles() if known is None else known
         self._scene_of = {name: scenes.of[name] for name in self.names} if scenes.names else {}
         self._sizes: dict[int, tuple[int, int]] = {}
         self._fingerprints: dict[int, str] = {}
+        self._truth_fingerprints: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self.files)
@@ -138,31 +152,29 @@ class FileImages(Sceneless):
     def size(self, index: int) -> tuple[int, int]:
         """Height and width after resizing, from the header of the file."""
         if index not in self._sizes:
-            with Image.open(self.files[index].image) as image:
-                self._sizes[index] = self.resize(image.height, image.width)
+            path = self.files[index].image
+            size = self._known.get(path, SIZE)
+            if size is None:
+                header = read_header(path)
+                size = (header.height, header.width)
+                self._known.put(path, SIZE, size)
+            self._sizes[index] = self.resize(size[0], size[1])
         return self._sizes[index]
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """The image, (H, W, 3), uint8, RGB.
+        """The image, (H, W, C), uint8, by default RGB.
 
         Raises:
             UserError: If the file cannot be read faithfully, with its path.
         """
-        path = self.files[index].image
-        try:
-            with Image.open(path) as file:
-                rgb = read_rgb(file)
-        except UserError as error:
-            raise UserError(f"{path} {error}.") from error
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error}); restore or remove it.") from error
-        height, width = self.resize(rgb.height, rgb.width)
-        if (height, width) != (rgb.height, rgb.width):
-            rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
-        return _array(rgb)
+        image = read_image(self.files[index].image, self.reading)
+        height, width = self.resize(*image.shape[:2])
+        return resize_smoothly(image, height, width)
 
     def truth(self, index: int) -> NDArray[np.uint8]:
         """Ground truth, (H, W), uint8, class ids or VOID.
+
+        Pixels for which the image has no data are VOID.
 
         Raises:
             UserError: If there is no mask, or it holds what the class table does not name.
@@ -170,22 +182,24 @@ class FileImages(Sceneless):
         path = self.files[index].mask
         if path is None:
             raise UserError(
-                f"image {self.names[index]!r} has no mask; the simulated oracle and validation "
-                f"need one for every image, a human oracle does not."
+                f"image {self.names[index]!r} has no mask; oracle=simulated and validation need "
+                f"one for every image. With oracle=human, data.train_masks=false says that "
+                f"training images have none."
             )
+        stored = stored_values(path, self.masks)
         try:
-            with Image.open(path) as file:
-                codes = self.masks.codes(file)
+            codes = self.masks.codes(*stored)
         except UserError as error:
             raise UserError(f"{path} {error}.") from error
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error}); restore or remove it.") from error
         labels = self.masks.labels(resize_nearest(codes, *self.resize(*codes.shape)))
         if (labels == UNKNOWN).any():
             raise UserError(
                 f"{path} holds values outside the class table; it has changed since it was "
                 f"checked, so start again to see which."
             )
+        without = read_void(self.files[index].image, self.reading)
+        if without is not None:
+            labels[resize_nearest(without, *labels.shape)] = VOID
         return labels.astype(np.uint8)
 
     def scene(self, index: int) -> int:
@@ -193,65 +207,66 @@ class FileImages(Sceneless):
         return self._scene_of[self.names[index]] if self.scenes else super().scene(index)
 
     def fingerprint(self, index: int) -> str:
-        """Digest of the file's bytes and of the target size, 32 hex digits."""
+        """Digest of the file's bytes and of how they are read, 32 hex digits."""
         if index not in self._fingerprints:
-            digest = blake2b(self.files[index].image.read_bytes(), digest_size=16)
-            digest.update(repr(self.size(index)).encode())
-            self._fingerprints[index] = digest.hexdigest()
+            paths = [file.image for file in self.files]
+            self._fingerprints |= self._digests(index, paths, self.reading.identity())
         return self._fingerprints[index]
 
+    def truth_fingerprint(self, index: int) -> str:
+        """Digest of the mask's bytes and of how it is read, 32 hex digits; empty without one."""
+        if self.files[index].mask is None:
+            return ""
+        if index not in self._truth_fingerprints:
+            paths = [file.mask for file in self.files]
+            self._truth_fingerprints |= self._digests(index, paths, self.masks.digest())
+        return self._truth_fingerprints[index]
 
-def _array(rgb: Image.Image) -> NDArray[np.uint8]:
-    """The pixels, band by band: Pillow copies twice what numpy asks it for."""
-    pixels = np.empty((rgb.height, rgb.width, 3), dtype=np.uint8)
-    for top in range(0, rgb.height, _BAND):
-        bottom = min(top + _BAND, rgb.height)
-        pixels[top:bottom] = np.asarray(rgb.crop((0, top, rgb.width, bottom)))
-    return pixels
+    def _digests(self, index: int, paths: Sequence[Path | None], reading: str) -> dict[int, str]:
+        """Digests of files: of all of them if they are remembered, else of one."""
+
+        def digest(number: int) -> str | None:
+            path = paths[number]
+            if path is None:
+                return None
+            size = self.size(number)
+            about = repr((size, reading) if reading else size)
+            fact = f"digest {about}"
+            found = self._known.get(path, fact)
+            if found is None:
+                hashed = blake2b(path.read_bytes(), digest_size=16)
+                hashed.update(about.encode())
+                found = hashed.hexdigest()
+                self._known.put(path, fact, found)
+            return str(found)
+
+        if not self._known.kept:
+            return {index: digest(index) or ""}
+        # Hashing leaves the interpreter lock; more threads than this only wait for the disk.
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            found = dict(enumerate(pool.map(digest, range(len(paths)))))
+        self._known.save()
+        return {number: text for number, text in found.items() if text is not None}
 
 
-def read_rgb(image: Image.Image) -> Image.Image:
-    """Decode an open image file as 8-bit RGB.
+def resize_smoothly(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resize an image by a triangle filter as wide as a target pixel, so that nothing aliases.
 
     Args:
-        image: The file as Pillow opened it, before its pixels are loaded.
-
-    Raises:
-        UserError: If the file cannot be shown faithfully in 8-bit RGB (one channel of 16 or 32
-            bits, CMYK), is turned by an EXIF tag, or holds several pictures. The sentence lacks
-            the path.
-        OSError: If the file is damaged.
+        image: (H, W, C), uint8; channels do not mix.
+        height: Target height in pixels.
+        width: Target width in pixels.
     """
-    refuse_turned(image)
-    if image.mode[0] in "IF":
-        raise UserError(
-            "has one channel of more than 8 bits; which values are black and white is not in the "
-            "file, so convert it to 8 bits with the range you want"
-        )
-    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-        raise UserError(f"has colours in {image.mode}; convert it to RGB")
-    # Phones save a second picture for their own use behind the first (MPO); that is no reason.
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        raise UserError("holds several pictures; save each as its own file")
-    image.load()  # all of it: a truncated JPEG has a sound header
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def refuse_turned(image: Image.Image) -> None:
-    """Refuse a file that viewers turn or mirror on display.
-
-    Labelling tools differ on whether masks are drawn on the turned picture, and for half turns and
-    square images the sizes do not tell.
-
-    Raises:
-        UserError: If the EXIF orientation is another than upright. The sentence lacks the path.
-    """
-    turn = image.getexif().get(_ORIENTATION, 1)
-    if turn not in (0, 1):
-        raise UserError(
-            f"has EXIF orientation {turn}, which some tools apply and others ignore; rewrite it "
-            f"upright (mogrify -auto-orient) and see that its mask fits"
-        )
+    if image.shape[:2] == (height, width):
+        return image
+    size = (width, height)
+    if image.shape[2] == 3:
+        return np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    channels = [
+        Image.fromarray(np.ascontiguousarray(channel)) for channel in np.moveaxis(image, 2, 0)
+    ]
+    resized = [np.asarray(c.resize(size, Image.Resampling.BILINEAR)) for c in channels]
+    return np.stack(resized, axis=2)
 
 
 def resize_nearest(values: NDArray[Any], height: int, width: int) -> NDArray[Any]:

@@ -1,13 +1,32 @@
-"""Find the files of a data set by pattern, and give each a name."""
+"""Find the files of a data set by pattern, and give each a name.
+
+Names are in composed Unicode (NFC), however the disk spells them: ``ü`` may be one character or a
+``u`` with two dots, and one tool may have written the images, another the masks. Folders are
+followed through links, but never in a circle.
+"""
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from unicodedata import normalize
 
 from alseg.core.errors import UserError
 from alseg.data.checks import Problems
 from alseg.data.files import EXTENSIONS
+
+#: Endings that mean JPEG, as .jpg does.
+_JPEG = frozenset({".jfif", ".jpe", ".jif", ".pjpeg", ".pjp"})
+#: Endings of pictures and of arrays, whether or not they are read.
+_PICTURES = (
+    EXTENSIONS
+    | _JPEG
+    | {".gif", ".npy", ".npz", ".mat", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".dib"}
+    | {".jp2", ".j2k", ".jpx", ".jxl", ".heic", ".heif", ".avif", ".exr", ".psd"}
+    | {".dcm", ".nii", ".nrrd", ".mha", ".img", ".vrt", ".ecw", ".sid", ".bil", ".hdf", ".nc"}
+    | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".gtiff", ".tf8", ".btf", ".apng"}
+)
 
 
 def find_folder(path: str, what: str) -> Path:
@@ -22,7 +41,7 @@ def find_folder(path: str, what: str) -> Path:
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise UserError(f"{folder.absolute()} is not a folder; set root to {what}.")
+        raise UserError(f"{folder.absolute()} is not a folder; set data.root to {what}.")
     return folder
 
 
@@ -50,20 +69,63 @@ def find_files(root: Path, pattern: str, problems: Problems) -> dict[str, Path]:
     Returns:
         Path of each name, in the order of the names.
     """
-    match = _compile(pattern)
+    match = _compile(normalize("NFC", pattern))
     found: dict[str, Path] = {}
-    for path in sorted(_walk(root)):
-        name = match(path.relative_to(root).as_posix())
+    unread: list[str] = []
+    start = len(os.path.join(root, ""))
+    for path in sorted(_walk(str(_deepest(root, pattern)), problems)):
+        relative = normalize("NFC", path[start:].replace(os.sep, "/"))
+        name = match(relative)
         if name is None:
             continue
-        if name in found:
+        if os.path.splitext(path)[1].lower() not in EXTENSIONS:
+            unread.append(path)
+        elif name in found:
             problems.add("names that occur twice", f"{name}: {found[name]} and {path}")
         else:
-            found[name] = path
+            found[name] = Path(path)
+    tell_unread(unread, problems)
     if not found:
         endings = ", ".join(sorted(EXTENSIONS))
         problems.add("no images", f"nothing fits {root / pattern} (endings: {endings})")
     return dict(sorted(found.items()))
+
+
+def tell_unread(paths: Iterable[str], problems: Problems) -> None:
+    """Tell of pictures that are left out because of their endings, by ending.
+
+    Args:
+        paths: The files.
+        problems: Receives them.
+    """
+    unread = sorted(paths)
+    endings = Counter(os.path.splitext(path)[1].lower() for path in unread)
+    for ending, count in sorted(endings.items()):
+        first = next(path for path in unread if path.lower().endswith(ending))
+        same = " (the same as .jpg: rename)" if ending in _JPEG else ""
+        problems.add(
+            "pictures whose ending is not read",
+            f"{count} of {ending}{same}, such as {first}",
+        )
+
+
+def find_twice(images: Mapping[str, Path], problems: Problems) -> None:
+    """Tell of images that are found twice, since a link leads to their folder.
+
+    Args:
+        images: Path of each image by name.
+        problems: Receives them.
+    """
+    folders: dict[Path, str] = {}
+    found: dict[tuple[str, str], str] = {}
+    for name, path in images.items():
+        if path.parent not in folders:
+            folders[path.parent] = os.path.realpath(path.parent)
+        first = found.setdefault((folders[path.parent], path.name), name)
+        if first != name:
+            problems.add(
+                "images found twice through a link", f"{images[first]} and {path} are one file"
+            )
 
 
 def read_list(path: Path, known: Iterable[str], problems: Problems) -> list[str]:
@@ -78,15 +140,19 @@ def read_list(path: Path, known: Iterable[str], problems: Problems) -> list[str]
         UserError: If the file cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as a list of names ({error}).") from error
+        raise UserError(
+            f"{path} cannot be read as a list of names ({error}); save it as UTF-8 text."
+        ) from error
     known = set(known)
     names: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
-        name = line.strip()
+        name = normalize("NFC", line.strip())
         if not name:
             continue
+        if name not in known and "\\" in name:  # a list that was written on Windows
+            name = name.replace("\\", "/")
         ending = Path(name).suffix
         if name not in known and ending.lower() in EXTENSIONS:
             name = name.removesuffix(ending)
@@ -97,6 +163,28 @@ def read_list(path: Path, known: Iterable[str], problems: Problems) -> list[str]
         else:
             names[name] = number
     return list(names)
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, without the byte-order mark that some editors begin it with.
+
+    Raises:
+        OSError: If it cannot be opened.
+        UnicodeDecodeError: If it is in another encoding.
+    """
+    return path.read_text(encoding="utf-8-sig")
+
+
+def fits(name: str, pattern: str) -> bool:
+    """Whether a name fits a pattern in which ``*`` stands for any text, slashes included.
+
+    Nothing else has a meaning: brackets and question marks are characters of names.
+
+    >>> fits("tile [1]/a", "tile [1]/*"), fits("tile 1/a", "tile [1]/*")
+    (True, False)
+    """
+    text = ".*".join(map(re.escape, normalize("NFC", pattern).split("*")))
+    return re.fullmatch(text, name, re.DOTALL) is not None
 
 
 def _compile(pattern: str) -> Callable[[str], str | None]:
@@ -120,10 +208,39 @@ def _compile(pattern: str) -> Callable[[str], str | None]:
     return match
 
 
-def _walk(root: Path) -> Iterable[Path]:
-    for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            # ".x.jpg": thumbnails and resource forks that file managers leave behind
-            if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith("."):
-                yield Path(folder, name)
+def _deepest(root: Path, pattern: str) -> Path:
+    """The folder that everything a pattern can fit lies in."""
+    for part in pattern.strip("/").split("/"):
+        if "*" in part or part in ("", ".", "..") or not (root / part).is_dir():
+            break
+        root = root / part
+    return root
+
+
+def _walk(root: str, problems: Problems) -> Iterator[str]:
+    """Files below a folder whose endings are those of pictures, read here or not."""
+    # Each folder comes with the real paths of those it was reached through.
+    waiting: list[tuple[str, tuple[str, ...]]] = [(root, (os.path.realpath(root),))]
+    while waiting:
+        folder, chain = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    # ".x.jpg": thumbnails and resource forks that file managers leave behind
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir():
+                        real = f"{chain[-1]}{os.sep}{entry.name}"
+                        if entry.is_symlink():
+                            real = os.path.realpath(entry.path)
+                            if any(_holds(real, upper) for upper in chain):
+                                continue  # the link leads back to where it was come from
+                        waiting.append((entry.path, (*chain, real)))
+                    elif os.path.splitext(entry.name)[1].lower() in _PICTURES:
+                        yield entry.path
+        except OSError as error:
+            problems.add("folders that cannot be opened", f"{folder} ({error.strerror})")
+
+
+def _holds(folder: str, other: str) -> bool:
+    return other == folder or other.startswith(folder.rstrip(os.sep) + os.sep)

@@ -1,9 +1,7 @@
 """A user's own images and masks."""
 
-import json
 import math
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +9,25 @@ import numpy as np
 
 from alseg.core.errors import UserError
 from alseg.core.images import DataSplits
+from alseg.core.masks import MaskTable, parse_color
 from alseg.core.options import FREE
-from alseg.core.typed import parse_yaml, read_node
-from alseg.data.checks import Problems, check_images, pair_files
-from alseg.data.files import FileImages, ImageFile, Resize
-from alseg.data.find import find_files, find_folder, read_list
+from alseg.data.checks import Problems, pair_files
+from alseg.data.files import ImageFile, Resize
+from alseg.data.find import find_files, find_folder, fits, read_list
 from alseg.data.masks import (
-    MaskReader,
-    class_table,
-    parse_color,
+    read_class_file,
     read_masks_by_color,
     read_masks_by_id,
 )
-from alseg.data.windows import WindowImages, check_windows, window_from_option
+from alseg.data.reading.images import Reading
+from alseg.data.splits import file_splits
+from alseg.data.windows import window_from_option, window_splits
+
+#: What helps those whose training images have no masks.
+WITHOUT_MASKS = (
+    "if nobody has labelled the training images: oracle=human data.train_masks=false asks you, and "
+    "only the validation images need masks."
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Folder:
         classes: Class names in the order of their ids, for masks that hold ids 0, 1, 2, ...
         colors: Colour of each class, ``{name: [red, green, blue]}``, for masks that hold colours.
         class_file: JSON or YAML file with one of the two instead: a list of names, or a mapping
-            from names to ``[red, green, blue]`` or ``"#rrggbb"``.
+            from names to ``[red, green, blue]`` or ``"#rrggbb"``, or from ids to names.
         ignore: What is void: names of the table, ids such as ``"200"``, or colours such as
             ``"#000000"``. The remaining classes are numbered through. Id 255 is always void.
         train: Names of the training images, with ``*`` for any text; those of `val` are left out.
@@ -54,7 +58,13 @@ class Folder:
         window: Height and width of the windows that loaded images are cut into, for big ones. Each
             is an image of the pool, called ``name@y0x160`` by its first row and column. They lie
             side by side, the last ones of a row and column shifted inwards. `train`, `val` and the
-            lists choose files: no file has windows in both splits.
+            lists choose files: no file has windows in both splits. Windows that are scored on
+            count every pixel of the files once.
+        bands: Bands of the image files in the order of the network's channels, counted from 1, any
+            number of them, such as ``[4,3,2]``; null for red, green and blue.
+        range: Values that become black and white, ``[low,high]`` or one pair per band; or
+            percentiles of the training images, such as ``[p2,p98]``, each band its own. Needed for
+            files of more than 8 bits.
     """
 
     root: str = field(metadata=FREE)
@@ -74,31 +84,37 @@ class Folder:
     size: tuple[int, int] | None = None
     scale: float = 1.0
     window: tuple[int, int] | None = None
+    bands: list[int] | None = None
+    range: list[float | str | list[float]] | None = None
 
     def __post_init__(self) -> None:
         Resize.from_options(self.size, self.scale)
         window_from_option(self.window)
+        Reading.from_options(self.bands, self.range)
         tables = [self.classes, self.colors, self.class_file]
         if sum(bool(table) for table in tables) != 1:
             raise UserError(
-                "the classes must be given in exactly one way: `classes` (names, for masks that "
-                "hold ids), `colors` (name: [red, green, blue], for masks that hold colours), or "
-                "`class_file` (a JSON or YAML file with either)."
+                "the classes must be given in exactly one way: data.classes (names, for masks that "
+                "hold ids), data.colors (name: [red, green, blue], for masks that hold colours), "
+                "or data.class_file (a JSON or YAML file with either)."
             )
-        choices = {"val": self.val, "val_list": self.val_list, "val_fraction": self.val_fraction}
+        choices = {f"data.{n}": getattr(self, n) for n in ("val", "val_list", "val_fraction")}
         given = [name for name, value in choices.items() if value is not None]
         if len(given) != 1:
             raise UserError(
                 f"the validation images must be chosen in exactly one way, not "
-                f"{' and '.join(given) or 'none'}: val (a pattern of names, such as 'tile_6/*'), "
-                f"val_list (a file of names), or val_fraction (such as 0.2; 0 for no validation)."
+                f"{' and '.join(given) or 'none'}: data.val (a pattern of names, such as "
+                f"'tile_6/*'), data.val_list (a file of names), or data.val_fraction (such as "
+                f"0.2; 0 for no validation)."
             )
         fraction = self.val_fraction
         if fraction is not None and not (math.isfinite(fraction) and 0 <= fraction < 1):
-            raise UserError(f"val_fraction is {fraction}; write a share from 0 up to, not with, 1.")
+            raise UserError(
+                f"data.val_fraction is {fraction}; write a share from 0 up to, not with, 1."
+            )
         if self.train_list is not None and self.train != "*":
-            raise UserError("train and train_list are both given; keep one of them.")
-        self._reader()
+            raise UserError("data.train and data.train_list are both given; keep one of them.")
+        self._table()
 
     def splits(self, progress: bool = True, cache: Path | None = None) -> DataSplits:
         """Find, check and split the images.
@@ -126,21 +142,20 @@ class Folder:
         pairs = pair_files({n: images[n] for n in sorted(with_mask)}, used | orphans, problems)
         files = {file.name: file for file in pairs}
         files |= {n: ImageFile(n, images[n], None) for n in [*train, *val] if n not in with_mask}
-        reader, resize = self._reader(), Resize.from_options(self.size, self.scale)
-        check_images(list(files.values()), reader, problems, progress=progress, cache=cache)
-        problems.raise_any()
-        table = class_table(reader)
-        parts = [
-            FileImages([files[name] for name in names], table, reader, resize)
-            for names in (train, val)
-        ]
+        if self.has_train_masks and any(name not in masks for name in train):
+            problems.note([WITHOUT_MASKS])
+        splits = file_splits(
+            [files[name] for name in train if name in files],
+            [files[name] for name in val if name in files],
+            self._table(),
+            problems,
+            resize=Resize.from_options(self.size, self.scale),
+            reading=Reading.from_options(self.bands, self.range),
+            progress=progress,
+            cache=cache,
+        )
         window = window_from_option(self.window)
-        if window is None:
-            return DataSplits(*parts)
-        for part in parts:
-            check_windows(part, window, problems)
-        problems.raise_any()
-        return DataSplits(*(WindowImages(part, window) for part in parts))
+        return splits if window is None else window_splits(splits, window, problems)
 
     @property
     def has_train_masks(self) -> bool:
@@ -173,22 +188,25 @@ class Folder:
         self, path: str | None, pattern: str, names: list[str], problems: Problems
     ) -> list[str]:
         if path is None:
-            return [name for name in names if fnmatchcase(name, pattern)]
+            return [name for name in names if fits(name, pattern)]
         return read_list(Path(path).expanduser(), names, problems)
 
     def _no_val_masks(self, count: int) -> str:
-        return f"masks is null, but {count} validation images need one; or set val_fraction to 0"
+        return (
+            f"data.masks is null, but {count} validation images need one; or set "
+            f"data.val_fraction=0"
+        )
 
-    def _reader(self) -> MaskReader:
+    def _table(self) -> MaskTable:
         table: Any = dict(self.colors) or list(self.classes)
         if self.class_file is not None:
-            table = _load_table(Path(self.class_file).expanduser())
+            table = read_class_file(Path(self.class_file).expanduser())
         ignore = [str(name) for name in self.ignore]
+        if isinstance(table, dict) and all(isinstance(key, int) for key in table):
+            return read_masks_by_id(table, ignore)
         if isinstance(table, dict):
             colors = {name: parse_color(_plain(value), name) for name, value in table.items()}
             return read_masks_by_color(colors, ignore)
-        if len(set(table)) < len(table):
-            raise UserError(f"classes {table} holds a name twice; every class needs its own.")
         return read_masks_by_id(dict(enumerate(table)), ignore)
 
 
@@ -198,32 +216,3 @@ def _plain(value: Any) -> Any:
 
 def _some(names: list[str]) -> str:
     return f"names are such as {', '.join(names[:3])}"
-
-
-def _is_color(value: Any) -> bool:
-    """Whether a value is meant as a colour; `parse_color` says what is wrong with a bad one."""
-    return isinstance(value, str) or (
-        isinstance(value, list) and all(isinstance(part, int) for part in value)
-    )
-
-
-def _load_table(path: Path) -> dict[str, Any] | list[str]:
-    """Names, or a mapping from names to colours, from a file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix.lower() == ".json":
-            table = json.loads(text)
-        else:
-            # names stay as they are written, `no` and `010` too
-            hint = list[str] | dict[str, list[int] | str]
-            table = read_node(hint, parse_yaml(text, str(path)), str(path))
-    except Exception as error:  # parsers have errors of their own
-        raise UserError(f"{path} cannot be read as a class file ({error}).") from error
-    if isinstance(table, dict) and all(_is_color(value) for value in table.values()):
-        return {str(name): value for name, value in table.items()}
-    if isinstance(table, list) and table and all(isinstance(name, str) for name in table):
-        return table
-    raise UserError(
-        f"{path} is not a class file; write a list of names, such as "
-        f'["road", "building"], or colours by name, such as {{"road": [110, 193, 228]}}.'
-    )

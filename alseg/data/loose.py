@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 from alseg.core.errors import UserError
 from alseg.data.checks import Problems
 from alseg.data.files import EXTENSIONS
-from alseg.data.find import find_files
+from alseg.data.find import find_files, read_text
 
 
 def find_images(given: Path, problems: Problems) -> dict[str, Path]:
@@ -39,7 +40,7 @@ def find_images(given: Path, problems: Problems) -> dict[str, Path]:
     if given.suffix.lower() == ".txt" and given.is_file():
         return _named(_listed(given, problems), problems)
     if given.suffix.lower() in EXTENSIONS and given.is_file():
-        return {given.stem: given}
+        return {normalize("NFC", given.stem): given}
     endings = ", ".join(sorted(EXTENSIONS))
     raise UserError(
         f"{given} is no folder, no image ({endings}) and no .txt list that is there; give one of "
@@ -50,14 +51,16 @@ def find_images(given: Path, problems: Problems) -> dict[str, Path]:
 def _listed(path: Path, problems: Problems) -> list[Path]:
     """The files of a list."""
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as a list of images ({error}).") from error
+        raise UserError(
+            f"{path} cannot be read as a list of images ({error}); save it as UTF-8 text."
+        ) from error
     listed: dict[Path, int] = {}
     for number, text in enumerate(map(str.strip, lines), start=1):
-        file = (path.parent / Path(text).expanduser()).resolve()
         if not text:
             continue
+        file = _file(path.parent, text)
         if not file.is_file():
             problems.add("listed names without an image", f"{text}: {path}, line {number}")
         elif file in listed:
@@ -70,12 +73,20 @@ def _listed(path: Path, problems: Problems) -> list[Path]:
     return list(listed)
 
 
+def _file(folder: Path, text: str) -> Path:
+    """The file a line names, however the disk spells its accents and the list its slashes."""
+    spellings = [text, normalize("NFC", text), normalize("NFD", text)]
+    spellings += [spelling.replace("\\", "/") for spelling in spellings]
+    files = [(folder / Path(spelling).expanduser()).resolve() for spelling in spellings]
+    return next((file for file in files if file.is_file()), files[0])
+
+
 def _named(files: Sequence[Path], problems: Problems) -> dict[str, Path]:
     """Name files by their paths below the folder that holds all of them."""
     shared = list(_common_start([file.parent.parts for file in files]))
     found: dict[str, Path] = {}
     for file in files:
-        name = file.relative_to(Path(*shared)).with_suffix("").as_posix()
+        name = normalize("NFC", file.relative_to(Path(*shared)).with_suffix("").as_posix())
         if name in found:
             problems.add("names that occur twice", f"{name}: {found[name]} and {file}")
         else:

@@ -1,94 +1,44 @@
-"""Read ground truth files: class ids, or colours that stand for classes."""
+"""Tables of masks from the options of a data set: class ids, or colours that stand for classes."""
 
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from typing import NamedTuple
+import json
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from alseg.core.errors import UserError
 from alseg.core.images import VOID, ClassTable
-
-Color = tuple[int, int, int]
-
-#: Code of a colour that no entry names.
-UNKNOWN_COLOR = 255
-
-#: What `MaskReader.labels` finds where a file holds something that no entry names.
-UNKNOWN = -1
+from alseg.core.labelfiles import read_labels
+from alseg.core.masks import UNKNOWN_COLOR, Color, Entry, MaskTable, parse_color, show_color
+from alseg.core.typed import parse_yaml, read_node
 
 
-class Entry(NamedTuple):
-    """One line of a mask table: what a mask file holds, and what it means."""
+def stored_values(path: Path, table: MaskTable) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
+    """What a mask file stores, for `alseg.core.masks.MaskTable.codes`.
 
-    key: int | Color
-    """The id (0..255) or the colour in the file."""
-    name: str
-    label: int
-    """Class id 0..254, or `alseg.core.images.VOID`."""
+    Pixels that the file itself declares to be no data are void, unless the table says otherwise.
 
+    Args:
+        path: The file.
+        table: How it is going to be read.
 
-class MaskReader(NamedTuple):
-    """Turns mask files into labels by a table of ids or of colours.
+    Returns:
+        Values (H, W) with the palette (n, 3) or None, or colours (H, W, 3) and None.
 
-    A file is read in two steps, each one look-up per pixel: first its *codes* (the ids themselves,
-    or the position of the pixel's colour in the table), then the labels of the codes.
+    Raises:
+        UserError: If decoding changes the values; the sentence has the path.
     """
-
-    entries: tuple[Entry, ...]
-    by_color: bool
-    others: int = UNKNOWN
-    """Label of what no entry names."""
-
-    def codes(self, mask: Image.Image) -> NDArray[np.uint8]:
-        """Codes of an open mask file.
-
-        Args:
-            mask: The file as Pillow opened it, before its pixels are loaded.
-
-        Returns:
-            (H, W), uint8: ids, or positions in `entries` with `UNKNOWN_COLOR` elsewhere.
-
-        Raises:
-            UserError: If the kind of file cannot hold such a mask; the sentence lacks the path.
-        """
-        _refuse(mask)
-        if not self.by_color:
-            if mask.mode not in ("L", "P", "1"):
-                raise UserError(
-                    f"is a mask of kind {mask.mode} where class ids in one 8-bit channel are "
-                    f"expected; save ids, or give the colour of every class"
-                )
-            return np.array(mask, dtype=np.uint8)
-        if mask.mode == "P":
-            palette = np.full((256, 3), -1, dtype=np.int64)
-            listed = np.array(mask.getpalette("RGB"), dtype=np.int64).reshape(-1, 3)
-            palette[: len(listed)] = listed
-            packed = palette @ (1 << 16, 1 << 8, 1)
-            table = np.where(
-                packed >= 0, _codes_of_colors(self.entries)[np.maximum(packed, 0)], UNKNOWN_COLOR
-            )
-            return np.asarray(table.astype(np.uint8)[np.asarray(mask)])
-        return np.asarray(_codes_of_colors(self.entries)[pack_rgb(mask)])
-
-    def labels(self, codes: NDArray[np.uint8]) -> NDArray[np.int16]:
-        """Labels of codes, (H, W), int16: class ids, `VOID`, or `others`."""
-        return np.asarray(_labels_of_codes(self)[codes])
-
-    def describe(self) -> list[str]:
-        """The table, one line per entry, as a person would write it."""
-        width = max(len(entry.name) for entry in self.entries)
-        lines = []
-        for entry in self.entries:
-            meaning = "void" if entry.label == VOID else f"class {entry.label}"
-            key = entry.key if isinstance(entry.key, int) else show_color(entry.key)
-            lines.append(f"{entry.name:{width}}  {key}  {meaning}")
-        return lines
+    file = read_labels(path)
+    values = file.values
+    listed = [entry.key for entry in table.entries]
+    if file.nodata not in (None, VOID, *listed) and not table.by_color:
+        values = np.where(values == file.nodata, values.dtype.type(VOID), values)
+    return values, file.greys if table.by_color and file.palette is None else file.palette
 
 
-def read_masks_by_id(names: Mapping[int, str], ignore: Iterable[str] = ()) -> MaskReader:
+def read_masks_by_id(names: Mapping[int, str], ignore: Iterable[str] = ()) -> MaskTable:
     """Table of masks that hold ids. Id 255 is void even if it is not listed.
 
     Args:
@@ -97,29 +47,37 @@ def read_masks_by_id(names: Mapping[int, str], ignore: Iterable[str] = ()) -> Ma
             in increasing order, to give the classes.
 
     Raises:
-        UserError: If an id is out of range, or `ignore` names something unknown.
+        UserError: If an id is out of range, a name occurs twice, or `ignore` names something
+            unknown or, by its id, a class that has a name.
 
     >>> [(e.key, e.label) for e in read_masks_by_id({0: "void", 1: "a", 2: "b"}, ["void"]).entries]
     [(0, 255), (1, 0), (2, 1)]
     """
     table, void = dict(names), set()
+    for name in [name for i, name in enumerate(names.values()) if name in [*names.values()][:i]]:
+        raise UserError(f"data.classes holds {name!r} twice; every class needs its own name.")
     for text in ignore:
         if text in names.values():
             void |= {key for key, name in names.items() if name == text}
+        elif text.isdecimal() and int(text) in names:
+            raise _ignored_class(int(text), names)
         elif text.isdecimal():
-            table.setdefault(int(text), text)
+            table[int(text)] = text
             void.add(int(text))
         else:
             raise _unknown_ignore(text, names.values(), "an id such as 255")
     for key in table:
         if not 0 <= key <= 255:
-            raise UserError(f"mask id {key} is out of range; 8-bit masks hold ids 0 to 255.")
+            raise UserError(
+                f"data.ignore or data.class_file holds the id {key}, which is out of range; masks "
+                f"hold ids 0 to 255."
+            )
     return _reader([(key, table[key], key in void) for key in sorted(table)], by_color=False)
 
 
 def read_masks_by_color(
     colors: Mapping[str, Color], ignore: Iterable[str] = (), others_void: bool = False
-) -> MaskReader:
+) -> MaskTable:
     """Table of masks that hold colours.
 
     Args:
@@ -136,73 +94,21 @@ def read_masks_by_color(
     for name, color in colors.items():
         if color in table:
             raise UserError(
-                f"classes {table[color]!r} and {name!r} have the same colour {show_color(color)}; "
-                f"masks cannot tell them apart, so give each its own."
+                f"the classes {table[color]!r} and {name!r} have the same colour "
+                f"{show_color(color)}; masks cannot tell them apart, so give each its own."
             )
         table[color] = name
     for text in ignore:
         if text in colors:
             void.add(colors[text])
         elif text.startswith("#"):
-            color = parse_color(text, "ignore")
+            color = parse_color(text, "data.ignore")
             table.setdefault(color, text)
             void.add(color)
         else:
             raise _unknown_ignore(text, colors, 'a colour such as "#000000"')
     reader = _reader([(key, name, key in void) for key, name in table.items()], by_color=True)
     return reader._replace(others=VOID) if others_void else reader
-
-
-def parse_color(value: object, name: str) -> Color:
-    """Read a colour: ``"#rrggbb"`` or three whole numbers 0..255.
-
-    Raises:
-        UserError: If it is neither; the sentence says whose colour it is.
-
-    >>> parse_color("#e2a929", "Water")
-    (226, 169, 41)
-    """
-    if isinstance(value, str) and len(value) == 7 and value.startswith("#"):
-        try:
-            red, green, blue = bytes.fromhex(value[1:])
-            return red, green, blue
-        except ValueError:
-            pass
-    elif isinstance(value, list | tuple) and len(value) == 3:
-        red, green, blue = value
-        if all(isinstance(part, int) and 0 <= part <= 255 for part in value):
-            return red, green, blue
-    raise UserError(
-        f"the colour of {name!r} is {value!r}; write three whole numbers from 0 to 255 such as "
-        f'[226, 169, 41], or "#e2a929".'
-    )
-
-
-def show_color(color: Color) -> str:
-    """A colour as it is written in an option.
-
-    >>> show_color((226, 169, 41))
-    '[226, 169, 41]'
-    """
-    return f"[{color[0]}, {color[1]}, {color[2]}]"
-
-
-def pack_rgb(image: Image.Image) -> NDArray[np.uint32]:
-    """Colour of each pixel as one number ``red << 16 | green << 8 | blue``, (H, W), uint32."""
-    # Pillow's four-byte pixels are read as big-endian words: packing costs a shift, no arithmetic
-    # on three channels. Alpha is dropped, as for images.
-    rgb = image if image.mode == "RGB" else image.convert("RGB")
-    words = np.asarray(rgb.convert("RGBX")).view(">u4")[..., 0]
-    return np.asarray(words.astype(np.uint32) >> 8)
-
-
-def unpack_rgb(packed: int) -> Color:
-    """The colour behind a number of `pack_rgb`.
-
-    >>> unpack_rgb(0xE2A929)
-    (226, 169, 41)
-    """
-    return packed >> 16, packed >> 8 & 255, packed & 255
 
 
 def default_colors(n: int) -> NDArray[np.uint8]:
@@ -219,7 +125,7 @@ def default_colors(n: int) -> NDArray[np.uint8]:
     return colors
 
 
-def class_table(reader: MaskReader, colors: NDArray[np.uint8] | None = None) -> ClassTable:
+def class_table(reader: MaskTable, colors: NDArray[np.uint8] | None = None) -> ClassTable:
     """Classes of a mask table; shown in the masks' own colours where it has them.
 
     Args:
@@ -235,7 +141,7 @@ def class_table(reader: MaskReader, colors: NDArray[np.uint8] | None = None) -> 
     return ClassTable(tuple(entry.name for entry in ordered), colors)
 
 
-def _reader(table: Iterable[tuple[int | Color, str, bool]], *, by_color: bool) -> MaskReader:
+def _reader(table: Iterable[tuple[int | Color, str, bool]], *, by_color: bool) -> MaskTable:
     """Number the keys that are not void, in the order given."""
     entries: list[Entry] = []
     found = 0
@@ -245,44 +151,81 @@ def _reader(table: Iterable[tuple[int | Color, str, bool]], *, by_color: bool) -
     if not 2 <= found <= VOID or (by_color and len(entries) > UNKNOWN_COLOR):
         raise UserError(
             f"the class table leaves {found} classes; a task needs 2 to 255. List the classes with "
-            f"`classes` (ids) or `colors`, and take the ones that count out of `ignore`."
+            f"data.classes (masks of ids) or data.colors, and take the ones that count out of "
+            f"data.ignore."
         )
-    return MaskReader(tuple(entries), by_color)
+    return MaskTable(tuple(entries), by_color)
 
 
 def _unknown_ignore(text: str, known: Iterable[str], other: str) -> UserError:
     return UserError(
-        f"ignore names {text!r}, which is not in the class table; write one of "
+        f"data.ignore names {text!r}, which is not in the class table; write one of "
         f"{', '.join(known)}, or {other}."
     )
 
 
-@lru_cache(maxsize=4)
-def _codes_of_colors(entries: tuple[Entry, ...]) -> NDArray[np.uint8]:
-    """Code of each of the 2^24 colours: 16 MB, of which a mask touches a few cache lines."""
-    table = np.full(1 << 24, UNKNOWN_COLOR, dtype=np.uint8)
-    for code, entry in enumerate(entries):
-        red, green, blue = entry.key  # type: ignore[misc]  # colour tables hold colours
-        table[red << 16 | green << 8 | blue] = code
+def _ignored_class(key: int, names: Mapping[int, str]) -> UserError:
+    """An id that is to be void has a name: nobody knows which of the two was meant."""
+    advice = f"if the class {names[key]!r} is void, write data.ignore=[{names[key]}]"
+    if key == 0 and sorted(names) == list(range(len(names))):
+        advice += (
+            f"; if the names are those of the ids 1 to {len(names)} and 0 is void, name it, too: "
+            f"data.classes=[void,{','.join(names.values())}] data.ignore=[void]"
+        )
+    return UserError(
+        f"data.ignore holds the id {key}, but that is the class {names[key]!r}: names count from "
+        f"id 0; {advice}."
+    )
+
+
+def read_class_file(path: Path) -> dict[str, Any] | dict[int, str] | list[str]:
+    """Read a class file, JSON or YAML.
+
+    Names stay as they are written: ``no`` and ``010`` are names, not a truth value or a number.
+
+    Returns:
+        Names in the order of their ids, names by id, or colours by name.
+
+    Raises:
+        UserError: If it cannot be read, holds a key or a name twice, or something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() == ".json":
+            table = json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, path))
+        else:
+            hint = list[str] | dict[str, list[int] | str]
+            table = read_node(hint, parse_yaml(text, f"data.class_file={path}"), str(path))
+    except UserError:
+        raise
+    except Exception as error:  # parsers have errors of their own
+        raise UserError(f"{path} cannot be read as a class file ({error}).") from error
+    if isinstance(table, dict) and table:
+        ids = all(str(key).isdecimal() for key in table)
+        if ids and all(isinstance(v, str) and not v.startswith("#") for v in table.values()):
+            return {int(key): name for key, name in table.items()}
+        if all(_is_color(value) for value in table.values()):
+            return {str(name): value for name, value in table.items()}
+    if isinstance(table, list) and table and all(isinstance(name, str) for name in table):
+        return table
+    raise UserError(
+        f"{path} is not a class file (data.class_file); write a list of names, such as "
+        f'["road", "building"], names by id, such as {{"1": "road", "2": "building"}}, or colours '
+        f'by name, such as {{"road": [110, 193, 228]}}.'
+    )
+
+
+def _is_color(value: Any) -> bool:
+    """Whether a value is meant as a colour; `parse_color` says what is wrong with a bad one."""
+    return isinstance(value, str) or (
+        isinstance(value, list) and all(isinstance(part, int) for part in value)
+    )
+
+
+def _unique(pairs: Iterable[tuple[Hashable, Any]], path: Path) -> dict[Any, Any]:
+    table: dict[Any, Any] = {}
+    for key, value in pairs:
+        if key in table:
+            raise UserError(f"data.class_file={path} holds {key!r} twice; keep one of them.")
+        table[key] = value
     return table
-
-
-@lru_cache(maxsize=16)
-def _labels_of_codes(reader: MaskReader) -> NDArray[np.int16]:
-    table = np.full(256, reader.others, dtype=np.int16)
-    if not reader.by_color:
-        table[VOID] = VOID
-    for code, entry in enumerate(reader.entries):
-        table[entry.key if isinstance(entry.key, int) else code] = entry.label
-    return table
-
-
-def _refuse(mask: Image.Image) -> None:
-    """Refuse files whose values are not what was saved."""
-    if mask.format in ("JPEG", "MPO"):
-        raise UserError("is a JPEG mask, whose compression blurs classes; save masks as PNG")
-    if mask.mode[0] in "IF" or mask.mode == "CMYK":
-        raise UserError(f"is a mask of kind {mask.mode}; save masks as 8-bit ids or as 8-bit RGB")
-    # Pillow stretches 2- and 4-bit grey values to 0..255, so id 1 would arrive as 85 or 17.
-    if any(tile.args in ("L;2", "L;4") for tile in getattr(mask, "tile", ())):
-        raise UserError("is a grey mask of under 8 bits, whose ids are ambiguous; save 8-bit ids")

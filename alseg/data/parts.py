@@ -40,11 +40,11 @@ def check_choice(evaluate: str, val_in_pool: bool) -> None:
         UserError: For an unknown part, or if images of the pool would be scored on.
     """
     if evaluate not in ("val", "test"):
-        raise UserError(f"evaluate is {evaluate!r}; images can be scored on val or test.")
+        raise UserError(f"data.evaluate is {evaluate!r}; images can be scored on val or test.")
     if val_in_pool and evaluate == "val":
         raise UserError(
-            "val_in_pool puts the validation images into the pool, so scores on them mean little; "
-            "set evaluate=test, or leave them out."
+            "data.val_in_pool=true puts the validation images into the pool, so scores on them "
+            "mean little; set data.evaluate=test, or leave them out."
         )
 
 

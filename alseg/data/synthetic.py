@@ -62,18 +62,18 @@ class Synthetic:
         size = list(self.size)
         if len(size) != 2 or not all(isinstance(n, int) and 32 <= n <= 4096 for n in size):
             raise UserError(
-                f"size is {size}; write height and width in pixels, each from 32 to 4096, such as "
-                f"[128, 160]."
+                f"data.size is {size}; write height and width in pixels, each from 32 to 4096, "
+                f"such as [128, 160]."
             )
         if self.train < 1 or self.val < 0:
             raise UserError(
-                f"train is {self.train} and val {self.val}; ask for at least one training image "
-                f"and no negative number."
+                f"data.train is {self.train} and data.val {self.val}; ask for at least one "
+                f"training image and no negative number."
             )
         if not 0 <= self.crowding <= 20:
-            raise UserError(f"crowding is {self.crowding}; write a factor from 0 to 20.")
+            raise UserError(f"data.crowding is {self.crowding}; write a factor from 0 to 20.")
         if self.seed < 0:
-            raise UserError(f"seed is {self.seed}; write a whole number of at least 0.")
+            raise UserError(f"data.seed is {self.seed}; write a whole number of at least 0.")
 
     def splits(self, progress: bool = True, cache: Path | None = None) -> DataSplits:
         """The two splits; images are painted when they are asked for.

@@ -21,7 +21,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 #: Value around maps where a crop is larger than the image: no region, no label, not the picture.
 PADDING = {"regions": -1, "target": VOID, "inside": 0}
 
-Triple = tuple[float, float, float]
+Numbers = tuple[float, ...]
 Sample = tuple[Tensor, dict[str, Tensor]]
 
 
@@ -47,10 +47,10 @@ class TrainTransform:
         jitter: Largest change of brightness, contrast, saturation and hue, with probability 0.8.
         grayscale: Probability of a picture without colours.
         blur: Probability of a Gaussian blur with a sigma of 0.1 to 2 pixels.
-        mean: Mean per channel of images in [0, 1], RGB.
-        std: Standard deviation per channel, RGB.
-        pad_value: Colour around images smaller than the crop, 0..255, RGB; None for the mean
-            itself, which normalisation turns into exactly 0.
+        mean: Mean per channel of images in [0, 1].
+        std: Standard deviation per channel.
+        pad_value: Colour around images smaller than the crop, 0..255 per channel; None for the
+            mean itself, which normalisation turns into exactly 0.
         pad_position: Where a smaller image lies: ``center``, ``top_left`` or another corner.
         pad_maps: Value around each map by its name; by default those the loop knows.
     """
@@ -61,9 +61,9 @@ class TrainTransform:
     jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     grayscale: float = 0.0
     blur: float = 0.0
-    mean: Triple = IMAGENET_MEAN
-    std: Triple = IMAGENET_STD
-    pad_value: tuple[int, int, int] | None = (124, 116, 104)
+    mean: Numbers = IMAGENET_MEAN
+    std: Numbers = IMAGENET_STD
+    pad_value: tuple[int, ...] | None = (124, 116, 104)
     pad_position: str = "center"
     pad_maps: Mapping[str, int] = field(default_factory=lambda: dict(PADDING))
 
@@ -81,12 +81,12 @@ class TrainTransform:
         """Transform an image and its maps alike.
 
         Args:
-            image: (H, W, 3), uint8, RGB.
+            image: (H, W, C), uint8.
             maps: Integer maps by name, (H, W) each; values are kept exactly up to int64.
             seed: Seed of this sample, at least 0.
 
         Returns:
-            The image, (3, h, w), float32, and the maps, (h, w), int64.
+            The image, (C, h, w), float32, and the maps, (h, w), int64.
         """
         height, width = image.shape[:2]
         missing = maps.keys() - self.pad_maps.keys()
@@ -155,12 +155,12 @@ class EvalTransform:
     """Normalisation alone, so that every pixel keeps its place.
 
     Attributes:
-        mean: Mean per channel of images in [0, 1], RGB.
-        std: Standard deviation per channel, RGB.
+        mean: Mean per channel of images in [0, 1].
+        std: Standard deviation per channel.
     """
 
-    mean: Triple = IMAGENET_MEAN
-    std: Triple = IMAGENET_STD
+    mean: Numbers = IMAGENET_MEAN
+    std: Numbers = IMAGENET_STD
 
     def __call__(
         self, image: NDArray[np.uint8], maps: Mapping[str, NDArray[Any]], seed: int = 0
@@ -168,12 +168,12 @@ class EvalTransform:
         """Normalise an image; the maps become tensors.
 
         Args:
-            image: (H, W, 3), uint8, RGB.
+            image: (H, W, C), uint8.
             maps: Integer maps by name, (H, W) each.
             seed: Unused; nothing here is random.
 
         Returns:
-            The image, (3, H, W), float32, and the maps, (H, W), int64.
+            The image, (C, H, W), float32, and the maps, (H, W), int64.
         """
         albumentations, _ = _import_albumentations()
         normalize = albumentations.Normalize(self.mean, self.std)

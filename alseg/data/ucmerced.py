@@ -5,16 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.images import DataSplits
 from alseg.core.options import FREE
-from alseg.data.checks import Problems, check_images, pair_files
-from alseg.data.files import FileImages, ImageFile, Resize, SceneTable
+from alseg.data.checks import Problems, pair_files
+from alseg.data.files import Resize, SceneTable
 from alseg.data.find import find_files, find_folder, read_list
-from alseg.data.masks import class_table, read_masks_by_id
+from alseg.data.masks import read_masks_by_id
 from alseg.data.parts import Parts, check_choice, pool_and_scored
+from alseg.data.splits import file_splits
 
 #: Scenes in the order of their ids.
 SCENES = (
@@ -109,19 +108,17 @@ class UCMerced:
         parts = Parts(*(read_list(list_file(part), images, problems) for part in Parts._fields))
         names = pool_and_scored(parts, self.evaluate, self.val_in_pool)
         train, val = ([files[name] for name in part if name in files] for part in names)
-        reader = read_masks_by_id(dict(enumerate(["background", *COLORS])), ignore=["background"])
-        resize = Resize.from_options(self.size, 1.0)
-        check_images(
-            [*train, *val], reader, problems, loaded=resize.size, progress=progress, cache=cache
+        table = read_masks_by_id(dict(enumerate(["background", *COLORS])), ignore=["background"])
+        scenes = {file.name: scene_of_name(file.name) for file in (*train, *val)}
+        return file_splits(
+            *(train, val, table, problems),
+            colors=COLORS,
+            resize=Resize.from_options(self.size, 1.0),
+            any_loaded_size=True,
+            scenes=SceneTable(SCENES, scenes),
+            progress=progress,
+            cache=cache,
         )
-        problems.raise_any()
-        table = class_table(reader, np.array([*COLORS.values()], dtype=np.uint8))
-
-        def part(files: Sequence[ImageFile]) -> FileImages:
-            scenes = SceneTable(SCENES, {file.name: scene_of_name(file.name) for file in files})
-            return FileImages(files, table, reader, resize, scenes)
-
-        return DataSplits(part(train), part(val))
 
 
 def list_file(part: str) -> Path:

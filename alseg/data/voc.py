@@ -6,10 +6,11 @@ from pathlib import Path
 from alseg.core.errors import UserError
 from alseg.core.images import DataSplits
 from alseg.core.options import FREE
-from alseg.data.checks import Problems, check_images
-from alseg.data.files import FileImages, ImageFile, Resize
+from alseg.data.checks import Problems
+from alseg.data.files import ImageFile, Resize
 from alseg.data.find import find_files, find_folder, read_list
-from alseg.data.masks import class_table, default_colors, read_masks_by_id
+from alseg.data.masks import default_colors, read_masks_by_id
+from alseg.data.splits import file_splits
 
 #: Classes in the order of their ids.
 NAMES = (
@@ -47,8 +48,8 @@ class VOC:
         Resize.from_options(self.size, self.scale)
         if self.train == self.val:
             raise UserError(
-                f"train and val are both {self.val!r}; scores on training images mean little, so "
-                f"name two lists."
+                f"data.train and data.val are both {self.val!r}; scores on training images mean "
+                f"little, so name two lists."
             )
 
     def splits(self, progress: bool = True, cache: Path | None = None) -> DataSplits:
@@ -65,19 +66,20 @@ class VOC:
         root = find_folder(str(Path(self.root, folder)), f"the folder that holds {folder}")
         problems = Problems(f"PASCAL VOC in {root}")
         images = find_files(root, "JPEGImages", problems)
-        masks = find_files(root, "SegmentationClass", problems)
+        paths = find_files(root, "SegmentationClass", problems)
         train, val = (
-            self._listed(root, part, images, masks, problems) for part in (self.train, self.val)
+            self._listed(root, part, images, paths, problems) for part in (self.train, self.val)
         )
         for name in sorted({file.name for file in train} & {file.name for file in val}):
             problems.add("images in both splits", name)
-        reader = read_masks_by_id(dict(enumerate(NAMES)))
-        check_images([*train, *val], reader, problems, progress=progress, cache=cache)
-        problems.raise_any()
-        table = class_table(reader, default_colors(len(NAMES)))
+        masks = read_masks_by_id(dict(enumerate(NAMES)), ignore=["255"])
         resize = Resize.from_options(self.size, self.scale)
-        return DataSplits(
-            FileImages(train, table, reader, resize), FileImages(val, table, reader, resize)
+        return file_splits(
+            *(train, val, masks, problems),
+            colors=default_colors(len(NAMES)),
+            resize=resize,
+            progress=progress,
+            cache=cache,
         )
 
     def _listed(

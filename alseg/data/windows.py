@@ -1,7 +1,7 @@
 """Big images as windows of one size, each an image of its own."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.core.errors import UserError
-from alseg.core.images import Sceneless
+from alseg.core.images import VOID, DataSplits, Sceneless
+from alseg.core.windows import window_parts, window_starts
 from alseg.data.checks import Problems
 from alseg.data.files import FileImages
 
@@ -24,6 +25,10 @@ class Window(NamedTuple):
     """Index of the file it is cut from."""
     top: int
     left: int
+    rows: tuple[int, int]
+    """First row, and the one behind the last, that no other window counts."""
+    columns: tuple[int, int]
+    """The same of columns."""
 
 
 def window_from_option(window: Iterable[int] | None) -> tuple[int, int] | None:
@@ -37,23 +42,10 @@ def window_from_option(window: Iterable[int] | None) -> tuple[int, int] | None:
     parts = [window] if isinstance(window, int | str) else list(window)
     if len(parts) != 2 or not all(isinstance(n, int) and n > 0 for n in parts):
         raise UserError(
-            f"window is {parts}; write height and width in pixels, such as [256, 256], or null for "
-            f"whole images."
+            f"data.window is {parts}; write height and width in pixels, such as [256, 256], or "
+            f"null for whole images."
         )
     return parts[0], parts[1]
-
-
-def window_starts(length: int, window: int) -> list[int]:
-    """First pixels of windows that cover an axis: side by side, the last one shifted inwards.
-
-    Args:
-        length: Pixels of the axis.
-        window: Pixels of a window, at most `length`.
-
-    >>> window_starts(500, 160)
-    [0, 160, 320, 340]
-    """
-    return [min(start, length - window) for start in range(0, length, window)]
 
 
 class WindowImages(Sceneless):
@@ -63,6 +55,12 @@ class WindowImages(Sceneless):
     Windows of the last row and column reach back over their neighbours where the size does not
     divide the file's. They are cut from the resized file.
 
+    Args:
+        files: The files.
+        window: Height and width.
+        once: Let every pixel of the files count in one window only, for measures: windows are void
+            beyond the middle of what they share with a neighbour.
+
     Attributes:
         files: The files.
         windows: Where each window lies.
@@ -70,22 +68,29 @@ class WindowImages(Sceneless):
         names: Names in the order of `windows`.
         has_truth: Whether every file has a mask.
         resize: What happens to a file before it is cut.
+        masks: How masks are read.
+        sources: The files, as an image set of their own.
     """
 
-    def __init__(self, files: FileImages, window: tuple[int, int]) -> None:
+    def __init__(self, files: FileImages, window: tuple[int, int], once: bool = False) -> None:
         self.files = files
+        self.once = once
         self.windows = [
-            Window(index, top, left)
+            Window(index, top, left, rows, columns)
             for index in range(len(files))
-            for top in window_starts(files.size(index)[0], window[0])
-            for left in window_starts(files.size(index)[1], window[1])
+            for top, rows in _along(files.size(index)[0], window[0])
+            for left, columns in _along(files.size(index)[1], window[1])
         ]
         self.classes = files.classes
         self.names: Sequence[str] = tuple(
-            f"{files.names[index]}@y{top}x{left}" for index, top, left in self.windows
+            f"{files.names[index]}@y{top}x{left}" for index, top, left, _, _ in self.windows
         )
         self.has_truth = files.has_truth
         self.resize = files.resize
+        self.masks = files.masks
+        self.sources = files
+        self.reading = files.reading
+        self.channels = files.channels
         self._window = window
         self._images = _Decoded(files.image)
         self._truths = _Decoded(files.truth)
@@ -99,23 +104,43 @@ class WindowImages(Sceneless):
         return self._window
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """The image, (h, w, 3), uint8, RGB; see `alseg.data.files.FileImages.image`."""
+        """The image, (h, w, C), uint8; see `alseg.data.files.FileImages.image`."""
         return self._cut(self._images, index)
 
     def truth(self, index: int) -> NDArray[np.uint8]:
         """Ground truth, (h, w), uint8; see `alseg.data.files.FileImages.truth`."""
-        return self._cut(self._truths, index)
+        truth = self._cut(self._truths, index)
+        if not self.once:
+            return truth
+        _, top, left, (first, behind), (start, end) = self.windows[index]
+        own = slice(first - top, behind - top), slice(start - left, end - left)
+        counted = np.full_like(truth, VOID)
+        counted[own] = truth[own]
+        return counted
 
     def fingerprint(self, index: int) -> str:
         """Digest of the file's fingerprint and of the window's place and size, 32 hex digits."""
-        image, top, left = self.windows[index]
+        image, top, left, _, _ = self.windows[index]
         place = (self.files.fingerprint(image), top, left, self._window)
         return blake2b(repr(place).encode(), digest_size=16).hexdigest()
 
+    def truth_fingerprint(self, index: int) -> str:
+        """The same of the ground truth; empty without a mask."""
+        image, top, left, _, _ = self.windows[index]
+        truth = self.files.truth_fingerprint(image)
+        place = (truth, top, left, self._window, self.once)
+        return truth and blake2b(repr(place).encode(), digest_size=16).hexdigest()
+
     def _cut(self, decoded: "_Decoded", index: int) -> NDArray[np.uint8]:
-        image, top, left = self.windows[index]
+        image, top, left, _, _ = self.windows[index]
         height, width = self._window
         return decoded[image][top : top + height, left : left + width].copy()
+
+
+def _along(length: int, window: int) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Where windows begin along an axis, and the part of the axis that counts for each."""
+    starts = window_starts(length, window)
+    return zip(starts, window_parts(starts, window, length), strict=True)
 
 
 class _Decoded:
@@ -138,6 +163,21 @@ class _Decoded:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_decode": self._decode, "_kept": OrderedDict(), "_bytes": 0}
+
+
+def window_splits(splits: DataSplits, window: tuple[int, int], problems: Problems) -> DataSplits:
+    """Cut the files of both splits into windows; those that are scored on count no pixel twice.
+
+    Raises:
+        UserError: If a file is smaller than a window.
+    """
+    train, val = splits.train, splits.val
+    assert isinstance(train, FileImages)
+    assert isinstance(val, FileImages)
+    for part in (train, val):
+        check_windows(part, window, problems)
+    problems.raise_any()
+    return DataSplits(WindowImages(train, window), WindowImages(val, window, once=True))
 
 
 def check_windows(files: FileImages, window: tuple[int, int], problems: Problems) -> None:

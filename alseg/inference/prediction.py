@@ -6,23 +6,23 @@ import io
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from alseg.core.errors import UserError, unknown_name
-from alseg.core.images import VOID, ClassTable
-from alseg.data.checks import Problems, check_images
-from alseg.data.files import FileImages, ImageFile
+from alseg.core.images import ClassTable, ImageSet, truth_fingerprint
+from alseg.core.masks import MaskTable, table_of_colors, table_of_ids
+from alseg.data.checks import Problems, check_classes, check_images
+from alseg.data.files import KEEP_SIZE, FileImages, ImageFile, Resize
 from alseg.data.find import find_files
 from alseg.data.loose import find_images
-from alseg.data.masks import MaskReader, read_masks_by_color, read_masks_by_id
+from alseg.data.masks import stored_values
+from alseg.data.reading.images import AS_RGB, Reading
 from alseg.inference.trained import (
     DEVICES,
     PRECISIONS,
@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 
 #: Height and width of the windows of images over ``max_pixels``, in pixels the network sees.
 WINDOW = (1024, 1024)
-#: Images of more pixels are not decoded several at once.
-HUGE = 1 << 26
+#: Ways to read masks, see `ViewOptions`.
+READINGS = ("auto", "ids", "colors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,11 @@ class ViewOptions:
     """How images are shown to a network.
 
     Attributes:
-        ignore: What else than id 255 is void in the masks: ids, or colours such as "#000000", that
-            stand for no class.
+        mask_values: How masks hold classes. auto: as the masks did that the checkpoint was trained
+            with; ids: class ids 0, 1, ... in the order of the classes, and 255 for void, as label
+            maps of this command hold them; colors: the colours of these label maps.
+        ignore: What else is void in the masks: ids, or colours such as "#000000", that stand for
+            no class.
         window: Height and width of windows in pixels of the image; null = the whole image.
         overlap: Share of a window that its neighbour covers too, 0 to below 1.
         max_pixels: Images of which the network would see more pixels are predicted by windows.
@@ -59,6 +62,7 @@ class ViewOptions:
         progress: Show a progress bar.
     """
 
+    mask_values: str = "auto"
     ignore: list[str] = field(default_factory=list)
     window: tuple[int, int] | None = None
     overlap: float = 0.25
@@ -79,7 +83,8 @@ class ViewOptions:
             raise UserError(f"max_pixels is {self.max_pixels}; give at least 1.")
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
             raise UserError(f"scales is {list(self.scales)}; give one or more factors > 0.")
-        for option, known in (("device", DEVICES), ("precision", PRECISIONS)):
+        known_words = {"device": DEVICES, "precision": PRECISIONS, "mask_values": READINGS}
+        for option, known in known_words.items():
             if getattr(self, option) not in known:
                 raise unknown_name(option, getattr(self, option), known)
 
@@ -102,21 +107,26 @@ class ViewOptions:
 
 def find_pairs(
     given: Mapping[str, str | None],
+    options: ViewOptions,
     out: Path,
     classes: ClassTable,
-    ignore: Sequence[str],
+    table: MaskTable | None,
+    reading: Reading = AS_RGB,
 ) -> FileImages:
     """Images with their masks.
 
     Args:
         given: An image, a folder or a list, and then, if there are masks, the folder that holds
             them under the names of the images; by the options that gave them.
+        options: Say how the masks are read.
         out: Folder of the results, which may lie in none of them.
         classes: Of the network.
-        ignore: See `ViewOptions`.
+        table: How the masks of its training were read; None if nobody knows.
+        reading: How the images of its training were read.
 
     Raises:
-        UserError: If something is not there, or has no mask, or `ignore` names a class.
+        UserError: If something is not there, or has no mask, or it is not clear how the masks are
+            to be read.
     """
     (images_option, images), (masks_option, masks_folder) = given.items()
     problems = Problems(f"{images_option}={images}")
@@ -140,30 +150,86 @@ def find_pairs(
             )
     problems.raise_any()
     files = [ImageFile(name, path, masks.get(name)) for name, path in found.items()]
-    return FileImages(files, classes, _reader(ignore, classes, files[0].mask))
+    paths = [file.mask for file in files if file.mask is not None]
+    masks_as = mask_table(options, classes, table, paths, masks_option)
+    return FileImages(files, classes, masks_as, reading=reading)
 
 
-def _reader(ignore: Sequence[str], classes: ClassTable, mask: Path | None) -> MaskReader:
-    """How masks are read: as colours if the first one holds colours, else as ids."""
-    mode = "L"
-    if mask is not None:
-        try:
-            with Image.open(mask) as file:
-                mode = file.mode
-        except OSError:
-            log.debug("%s cannot be read, as the check will tell", mask)
-    if mode in ("L", "P", "1"):
-        reader = read_masks_by_id(dict(enumerate(classes.names)), ignore)
-    else:
-        colors = np.asarray(classes.colors).tolist()
-        table = {name: (r, g, b) for name, (r, g, b) in zip(classes.names, colors, strict=True)}
-        reader = read_masks_by_color(table, ignore)
-    if sum(entry.label != VOID for entry in reader.entries) < len(classes):
+def mask_table(
+    options: ViewOptions,
+    classes: ClassTable,
+    known: MaskTable | None,
+    masks: Sequence[Path],
+    option: str = "masks",
+) -> MaskTable:
+    """How masks are read: as the options say, else as in training, else in the only way there is.
+
+    Args:
+        options: See `ViewOptions.mask_values` and `ViewOptions.ignore`.
+        classes: Of the network.
+        known: How the masks of its training were read; None if nobody knows.
+        masks: The files.
+        option: What the user calls them.
+
+    Raises:
+        UserError: If they could be read in two ways that differ.
+    """
+    ids = table_of_ids(classes.names)
+    readings = {"ids": ids}
+    if len({tuple(color) for color in np.asarray(classes.colors).tolist()}) == len(classes):
+        readings["colors"] = table_of_colors(classes)
+    if options.mask_values != "auto":
+        if options.mask_values not in readings:
+            raise UserError(
+                "mask_values=colors, but two classes of this checkpoint have the same colour; "
+                "give mask_values=ids and masks of ids."
+            )
+        return readings[options.mask_values].ignoring(options.ignore)
+    if known is not None:
+        return known.ignoring(options.ignore)
+    colors = any(str(key).startswith("#") for key in options.ignore)
+    if options.ignore:  # ids or colours, which says what the masks hold
+        readings = {"colors" if colors else "ids": table_of_colors(classes) if colors else ids}
+    able = {name: table.ignoring(options.ignore) for name, table in readings.items()}
+    return _only_reading(able, masks, option) if masks else ids
+
+
+def _only_reading(
+    readings: Mapping[str, MaskTable], masks: Sequence[Path], option: str
+) -> MaskTable:
+    """The one of several tables that reads all masks; the first if none does, as the check tells.
+
+    Raises:
+        UserError: If two of them do, and find different classes.
+    """
+    left = dict(readings)
+    differing: Path | None = None
+    usual = next(iter(left))
+    for path in masks:
+        labels = {}
+        for name, table in left.items():
+            try:
+                values, palette = stored_values(path, table)
+                if values.ndim == 3 and "colors" in left:
+                    usual = "colors"
+                labels[name] = table.read(values, palette)
+            except UserError as error:
+                log.debug("%s by %s: %s", path, name, error)
+        if labels:  # else none reads it, and the check will say why
+            left = {name: left[name] for name in labels}
+        found = list(labels.values())
+        if any(not np.array_equal(found[0], other) for other in found[1:]):
+            differing = path
+        if len(left) == 1:
+            break
+    if len(left) > 1 and differing is not None:
+        ways = "; ".join(f"mask_values={name} ({table.summary()})" for name, table in left.items())
         raise UserError(
-            f"ignore={list(ignore)} names a class of the network; give only ids or colours that "
-            f"stand for no class."
+            f"{option}: this checkpoint does not say how masks are read, and {differing} can be "
+            f"read in {len(left)} ways that differ; choose one: {ways}; or give the data set they "
+            f"belong to, data=NAME data.root=FOLDER, in the place of images and masks."
         )
-    return reader
+    return left.get(usual) or next(iter(left.values()))
 
 
 def check_pairs(images: FileImages, files: Sequence[ImageFile], where: str, progress: bool) -> None:
@@ -175,19 +241,75 @@ def check_pairs(images: FileImages, files: Sequence[ImageFile], where: str, prog
         where: What they are called in an error.
         progress: Show a progress bar.
     """
-    problems = Problems(where)
-    # huge ones are found out one by one: several at once would take too much memory
-    some = [file for file in files if not _is_huge(file.image)]
-    check_images(some, images.masks, problems, progress=progress)
+    problems = Problems(where, ignore="ignore", colors="mask_values=colors")
+    seen = check_images(files, images.masks, problems, reading=images.reading, progress=progress)
+    held = [(file.name, s) for file, s in zip(files, seen, strict=True) if s is not None]
+    notes = check_classes(images.masks, {"given": held}, problems)
+    if held:
+        problems.note(
+            [
+                f"masks are read so: {images.masks.summary()}; mask_values=ids or "
+                f"mask_values=colors reads them in another way, see --help."
+            ]
+        )
     problems.raise_any()
+    for note in notes:
+        log.info("%s", note)
 
 
-def _is_huge(path: Path) -> bool:
-    try:
-        with Image.open(path) as image:
-            return image.width * image.height > HUGE
-    except OSError:
-        return False  # the check tells
+def contents(images: ImageSet) -> str:
+    """What an image set holds, image by image: a text that differs if a pixel does."""
+    return "\n".join(
+        f"{images.fingerprint(index)} {truth_fingerprint(images, index)}"
+        for index in range(len(images))
+    )
+
+
+def scored_images(data: Any, progress: bool, cache: Path | None) -> dict[str, ImageSet]:
+    """The images of a data set that a trained network is measured on.
+
+    Args:
+        data: A component of `alseg.data.DATASETS`.
+        progress: Show progress.
+        cache: Folder that remembers checked files.
+
+    Returns:
+        ``validation``: those that its options score on; where these are a test part, ``test`` as
+        well, and ``validation`` is what a checkpoint may be chosen on. A set whose validation
+        images are in the pool has its test part as ``validation``: there is nothing to choose on.
+    """
+    splits = data.splits(progress=progress, cache=cache)
+    if getattr(data, "evaluate", "val") != "test" or getattr(data, "val_in_pool", False):
+        return {"validation": splits.val}
+    choice = replace(data, evaluate="val").splits(progress=progress, cache=cache)
+    return {"validation": choice.val, "test": splits.val}
+
+
+def check_same_classes(images: ImageSet, classes: ClassTable, named: bool) -> None:
+    """Refuse a data set of other classes than the network's.
+
+    Args:
+        images: Of the data set.
+        classes: Of the network.
+        named: Whether the checkpoint names them.
+    """
+    if len(images.classes) != len(classes) or (named and images.classes.names != classes.names):
+        names = ", ".join(classes.names) if named else "without names"
+        raise UserError(
+            f"the checkpoint knows {len(classes)} classes ({names}), data= has "
+            f"{len(images.classes)} ({', '.join(images.classes.names)}); give the data set, or the "
+            f"data.classes, it was trained with."
+        )
+    if not len(images):
+        raise UserError("data= has no images to score on; see its options for validation images.")
+    if not images.has_truth:
+        raise UserError("data= has images without masks; nothing can be compared.")
+
+
+def is_loaded(images: ImageSet) -> bool:
+    """Whether images have been brought to another size than that of their files."""
+    resize = getattr(images, "resize", KEEP_SIZE)
+    return isinstance(resize, Resize) and resize != KEEP_SIZE
 
 
 def labels_of(
@@ -241,7 +363,7 @@ def labels_of(
         ) from error
 
 
-def checked_truth(images: FileImages, index: int, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def checked_truth(images: ImageSet, index: int, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Ground truth of an image.
 
     Raises:
@@ -249,15 +371,16 @@ def checked_truth(images: FileImages, index: int, labels: NDArray[np.uint8]) -> 
     """
     truth = images.truth(index)
     if labels.shape != truth.shape:
+        path = images.files[index].mask if isinstance(images, FileImages) else None
         raise UserError(
-            f"{images.files[index].mask} is {truth.shape[0]} x {truth.shape[1]}, its image "
+            f"{path or images.names[index]} is {truth.shape[0]} x {truth.shape[1]}, its image "
             f"{labels.shape[0]} x {labels.shape[1]} (height x width); export both at the same "
             f"size."
         )
     return truth
 
 
-def iou_row(counts: NDArray[np.int64], images: FileImages) -> dict[str, Any]:
+def iou_row(counts: NDArray[np.int64], images: ImageSet) -> dict[str, Any]:
     """Mean and per-class IoU of a confusion matrix, as a row of a table.
 
     The mean is over the classes that occur in truth or prediction, as
@@ -291,14 +414,3 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
     return table.getvalue()
-
-
-@contextmanager
-def images_of_any_size() -> Iterator[None]:
-    """Let Pillow open what it would take for an attack: these images are the user's own."""
-    most = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = most

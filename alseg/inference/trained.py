@@ -1,6 +1,5 @@
 """A trained network: out of the checkpoint of any run, with all that using it takes."""
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.images import ClassTable
-from alseg.data.files import Resize
+from alseg.core.masks import MaskTable
+from alseg.data.files import Resize, resize_smoothly
 from alseg.data.masks import default_colors
+from alseg.data.reading.images import AS_RGB, Reading
 
 if TYPE_CHECKING:  # torch takes seconds to import
     import torch
@@ -23,12 +23,10 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 log = logging.getLogger(__name__)
 
-Triple = tuple[float, float, float]
+Numbers = tuple[float, ...]
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("32-true", "bf16")
-#: Weights of a classifier -> whether it is one by cosines.
-_HEADS = {"classifier.weight": True, "classifier.conv.weight": False}
 
 
 @dataclass(frozen=True)
@@ -39,20 +37,24 @@ class TrainedSegmenter:
         network: In evaluation mode, on its device. It may have more outputs than there are
             classes, the classes first.
         classes: Names and colours.
-        mean: Subtracted from each channel of images in [0, 1], RGB.
+        mean: Subtracted from each channel of images in [0, 1].
         std: Each channel is divided by it.
         resize: The size at which the run loaded its images.
         temperature: Divides the scores.
         precision: ``32-true``, or ``bf16`` for mixed precision.
+        masks: How the masks it was trained with were read; None if it does not say.
+        reading: Bands and range in which the images of its training were read.
     """
 
     network: "Segmenter"
     classes: ClassTable
-    mean: Triple
-    std: Triple
+    mean: Numbers
+    std: Numbers
     resize: Resize
     temperature: float
     precision: str = "32-true"
+    masks: MaskTable | None = None
+    reading: Reading = AS_RGB
 
     @property
     def device(self) -> "torch.device":
@@ -60,7 +62,7 @@ class TrainedSegmenter:
         return next(self.network.parameters()).device
 
     def normalized(self, image: NDArray[np.uint8]) -> "torch.Tensor":
-        """An image, (H, W, 3), uint8, RGB, as the network wants it: (1, 3, H, W) on its device."""
+        """An image, (H, W, C), uint8, as the network wants it: (1, C, H, W) on its device."""
         from alseg.data.transforms import EvalTransform
 
         tensor, _ = EvalTransform(self.mean, self.std)(image, {})
@@ -87,9 +89,9 @@ def load_segmenter(
 ) -> TrainedSegmenter:
     """Load the network of a checkpoint: of any method, of any stage, wherever the file lies.
 
-    A checkpoint describes its network and images itself. For one that does not, the run folder it
-    lies in is asked (``config.yaml`` and ``report.json``). Where neither names the classes, they
-    are numbered, and ImageNet's normalisation is taken, with a warning.
+    A checkpoint describes its network and images itself. If the data it was trained on did not
+    describe themselves, the classes are numbered, and ImageNet's normalisation is taken, with a
+    warning.
 
     Args:
         checkpoint: ``round_NNN/<stage>/last.ckpt`` or ``best.ckpt`` of a run folder, or a copy.
@@ -112,7 +114,7 @@ def load_segmenter(
     except RuntimeError as error:
         raise UserError(
             f"{path} does not hold the {found.network['architecture']} with "
-            f"{found.network['encoder']} that it, or its run folder, describes "
+            f"{found.network['encoder']} that it describes "
             f"({str(error).splitlines()[-1].strip()}); give the checkpoint as the run left it."
         ) from error
     resize = Resize.from_options(images.get("size"), images.get("scale", 1.0))
@@ -123,12 +125,14 @@ def load_segmenter(
         resize=resize,
         temperature=found.temperature,
         precision=precision,
+        masks=found.masks,
+        reading=found.reading,
     )
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds and says, completed by the run folder it lies in.
+    """What a checkpoint holds and says.
 
     Attributes:
         path: The file.
@@ -150,17 +154,27 @@ class Checkpoint:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes; empty if neither file nor folder names them."""
+        """Names of the classes; empty if it names none."""
         names = tuple(self.images.get("classes", ()))
         return names if len(names) == self.num_classes else ()
+
+    @property
+    def reading(self) -> Reading:
+        """Bands and range in which the images of its training were read."""
+        return Reading.from_description(self.images)
+
+    @property
+    def masks(self) -> MaskTable | None:
+        """How the masks it was trained with were read; None if it does not say."""
+        plain = self.images.get("masks")
+        return None if plain is None else MaskTable.from_plain(plain)
 
     def classes(self) -> ClassTable:
         """Names and colours; numbers if it names none, with a warning."""
         if self.class_names:
             return ClassTable(self.class_names, np.array(self.images["colors"], dtype=np.uint8))
         log.warning(
-            "%s does not name its classes and lies in no run folder: they are numbered and "
-            "coloured by their ids",
+            "%s does not name its classes: they are numbered and coloured by their ids",
             self.path,
         )
         names = tuple(f"class {number}" for number in range(self.num_classes))
@@ -176,13 +190,14 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
     path = Path(checkpoint).expanduser()
     content = _read(path)
     about = content.get("alseg") or {}
-    run = _run_folder(path)
-    state = _segmenter_state(path, content["state_dict"], about.get("network_at"))
     network, temperature = about.get("network"), about.get("temperature", 1.0)
     if not network:
-        network, temperature = _network_of_run(path, run, state)
-    images = about.get("images") or _images_of_run(run)
-    count = about.get("num_classes") or len(images.get("classes", ())) or network["outputs"]
+        raise UserError(
+            f"{path} holds no segmentation network of alseg, or does not describe it; give the "
+            f"last.ckpt or best.ckpt of a stage that trains one."
+        )
+    state = _segmenter_state(path, content["state_dict"], about.get("network_at", "network"))
+    images, count = about.get("images") or {}, about["num_classes"]
     # not global_step: it counts the steps of every optimiser
     progress = content.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress", {})
     batches = progress.get("total", {}).get("processed")
@@ -206,7 +221,7 @@ def predict_labels(
 
     Args:
         model: See `load_segmenter`.
-        image: (H, W, 3), uint8, RGB.
+        image: (H, W, C), uint8, RGB unless the network was trained on other bands.
         window: Height and width of windows in pixels; None = the whole image.
         overlap: Share of a window that its neighbour covers too, 0 to below 1.
         scales: Factors on the size of what the network sees; probabilities are averaged.
@@ -239,7 +254,7 @@ def predict_labels(
     if window is None and factor[0] * factor[1] < 1:
         # not as a whole in floating point, and not all of its scores at its own size
         ((high, wide),) = view_sizes((height, width), [1.0], factor)
-        small = np.array(Image.fromarray(image).resize((wide, high), Image.Resampling.BILINEAR))
+        small = resize_smoothly(image, high, wide)
         sizes = view_sizes((high, wide), scales)
         scores = mean_of_views(model, model.normalized(small), sizes, flip)
         top = 0
@@ -303,84 +318,23 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _segmenter_state(path: Path, state: Mapping[str, Any], at: str | None) -> dict[str, Any]:
-    """The weights of the segmenter in a module: the one at a name, or the outermost there is."""
-    prefixes = [f"{at}."] if at else []
-    for head in _HEADS:
-        ends = (name.removesuffix(head) for name in state if name.endswith(f".{head}"))
-        prefixes += sorted(ends, key=len)
-    for prefix in prefixes:
-        if any(name.startswith(f"{prefix}encoder.") for name in state):
-            return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    raise UserError(
-        f"{path} holds no segmentation network of alseg; give the last.ckpt or best.ckpt of a "
-        f"stage that trains one."
-    )
-
-
-def _run_folder(path: Path) -> Path | None:
-    """The run folder a checkpoint lies in, upward from it."""
-    for folder in path.resolve().parents:
-        if (folder / "config.yaml").is_file() and (folder / "report.json").is_file():
-            return folder
-    return None
-
-
-def _config(run: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        return yaml.safe_load((run / "config.yaml").read_text("utf-8")) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{run / 'config.yaml'} cannot be read ({error}).") from error
-
-
-def _network_of_run(
-    path: Path, run: Path | None, state: Mapping[str, Any]
-) -> tuple[dict[str, Any], float]:
-    """Description and temperature of a network by the options of its run and its weights."""
-    head = next((name for name in _HEADS if name in state), None)
-    if run is None or head is None:
+def _segmenter_state(path: Path, state: Mapping[str, Any], at: str) -> dict[str, Any]:
+    """The weights of the segmenter in a module, where the module says that it is."""
+    prefix = f"{at}." if at else ""
+    found = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    if not any(name.startswith("encoder.") for name in found):
         raise UserError(
-            f"{path} does not describe its network, and lies in no run folder with config.yaml and "
-            f"report.json that does; put it back into its run folder."
+            f"{path} holds no segmentation network of alseg; give the last.ckpt or best.ckpt of a "
+            f"stage that trains one."
         )
-    config = _config(run)
-    try:
-        options = {key: config["network"][key] for key in ("architecture", "encoder", "options")}
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{run / 'config.yaml'} does not say which network was trained ({error} is missing); "
-            f"restore it."
-        ) from error
-    described = {**options, "outputs": len(state[head]), "cosine": _HEADS[head]}
-    return described, float(config.get("method", {}).get("temperature", 1.0))
+    return found
 
 
-def _images_of_run(run: Path | None) -> dict[str, Any]:
-    """See `LoopDataModule.description`; empty without a run folder."""
-    if run is None:
-        return {}
-    config = _config(run)
-    try:
-        about = json.loads((run / "report.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{run / 'report.json'} cannot be read ({error}).") from error
-    data, augment = (config.get(part, {}) for part in ("data", "augment"))
-    return {
-        **{key: about[key] for key in ("classes", "colors") if key in about},
-        **{key: augment[key] for key in ("mean", "std") if key in augment},
-        # painted scenes have a size too, but no scale: they are not resized
-        **{key: data[key] for key in ("size", "scale") if "scale" in data},
-    }
-
-
-def _normalisation(path: Path, images: Mapping[str, Any]) -> dict[str, Triple]:
+def _normalisation(path: Path, images: Mapping[str, Any]) -> dict[str, Numbers]:
     from alseg.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 
     if "mean" in images and "std" in images:
-        mean, std = ((float(r), float(g), float(b)) for r, g, b in (images["mean"], images["std"]))
-        return {"mean": mean, "std": std}
+        return {name: tuple(map(float, images[name])) for name in ("mean", "std")}
     log.warning(
         "%s does not say how its images were normalised: mean and standard deviation of ImageNet "
         "are taken; if augment.mean or augment.std were others, the predictions are wrong",

@@ -6,13 +6,13 @@ views whatever the scale of the logits, and averaging them over scales and mirro
 custom of the field (e.g. DeepLab, arXiv 1606.00915, section 4.3; PSPNet, arXiv 1612.01105).
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from alseg.core.windows import window_starts
 from alseg.nn.precision import at_least_float32
 from alseg.nn.segmenter import upsample
 
@@ -46,24 +46,6 @@ def class_probabilities(scores: Tensor, num_classes: int, temperature: float = 1
         (B, C, H, W), summing to 1 over the classes.
     """
     return (at_least_float32(scores[:, :num_classes]) / temperature).softmax(dim=1)
-
-
-def window_starts(length: int, window: int, overlap: float) -> list[int]:
-    """Where windows begin along one axis so that they cover it.
-
-    Neighbours are ``window * (1 - overlap)`` apart; the last one ends at the border.
-
-    Args:
-        length: Pixels of the axis.
-        window: Pixels of a window; a window longer than the axis is as long as the axis.
-        overlap: Share of a window that its neighbour covers too, 0 to below 1.
-
-    >>> window_starts(10, 4, 0.25), window_starts(10, 4, 0.0), window_starts(3, 4, 0.5)
-    ([0, 3, 6], [0, 4, 6], [0])
-    """
-    stride = max(1, round(window * (1 - overlap)))
-    last = max(0, length - window)
-    return [min(number * stride, last) for number in range(math.ceil(last / stride) + 1)]
 
 
 def view_sizes(

@@ -9,23 +9,14 @@ from numpy.typing import NDArray
 
 from alseg.acquisition.selection import SpendRule, spend
 from alseg.core.errors import UserError, unknown_name
+from alseg.labels.kinds import KINDS
 from alseg.labels.tables import AnswerKind, Answers
 
 AXES = ("clicks", "seconds", "pixels", "units")
 
-#: Price of one answer: ``<axis>_per_<what>``, summed over unit, classes named, and pixels covered.
-#: Sources: class sets and dominant labels, Fig. 1 of arXiv 2309.09319 (17.13 s for 3 clicks,
-#: 12.12 s for 1); a point on a pixel, 2.4 s, Bearman et al., ECCV 2016; masks, Cityscapes: 1.5 h
-#: an image of 1024x2048 (Cordts et al., CVPR 2016), 5 095 159 clicks for its 2975 training images
-#: (Cai et al., CVPR 2021); the class of a whole image, 20 s, a second for each of VOC's classes,
-#: Bearman et al., ECCV 2016.
-PRICES: dict[str, dict[str, float]] = {
-    "class": {"clicks_per_unit": 1.0, "seconds_per_unit": 2.4},
-    "class_set": {"clicks_per_class": 1.0, "seconds_per_class": 5.71},
-    "dominant": {"clicks_per_unit": 1.0, "seconds_per_unit": 12.12},
-    "mask": {"clicks_per_pixel": 8.167e-4, "seconds_per_pixel": 2.575e-3},
-    "scene": {"clicks_per_unit": 1.0, "seconds_per_unit": 20.0},
-}
+#: Price of one answer by kind: ``<axis>_per_<what>``, summed over unit, classes named, and pixels
+#: covered. Sources stand beside the kinds, in `alseg.labels.kinds`.
+PRICES: dict[str, dict[str, float]] = {name: dict(kind.prices) for name, kind in KINDS.items()}
 _RATES = tuple(f"{axis}_per_{what}" for axis in ("clicks", "seconds") for what in
                ("unit", "class", "pixel"))  # fmt: skip
 
@@ -73,8 +64,7 @@ def cost_of(
     return Cost(
         clicks=priced("clicks"),
         seconds=priced("seconds"),
-        # the class of a whole image says nothing of its pixels
-        pixels=np.asarray(pixels, dtype=np.float64) * (answer != "scene"),
+        pixels=np.asarray(pixels, dtype=np.float64) * KINDS[answer].covers_pixels,
         units=np.ones(len(pixels)),
     )
 
@@ -132,10 +122,8 @@ class Budget:
         Returns:
             Arrays of (n,) per axis. Seconds are the measured ones where the oracle measured.
         """
-        classes = np.ones(len(answers), dtype=np.int64)
-        if answers.answer == "class_set":
-            members = answers.members()
-            classes = members[:, : None if self.void_costs else -1].sum(axis=1)
+        kind = KINDS[answers.answer]
+        classes = kind.named(answers.said, answers.num_classes, self.void_costs)
         cost = cost_of(answers.answer, classes, pixels, self.table)
         if answers.seconds is not None:
             measured = np.isfinite(answers.seconds)

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,13 @@ from PIL import Image
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.files import write_atomic
 from alseg.core.images import VOID, ImageSet
+from alseg.labels.kinds import KINDS
+from alseg.labels.kinds.base import Written
 from alseg.labels.pool import LabelPool, rows_by_image
 from alseg.labels.tables import PIXELS, Answers, Query
 
 VOID_WORD = "void"
+_SHOWN = 20
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -30,23 +34,6 @@ def check_names(names: Sequence[str]) -> None:
             f"oracle=human cannot take the class names {bad}: {VOID_WORD!r} is the answer for no "
             f"class, and semicolons separate classes; rename them in the class table."
         )
-
-
-_ASKED = {
-    "class": "the class of the {unit}",
-    "dominant": "the class that covers most of the {unit}",
-    "class_set": "every class you see in the {unit}, separated by semicolons",
-    "scene": "the scene that the {unit} shows",
-    "mask": "the path of a label image (8-bit PNG of the size of the image, class ids, 255 = void; "
-    "only the {unit} is read), relative to this folder",
-}
-_EXAMPLE = {
-    "class": "{0}",
-    "dominant": "{0}",
-    "scene": "{0}",
-    "class_set": "{0};{1}",
-    "mask": "masks/0.png",
-}
 
 
 def write_questions(query: Query, pool: LabelPool, images: ImageSet, folder: Path) -> None:
@@ -66,27 +53,26 @@ def write_questions(query: Query, pool: LabelPool, images: ImageSet, folder: Pat
         name = images.names[int(query.image[row])]
         table.writerow([row, name, int(query.unit[row]), *(int(side) for side in boxes[row])])
     write_atomic(folder / "questions.csv", buffer.getvalue())
-    names = [*_names(query, images), VOID_WORD]
-    example = _EXAMPLE[query.answer].format(*names)
+    kind = KINDS[query.answer]
+    names = [*kind.names(images), VOID_WORD]
     budget = pool.budget
-    until = f", until {budget.amount:g} {budget.axis} are spent or you have no more"
+    until = ", all of them"
+    if budget.amount < float("inf"):
+        until = f", until {budget.amount:g} {budget.axis} are spent or you have no more"
+    listed = ", ".join(f"{number} {name}" for number, name in enumerate(names[:-1]))
     text = (
-        f"Answer the questions of questions.csv from the top"
-        f"{until if budget.amount < float('inf') else ', all of them'}.\n"
+        f"Answer the questions of questions.csv{until}.\n"
         f"Write answers.csv beside this file, with a first line\n\n    row,answer\n\n"
-        f"and one line per question, in the order of questions.csv: the row number, and "
-        f"{_ASKED[query.answer].format(unit=query.kind)}. For example:\n\n    0,{example}\n\n"
-        f"A third column named seconds may hold the time each answer took.\n"
+        f"and one line per question: its row number, and {kind.question.format(unit=query.kind)}. "
+        f"For example:\n\n    0,{kind.example.format(*names)}\n\n"
+        f"Lines may stand in any order; the rows from 0 on without a gap count. Names may be "
+        f"shortened, as long as they are clear, and written in small letters or capitals. A "
+        f"third column named seconds may hold the time each answer took.\n"
         f"Boxes are in pixels: top and left inclusive, bottom and right exclusive.\n\n"
-        f"{'Scenes' if query.answer == 'scene' else 'Classes'}: {', '.join(names)}.\n"
+        f"{'Classes' if kind.covers_pixels else 'Scenes'}: {listed}, {VOID} {VOID_WORD}.\n"
         f"'{VOID_WORD}' is for what belongs to none of them.\n"
     )
     write_atomic(folder / "HOW_TO_ANSWER.txt", text)
-
-
-def _names(query: Query, images: ImageSet) -> Sequence[str]:
-    """What the answers to a query are chosen from."""
-    return images.scenes if query.answer == "scene" else images.classes.names
 
 
 def unit_boxes(query: Query, pool: LabelPool) -> NDArray[np.int64]:
@@ -121,104 +107,166 @@ def read_answers(path: Path, query: Query, pool: LabelPool, images: ImageSet) ->
         UserError: Naming the file, the line and what is wrong with it.
     """
     lines = _read_lines(path, len(query))
-    names = _names(query, images)
-    num_classes = len(names)
-    n = len(lines)
-    label = np.full(n, VOID, dtype=np.uint8)
-    members = np.zeros((n, num_classes + 1), dtype=bool)
-    masks: list[NDArray[np.uint8]] = []
-    seconds = np.full(n, np.nan, dtype=np.float32)
-    for row, (number, answer, took) in enumerate(lines):
+    kind = KINDS[query.answer]
+    names = kind.names(images)
+    said: list[Any] = []
+    seconds = np.full(len(lines), np.nan, dtype=np.float32)
+    mistakes: list[str] = []
+    for row, (number, text, took) in enumerate(lines):
         where = f"{path}, line {number}"
-        if took:
-            seconds[row] = _seconds(took, where)
-        if query.answer == "mask":
-            masks.append(_read_mask(path.parent / answer, where, query, row, pool))
-            continue
-        said = [_class_id(word, names, where) for word in answer.split(";")]
-        if query.answer == "class_set":
-            members[row, said] = True
-        elif len(said) != 1:
-            raise UserError(f"{where}: {answer!r} names {len(said)} classes; name one.")
-        else:
-            label[row] = VOID if said[0] == num_classes else said[0]
+        written = Written(
+            text,
+            ids=lambda text=text: [_class_id(word, names) for word in text.split(";")],  # type: ignore[misc]
+            mask=lambda t=text, r=row: _read_mask(path.parent / t, query, r, pool),  # type: ignore[misc]
+        )
+        try:
+            if took:
+                seconds[row] = _seconds(took)
+            said.append(kind.written(written, len(names)))
+        except ValueError as error:
+            mistakes.append(f"{where}: {error}")
+    _raise(mistakes)
     measured = seconds if np.isfinite(seconds).any() else None
-    return Answers.of(query.head(n), num_classes, label, members, masks, measured)
+    return Answers.of_rows(query.head(len(lines)), len(names), said, measured)
+
+
+def _raise(mistakes: Sequence[str]) -> None:
+    """Raise one error for all mistakes, the first 20 in full."""
+    if not mistakes:
+        return
+    more = [f"and {len(mistakes) - _SHOWN} more"] if len(mistakes) > _SHOWN else []
+    texts = [text.rstrip(".") for text in mistakes[:_SHOWN]]
+    raise UserError("; ".join([*texts, *more]) + ".")
 
 
 def _read_lines(path: Path, questions: int) -> list[tuple[int, str, str]]:
-    """Line number, answer and seconds per question, checked for form and order."""
+    """Line number, answer and seconds per question, in the order of the questions.
+
+    Takes what spreadsheets write: commas, semicolons or tabs between cells, a line ``sep=;``, a
+    byte-order mark, UTF-16, capitals in the head, and empty last lines.
+
+    Raises:
+        UserError: Naming every line that cannot be used.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte-order mark first
+        raw = path.read_bytes()
+        utf16 = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+        text = raw.decode("utf-16" if utf16 else "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path} ({error}); save it as UTF-8 text.") from error
-    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
-    if reader.fieldnames is None or not {"row", "answer"} <= set(reader.fieldnames):
-        raise UserError(f"{path}, line 1: the first line must be 'row,answer' (and ',seconds').")
-    lines: list[tuple[int, str, str]] = []
-    for record in reader:
-        where = f"{path}, line {reader.line_num}"
-        if None in record:
-            raise UserError(
-                f"{where}: there are more cells than columns; separate classes by semicolons, not "
-                f"commas."
-            )
-        if record["row"] != str(len(lines)):
-            raise UserError(
-                f"{where}: row is {record['row']!r}, expected {len(lines)}; answer the questions "
-                f"in order, leave none out and repeat none."
-            )
-        if len(lines) >= questions:
-            raise UserError(f"{where}: there are only {questions} questions; delete this line.")
-        answer = (record["answer"] or "").strip()
-        if not answer:
-            raise UserError(f"{where}: the answer is empty; write {VOID_WORD!r} for no class.")
-        lines.append((reader.line_num, answer, (record.get("seconds") or "").strip()))
-    if not lines:
+    first, _, rest = text.partition("\n")
+    before = 0
+    if first.strip().lower().startswith("sep="):
+        text, before = rest, 1
+    head = text.partition("\n")[0]
+    delimiter = max(",;\t", key=head.count)
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
+    try:
+        rows = [(reader.line_num + before, [cell.strip() for cell in cells]) for cells in reader]
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, line {reader.line_num + before}: {error}; the file is no table of short "
+            f"cells: look for a quotation mark that is not closed."
+        ) from error
+    columns = [name.lower() for name in rows[0][1]] if rows else []
+    if not {"row", "answer"} <= set(columns):
+        raise UserError(
+            f"{path}, line {before + 1}: the first line must be 'row,answer' (and ',seconds'), "
+            f"with commas, semicolons or tabs between the columns."
+        )
+    found: dict[int, tuple[int, str, str]] = {}
+    mistakes: list[str] = []
+    for number, cells in rows[1:]:
+        if not any(cells):
+            continue
+        try:
+            row, line = _line(cells, columns, delimiter, questions)
+            if row in found:
+                raise ValueError(f"row {row} is answered in line {found[row][0]} already")
+            found[row] = (number, *line)
+        except ValueError as error:
+            mistakes.append(f"{path}, line {number}: {error}")
+    gap = next((row for row in range(len(found)) if row not in found), None)
+    if gap is not None and not mistakes:
+        mistakes.append(
+            f"{path} leaves out row {gap}; rows count from 0 on without a gap, answer it or delete "
+            f"the lines after it"
+        )
+    _raise(mistakes)
+    if not found:
         raise UserError(f"{path} holds no answers; it needs one line per question.")
-    return lines
+    return [found[row] for row in range(len(found))]
 
 
-def _class_id(word: str, names: Sequence[str], where: str) -> int:
-    """Id of a class name, C for void."""
+def _line(
+    cells: Sequence[str], columns: Sequence[str], delimiter: str, questions: int
+) -> tuple[int, tuple[str, str]]:
+    """Row, and answer and seconds, of a line."""
+    if len(cells) > len(columns):
+        raise ValueError(
+            "there are more cells than columns; separate classes by semicolons, not commas, and "
+            "put them between quotation marks where semicolons separate the columns"
+            if delimiter != ";"
+            else "there are more cells than columns; put classes between quotation marks, since "
+            "semicolons separate the columns here"
+        )
+    said = dict(zip(columns, cells, strict=False))
+    if not said["row"].isascii() or not said["row"].isdecimal():
+        raise ValueError(f"row is {said['row']!r}, not a number of questions.csv")
+    row = int(said["row"]) if len(said["row"]) < 12 else questions
+    if row >= questions:
+        raise ValueError(f"there are only {questions} questions; delete this line")
+    if not said.get("answer"):
+        raise ValueError(f"the answer is empty; write {VOID_WORD!r} for no class")
+    return row, (said["answer"], said.get("seconds", ""))
+
+
+def _class_id(word: str, names: Sequence[str]) -> int:
+    """Id of a class name, C for void; any case, and beginnings that are clear."""
     word = word.strip()
-    if word == VOID_WORD:
-        return len(names)
-    if word in names:
-        return names.index(word)
-    raise UserError(f"{where}: {unknown_name('class', word, [*names, VOID_WORD])}")
+    known = [*names, VOID_WORD]
+    if word in known:
+        return known.index(word)
+    folded = [name.casefold() for name in known]
+    same = [i for i, name in enumerate(folded) if name == word.casefold()]
+    begun = [i for i, name in enumerate(folded) if word and name.startswith(word.casefold())]
+    for found in (same, begun):
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ways = " or ".join(repr(known[i]) for i in found)
+            raise ValueError(f"{word!r} may mean {ways}")
+    raise unknown_name("class", word, known)
 
 
-def _seconds(text: str, where: str) -> float:
+def _seconds(text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise UserError(f"{where}: seconds is {text!r}; write a number of at least 0.")
+        raise ValueError(f"seconds is {text!r}; write a number of at least 0")
     return seconds
 
 
-def _read_mask(
-    path: Path, where: str, query: Query, row: int, pool: LabelPool
-) -> NDArray[np.uint8]:
+def _read_mask(path: Path, query: Query, row: int, pool: LabelPool) -> NDArray[np.uint8]:
     """Labels of one unit's pixels from a label image."""
     try:
         with Image.open(path) as file:
             labels = np.asarray(file)
     except OSError as error:
-        raise UserError(f"{where}: cannot read the mask {path} ({error}).") from error
+        raise UserError(f"cannot read the mask {path} ({error}).") from error
     image = int(query.image[row])
     size = tuple(int(side) for side in pool.sizes[image])
     if labels.dtype != np.uint8 or labels.shape != size:
         raise UserError(
-            f"{where}: {path} is {labels.shape} {labels.dtype}; the mask must be an 8-bit "
+            f"{path} is {labels.shape} {labels.dtype}; the mask must be an 8-bit "
             f"single-channel image of {size[0]}x{size[1]} (height x width)."
         )
     wrong = (labels >= pool.num_classes) & (labels != VOID)
     if wrong.any():
         raise UserError(
-            f"{where}: {path} holds the id {labels[wrong][0]}; ids are 0..{pool.num_classes - 1}, "
+            f"{path} holds the id {labels[wrong][0]}; ids are 0..{pool.num_classes - 1}, "
             f"and {VOID} for void."
         )
     if query.regions == PIXELS:

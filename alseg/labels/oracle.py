@@ -2,26 +2,27 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from alseg.core.errors import UserError
-from alseg.core.images import VOID, ImageSet
+from alseg.core.images import ImageSet
 from alseg.core.options import FREE
 from alseg.core.registry import Registry
 from alseg.labels.human import check_names, read_answers, write_questions
+from alseg.labels.kinds import KINDS
+from alseg.labels.kinds.base import Annotator
 from alseg.labels.pool import LabelPool, rows_by_image
-from alseg.labels.tables import PIXELS, Answers, Query
-from alseg.labels.truth import class_sets, dominant_labels
+from alseg.labels.tables import Answers, Query
 
 ORACLES = Registry(
     "oracle",
     {
         "simulated": "alseg.labels.oracle:SimulatedOracle",
         "human": "alseg.labels.oracle:HumanOracle",
+        "browser": "alseg.label.oracle:BrowserOracle",
     },
 )
 
@@ -123,34 +124,16 @@ def answer_from_truth(
     Returns:
         n answers.
     """
-    n, num_classes = len(query), pool.num_classes
-    if query.answer == "scene":
-        scenes = np.array([images.scene(image) for image in query.image.tolist()], dtype=np.uint8)
-        nothing = np.zeros((n, 0), dtype=bool)
-        return Answers.of(query, len(images.scenes), scenes, nothing, [])
-    label = np.full(n, VOID, dtype=np.uint8)
-    members = np.zeros((n, num_classes + 1), dtype=bool)
-    masks: list[NDArray[np.uint8]] = [np.zeros(0, np.uint8)] * n
+    kind, how = KINDS[query.answer], Annotator(trim, vote_void)
+    rows_said: list[Any] = [None] * len(query)
     groups = rows_by_image(query.image)
     for image, rows in tqdm(groups, "answering", unit="image", disable=len(groups) < 100):
-        truth, units = images.truth(image), query.unit[rows]
-        if query.regions == PIXELS:
-            label[rows] = truth.ravel()[units]
-            members[rows, np.minimum(label[rows], num_classes)] = True
-            for row in rows:
-                masks[row] = label[row : row + 1]
-            continue
-        maps = pool.maps[query.regions]
-        regions, num_regions = maps[image], int(maps.num_regions[image])
-        if query.answer == "class_set":
-            members[rows] = class_sets(regions, truth, num_classes, num_regions, trim)[0][units]
-        elif query.answer in ("class", "dominant"):
-            dominant = dominant_labels(regions, truth, num_classes, num_regions, vote_void)
-            label[rows] = dominant[units]
-        else:
-            for row, unit in zip(rows, units, strict=True):
-                masks[row] = truth[regions == unit]
-    return Answers.of(query, num_classes, label, members, masks)
+        units = pool.units_of(query.regions, image, query.unit[rows])
+        said = kind.of_truth(units, images, pool.num_classes, how)
+        for row, one in zip(rows.tolist(), said, strict=True):
+            rows_said[row] = one
+    num_names = pool.num_classes if kind.covers_pixels else len(kind.names(images))
+    return Answers.of_rows(query, num_names, rows_said)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from tqdm import tqdm
 
 from alseg.core.images import VOID, ImageSet
 from alseg.labels.budget import Budget, Cost
+from alseg.labels.kinds import KINDS
+from alseg.labels.kinds.base import Units
 from alseg.labels.tables import PIXELS, AnswerKind, Answers, Query, UnitKind, plural
 from alseg.regions.base import Maps, RegionSource
 from alseg.regions.maps import extract_regions
@@ -162,10 +164,10 @@ class LabelPool:
         return cost
 
     def _num_classes(self, answers: Answers) -> int:
-        """Classes there are for answers of a kind; scenes have a table of their own."""
-        if answers.answer != "scene":
+        """Classes there are for answers of a kind; those of whole images have their own table."""
+        if KINDS[answers.answer].covers_pixels:
             return self.num_classes
-        before = [a.num_classes for a in self.history if a.answer == "scene"]
+        before = [a.num_classes for a in self.history if a.answer == answers.answer]
         return before[0] if before else answers.num_classes
 
     def unit_pixels(self, answers: Answers | Query) -> NDArray[np.int64]:
@@ -237,11 +239,12 @@ class LabelPool:
         self, regions: str, image: NDArray[np.int64], unit: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
         """Whether units have not been asked, for columns of unit ids, (n,), bool."""
-        width = int(self.num_units(regions).max(initial=0))
-        asked = [i * width + ids for (version, i), ids in self._asked.items() if version == regions]
-        if not asked:
-            return np.ones(len(image), dtype=bool)
-        return ~np.isin(image * width + unit, np.concatenate(asked))
+        is_open = np.ones(len(image), dtype=bool)
+        for index, rows in rows_by_image(image):
+            asked = self._asked.get((regions, index))
+            if asked is not None:
+                is_open[rows] = ~np.isin(unit[rows], asked)
+        return is_open
 
     def open_images(self, regions: str) -> NDArray[np.int64]:
         """Images that still have a unit to ask about, ascending, int64."""
@@ -268,40 +271,24 @@ class LabelPool:
         height, width = (int(side) for side in self.sizes[image])
         target = np.full((height, width), VOID, dtype=np.uint8)
         for answers, rows in self.answers(image):
-            if answers.answer == "scene" or answers.answer not in kinds:
-                continue
-            units = answers.unit[rows]
-            if answers.masks is not None:
-                self._paint_masks(target, answers, rows, image)
-                continue
-            label = answers.label[rows] if answers.label is not None else _single(answers, rows)
-            if answers.regions == PIXELS:
-                known = label != VOID
-                target.reshape(-1)[units[known]] = label[known]
-                continue
-            # one table look-up for the whole image; the last entry serves pixels in no region
-            table = np.full(int(self.maps[answers.regions].num_regions[image]) + 1, VOID, np.uint8)
-            table[units] = label
-            painted = table[self.maps[answers.regions][image]]
-            np.copyto(target, painted, where=painted != VOID)
+            kind = KINDS[answers.answer]
+            if kind.covers_pixels and answers.answer in kinds:
+                units = self.units_of(answers.regions, image, answers.unit[rows])
+                kind.paint(target, units, answers.said_in(rows), answers.num_classes)
         return target
 
-    def _paint_masks(
-        self, target: NDArray[np.uint8], answers: Answers, rows: NDArray[np.int64], image: int
-    ) -> None:
-        ids = None if answers.regions == PIXELS else self.maps[answers.regions][image]
-        for row in rows:
-            unit, mask = answers.unit[row], answers.masks[row]  # type: ignore[index]
-            where = unit if ids is None else np.flatnonzero(ids.ravel() == unit)
-            known = mask != VOID
-            target.reshape(-1)[np.atleast_1d(where)[known]] = mask[known]
+    def units_of(self, regions: str, image: int, unit: NDArray[np.int64]) -> Units:
+        """Units of an image with the map they belong to.
 
-
-def _single(answers: Answers, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Label of sets that hold one class and nothing else, VOID for all others."""
-    members = answers.members(rows)
-    single = (members.sum(axis=1) == 1) & ~members[:, -1]
-    return np.where(single, members.argmax(axis=1), VOID).astype(np.uint8)
+        Args:
+            regions: Version of the map, or `PIXELS`.
+            image: Image index.
+            unit: Unit ids, (n,).
+        """
+        if regions == PIXELS:
+            return Units(image, unit, None, 0)
+        maps = self.maps[regions]
+        return Units(image, unit, maps[image], int(maps.num_regions[image]))
 
 
 def rows_by_image(image: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
+from alseg.labels.kinds import KINDS
+from alseg.labels.kinds.class_set import pack_sets, unpack_sets
 
 UnitKind = Literal["pixel", "patch", "region", "image"]
 AnswerKind = Literal["class", "class_set", "dominant", "mask", "scene"]
@@ -137,13 +139,7 @@ class Answers:
     seconds: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        said = {
-            "class": self.label,
-            "dominant": self.label,
-            "scene": self.label,
-            "class_set": self.sets,
-            "mask": self.masks,
-        }[self.answer]
+        said = getattr(self, KINDS[self.answer].column)
         given = [c for c in (self.label, self.sets, self.masks) if c is not None]
         if said is None or len(given) != 1:
             raise ValueError(f"answers of kind {self.answer!r} need exactly their own column")
@@ -158,25 +154,26 @@ class Answers:
         return f"Answers(round {self.round}: the {self.answer} of {asked})"
 
     @classmethod
-    def of(
+    def of_rows(
         cls,
         query: Query,
         num_classes: int,
-        label: NDArray[np.uint8],
-        members: NDArray[np.bool_],
-        masks: Sequence[NDArray[np.uint8]],
+        said: Sequence[Any],
         seconds: NDArray[np.float32] | None = None,
     ) -> Self:
-        """Answers to a whole query; of the three columns the one that was asked for is kept.
+        """Answers to a whole query.
 
         Args:
             query: The n questions.
             num_classes: C, or the number of scenes.
-            label: Class or scene ids or VOID, (n,).
-            members: Class sets, (n, C + 1); the last column is void.
-            masks: n label arrays.
+            said: n rows in the form of the kind's column: class or scene ids or VOID; class sets,
+                (C + 1,) bool, the last one void; or label arrays.
             seconds: Measured times, (n,).
         """
+        column = KINDS[query.answer].column
+        sets = np.zeros((0, num_classes + 1), dtype=bool)
+        if column == "sets" and len(said):
+            sets = np.array(said, dtype=bool)
         return cls(
             round=query.round,
             kind=query.kind,
@@ -185,11 +182,21 @@ class Answers:
             num_classes=num_classes,
             image=query.image,
             unit=query.unit,
-            label=label if query.answer in ("class", "dominant", "scene") else None,
-            sets=pack_sets(members) if query.answer == "class_set" else None,
-            masks=tuple(masks) if query.answer == "mask" else None,
+            label=np.array(said, dtype=np.uint8) if column == "label" else None,
+            sets=pack_sets(sets) if column == "sets" else None,
+            masks=tuple(said) if column == "masks" else None,
             seconds=seconds,
         )
+
+    @property
+    def said(self) -> Any:
+        """What was said: the one column of the kind of answer, n rows."""
+        return getattr(self, KINDS[self.answer].column)
+
+    def said_in(self, rows: NDArray[np.int64]) -> Any:
+        """Some rows of what was said."""
+        said = self.said
+        return [said[row] for row in rows] if isinstance(said, tuple) else said[rows]
 
     def members(self, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.bool_]:
         """Class sets unpacked, (n, C + 1), bool; the last column is void.
@@ -200,8 +207,7 @@ class Answers:
             rows: Rows to unpack.
         """
         if self.sets is not None:
-            sets = self.sets[rows]
-            return np.unpackbits(sets, axis=1, count=self.num_classes + 1).astype(bool)
+            return unpack_sets(self.sets[rows], self.num_classes)
         if self.label is None:
             raise ValueError("mask answers have no class set per unit")
         column = np.minimum(self.label[rows].astype(np.int64), self.num_classes)
@@ -252,18 +258,6 @@ class Answers:
             masks=masks,
             seconds=rows["seconds"].copy() if "seconds" in names else None,
         )
-
-
-def pack_sets(members: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Pack class sets into bits.
-
-    Args:
-        members: (n, C + 1), bool; the last column is void.
-
-    Returns:
-        (n, ceil((C + 1) / 8)), uint8, as `Answers.sets`.
-    """
-    return np.packbits(members, axis=1)
 
 
 def _rows(**columns: NDArray[Any]) -> NDArray[Any]:

@@ -298,6 +298,7 @@ class DeepLabV2(nn.Module):
         width: Channels of the stem of the paper's trunk, by which all others grow and shrink;
             pretrained weights have 64.
         classes: Output channels.
+        in_channels: Channels of the images; 3 for the trunks of the paper.
         **kwargs: To timm's encoders.
 
     Raises:
@@ -315,9 +316,16 @@ class DeepLabV2(nn.Module):
         bn_momentum: float | None = MOMENTUM,
         width: int = WIDTH,
         classes: int = 1,
+        in_channels: int = 3,
         **kwargs: Any,
     ) -> None:
         super().__init__()
+        if in_channels != 3 and encoder_name in TRUNKS:
+            raise UserError(
+                f"network.architecture=DeepLabV2 with network.encoder={encoder_name} reads red, "
+                f"green and blue, not {in_channels} channels; choose another encoder or "
+                f"architecture, or three bands with data.bands."
+            )
         if not rates or min(rates) < 1:
             raise UserError(
                 f"network.options.rates is {list(rates)}; give dilations of at least 1."
@@ -339,7 +347,11 @@ class DeepLabV2(nn.Module):
             )
         else:
             self.encoder = smp.encoders.get_encoder(
-                encoder_name, weights=encoder_weights, output_stride=encoder_output_stride, **kwargs
+                encoder_name,
+                weights=encoder_weights,
+                output_stride=encoder_output_stride,
+                in_channels=in_channels,
+                **kwargs,
             )
             self.multiple = int(self.encoder.output_stride)
         self.decoder = LastFeatures()

@@ -1,7 +1,10 @@
 """The options of the network, without the network."""
 
+import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from alseg.core.options import FREE
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from alseg.nn.segmenter import Segmenter
@@ -23,6 +26,13 @@ class Network:
     encoder: str = "resnet50"
     weights: str | None = "imagenet"
     options: dict[str, Any] = field(default_factory=dict)
+    in_channels: int = field(default=3, init=False, metadata=FREE)  # follows from the images
+
+    def reading(self, channels: int) -> "Network":
+        """The same network for images of that many channels."""
+        other = copy.copy(self)
+        object.__setattr__(other, "in_channels", channels)
+        return other
 
     def check(self) -> None:
         """Raise `UserError` for an unknown name or a missing weights file."""
@@ -35,5 +45,11 @@ class Network:
         from alseg.nn.segmenter import build_segmenter
 
         return build_segmenter(
-            self.architecture, self.encoder, self.weights, num_outputs, cosine, self.options
+            self.architecture,
+            self.encoder,
+            self.weights,
+            num_outputs,
+            cosine,
+            self.options,
+            self.in_channels,
         )

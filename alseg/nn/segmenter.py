@@ -126,7 +126,7 @@ class Segmenter(nn.Module):
         """Outputs on the decoder's own grid.
 
         Args:
-            images: Normalised RGB, (B, 3, H, W), float32.
+            images: Normalised, (B, `in_channels`, H, W), float32.
 
         Returns:
             Scores (B, C, h, w), features (B, D, h, w), and the (height, width) of the padded
@@ -213,6 +213,7 @@ def build_segmenter(
     num_outputs: int,
     cosine: bool = False,
     options: dict[str, Any] | None = None,
+    in_channels: int = 3,
 ) -> Segmenter:
     """Build a network by name.
 
@@ -225,6 +226,8 @@ def build_segmenter(
         num_outputs: Number of output channels.
         cosine: Classify by cosine similarity instead of a convolution with bias.
         options: More keyword arguments for the architecture, e.g. ``decoder_atrous_rates``.
+        in_channels: Channels of the images. The first layer of ImageNet's weights is repeated over
+            more than three, and scaled, so that a picture of one value answers alike.
 
     Raises:
         UserError: For unknown names, options the architecture does not take or a checkpoint
@@ -243,6 +246,7 @@ def build_segmenter(
             encoder_name=encoder,
             encoder_weights="imagenet" if weights == "imagenet" else None,
             classes=num_outputs,
+            in_channels=in_channels,
             **(options or {}),
         )
     except TypeError as error:
@@ -273,6 +277,7 @@ def build_segmenter(
         "outputs": num_outputs,
         "cosine": cosine,
         "options": plain,
+        "in_channels": in_channels,
     }
     if weights not in (None, "imagenet"):
         _load_weights(network, Path(weights))
@@ -292,6 +297,7 @@ def rebuild_segmenter(description: Mapping[str, Any]) -> Segmenter:
         description["outputs"],
         description["cosine"],
         description["options"],
+        description.get("in_channels", 3),
     )
 
 
@@ -304,6 +310,19 @@ def _plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
             f"network.options {dict(options)} hold something that cannot be written into a "
             f"checkpoint ({error}); give numbers, words, and lists of them."
         ) from error
+
+
+def _repeated(weight: Tensor, channels: int) -> Tensor:
+    """A first layer for more or fewer channels, as segmentation-models-pytorch makes one.
+
+    Args:
+        weight: (D, 3, k, k).
+        channels: Channels of the images.
+    """
+    if channels == 1:
+        return weight.sum(dim=1, keepdim=True)
+    index = torch.arange(channels) % weight.shape[1]
+    return weight[:, index] * (weight.shape[1] / channels)
 
 
 def _load_weights(network: Segmenter, path: Path) -> None:
@@ -334,6 +353,12 @@ def _load_weights(network: Segmenter, path: Path) -> None:
                 for name, value in own.items()
                 if prefix + name in state and state[prefix + name].shape == value.shape
             }
+            for name, value in own.items():  # a first layer for other channels
+                theirs = state.get(prefix + name)
+                if name not in found and isinstance(theirs, Tensor) and theirs.ndim == 4:
+                    repeated = _repeated(theirs, value.shape[1])
+                    if theirs.shape[1] == 3 and repeated.shape == value.shape:
+                        found[name] = repeated
             if size(found) > best[0]:
                 best = (size(found), target, found)
     count, target, found = best

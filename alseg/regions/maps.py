@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
-from alseg.core.images import ImageSet
+from alseg.core.images import ImageSet, shown
 from alseg.regions.base import RegionSource, listed, map_version
 
 log = logging.getLogger(__name__)
@@ -209,7 +209,7 @@ def _cut(source: RegionSource, images: ImageSet, index: int, path: Path) -> int:
     with FileLock(path.parent / ".lock"):  # 256 locks, however many images
         count = _read_count(path)
         if count is None:
-            image = images.image(index)
+            image = shown(images.image(index))
             try:
                 regions = source(image, images.names[index])
             except Exception as error:

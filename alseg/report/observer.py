@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from alseg.active.ledger import Ledger
 from alseg.core.files import write_atomic
-from alseg.core.images import VOID, DataSplits, ImageSet
+from alseg.core.images import VOID, DataSplits, ImageSet, shown
 from alseg.labels.oracle import SimulatedOracle
 from alseg.labels.pool import LabelPool, rows_by_image
 from alseg.labels.tables import PIXELS, Answers, Query, plural
@@ -69,7 +69,7 @@ class Reporter:
             path = folder / "questions" / f"{int(rows[0]):05d}_{name}.png"
             if not path.exists():
                 picture = numbered_picture(
-                    images.image(image),
+                    shown(images.image(image)),
                     None if query.regions == PIXELS else pool.maps[query.regions][image],
                     query.unit[rows],
                     rows.tolist(),
@@ -169,7 +169,7 @@ def pictures_of(
     groups = sorted(rows_by_image(answers.image), key=lambda group: -len(group[1]))
     for image, rows in groups[:most]:
         regions = None if answers.regions == PIXELS else pool.maps[answers.regions][image]
-        pixels, units = images.image(image), answers.unit[rows]
+        pixels, units = shown(images.image(image)), answers.unit[rows]
         said: Any = answers.members(rows) if answers.masks is None else None
         if answers.masks is not None:
             said = [answers.masks[row] for row in rows]
@@ -188,21 +188,21 @@ def pictures_of(
 
 def _sheet(answers: Answers, images: ImageSet, score: NDArray[np.float32] | None) -> PictureEntry:
     """Whole images side by side, in the order they were asked, as many as a page bears."""
-    shown = answers.head(_MOST_TILES)
-    words: list[list[str]] = [[] for _ in range(len(shown))]
+    first = answers.head(_MOST_TILES)
+    words: list[list[str]] = [[] for _ in range(len(first))]
     if score is not None and score.any():
-        words = [[f"{value:.3g}"] for value in score[: len(shown)]]
-    if shown.label is not None:
-        names = [*(images.scenes if shown.answer == "scene" else images.classes.names), "void"]
-        for said, label in zip(words, shown.label.tolist(), strict=True):
+        words = [[f"{value:.3g}"] for value in score[: len(first)]]
+    if first.label is not None:
+        names = [*(images.scenes if first.answer == "scene" else images.classes.names), "void"]
+        for said, label in zip(words, first.label.tolist(), strict=True):
             said.append(names[-1 if label == VOID else label])
-    indices = shown.image.tolist()
+    indices = first.image.tolist()
     texts = [
         " · ".join(said) or images.names[index] for index, said in zip(indices, words, strict=True)
     ]
     title = "1 image" if len(answers) == 1 else f"{len(answers)} images"
     caption = "asked" if len(answers) <= _MOST_TILES else f"asked, the first {_MOST_TILES}"
-    picture = contact_sheet([images.image(index) for index in indices], texts)
+    picture = contact_sheet([shown(images.image(index)) for index in indices], texts)
     return PictureEntry(title, caption, {"asked": picture})
 
 

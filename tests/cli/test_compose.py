@@ -162,6 +162,9 @@ def test_presets_that_cannot_be_meant_are_refused(preset, text, sentence):
 
 
 def test_presets_that_are_no_files(tmp_path):
+    for name, reason in (("x" * 300, "File name too long"), ("~no_such_user/x", "cannot be found")):
+        with pytest.raises(UserError, match=f"cannot read the preset {name} .*{reason}"):
+            options(f"preset={name}")
     with pytest.raises(UserError, match="it is no file"):
         options(f"preset={tmp_path}")
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")

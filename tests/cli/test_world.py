@@ -82,6 +82,11 @@ def test_the_world_is_the_launchers(world, variables, given, world_of):
         (SLURM, {"devices": 4}, r"SLURM started 4 processes \(SLURM_NTASKS=4"),
         (SLURM, {"num_nodes": 1}, r"trainer\.num_nodes=1 needs 2 processes"),
         (ONE_TASK, {"devices": 2}, r"SLURM started 1 process .* the same --ntasks-per-node"),
+        (
+            {"SLURM_NTASKS": "4", "SLURM_NNODES": "2"},
+            {},
+            r"on 2 machines, but does not say how many on each; .* instead of --ntasks",
+        ),
         (SCRIPT, {"devices": 1}, r"the launcher started 4 processes"),
         (SCRIPT, {}, None),
         (TORCHRUN | {"WORLD_SIZE": "many"}, {}, r"variable WORLD_SIZE is 'many'"),

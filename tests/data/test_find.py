@@ -68,7 +68,7 @@ def test_an_empty_folder(tmp_path):
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match="gone is not a folder; set root to the place"):
+    with pytest.raises(UserError, match=r"gone is not a folder; set data\.root to the place"):
         find_folder(str(tmp_path / "gone"), "the place")
 
 

@@ -92,9 +92,9 @@ def test_no_validation_must_be_asked_for(tmp_path):
     data = splits(folder(tmp_path), val_fraction=0)
     assert len(data.val) == 0
     assert len(data.train) == 4
-    with pytest.raises(UserError, match="chosen in exactly one way, not none: val "):
+    with pytest.raises(UserError, match=r"chosen in exactly one way, not none: data\.val "):
         Folder(str(tmp_path), classes=NAMES)
-    with pytest.raises(UserError, match="exactly one way, not val and val_fraction"):
+    with pytest.raises(UserError, match=r"not data\.val and data\.val_fraction"):
         Folder(str(tmp_path), classes=NAMES, val="a*", val_fraction=0.1)
 
 
@@ -181,10 +181,10 @@ def test_size_and_scale(tmp_path):
     [
         ({"classes": []}, "classes must be given in exactly one way"),
         ({"colors": COLORS}, "classes must be given in exactly one way"),
-        ({"classes": ["a", "a"]}, "holds a name twice"),
+        ({"classes": ["a", "a"]}, "holds 'a' twice"),
         ({"val_fraction": 1.0}, "val_fraction is 1.0; write a share"),
         ({"size": [1]}, "write height and width"),
-        ({"train": "a*", "train_list": "x"}, "train and train_list are both given"),
+        ({"train": "a*", "train_list": "x"}, "data.train and data.train_list are both given"),
         ({"ignore": ["sky"]}, "ignore names 'sky'"),
         ({"classes": [], "colors": {"a": [1, 2]}}, "the colour of 'a' is"),
     ],

@@ -4,14 +4,13 @@ from PIL import Image
 
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
+from alseg.core.masks import UNKNOWN, pack_rgb, parse_color
 from alseg.data.masks import (
-    UNKNOWN,
     class_table,
     default_colors,
-    pack_rgb,
-    parse_color,
     read_masks_by_color,
     read_masks_by_id,
+    stored_values,
 )
 from tests.data.make import TABLE, VOID_COLOR, ids, paint, palette_png, picture, save
 
@@ -19,8 +18,7 @@ COLORS = {**TABLE, "nothing": VOID_COLOR}
 
 
 def read(reader, path):
-    with Image.open(path) as file:
-        return reader.labels(reader.codes(file))
+    return reader.labels(reader.codes(*stored_values(path, reader)))
 
 
 def test_ids_are_read_as_they_are(tmp_path):
@@ -36,7 +34,7 @@ def test_ids_are_read_as_they_are(tmp_path):
 def test_ignored_ids_are_void_and_the_rest_is_numbered_through(tmp_path):
     labels = np.array([[0, 1, 2, 3, 200]], dtype=np.uint8)
     names = {0: "void", 1: "a", 2: "odd", 3: "b"}
-    reader = read_masks_by_id(names, ["void", "2", "200"])
+    reader = read_masks_by_id(names, ["void", "odd", "200"])
     found = read(reader, save(tmp_path / "m.png", labels))
     assert found.tolist() == [[VOID, 0, VOID, 1, VOID]]
     assert class_table(reader).names == ("a", "b")
@@ -100,13 +98,13 @@ def test_packing_agrees_with_arithmetic():
     image = picture()
     red, green, blue = (image[..., i].astype(np.int64) for i in range(3))
     expected = red * 65536 + green * 256 + blue
-    np.testing.assert_array_equal(pack_rgb(Image.fromarray(image)), expected)
+    np.testing.assert_array_equal(pack_rgb(image), expected)
 
 
 @pytest.mark.parametrize(
     ("array", "ending", "options", "words"),
     [
-        (picture(), "png", {}, "kind RGB where class ids"),
+        (picture(), "png", {}, "colours \\(RGB\\) where class ids"),
         (ids(), "jpg", {}, "JPEG mask"),
         (ids().astype(np.uint16), "png", {}, "kind I;16"),
         (ids(), "png", {"bits": 4}, "under 8 bits"),
@@ -131,7 +129,7 @@ def test_tables_that_cannot_work_are_refused():
         read_masks_by_color(TABLE, ["wate"])
     with pytest.raises(UserError, match="ignore names 'x'"):
         read_masks_by_id({0: "a", 1: "b"}, ["x"])
-    with pytest.raises(UserError, match="mask id 300 is out of range"):
+    with pytest.raises(UserError, match="holds the id 300, which is out of range"):
         read_masks_by_id({0: "a", 1: "b"}, ["300"])
     with pytest.raises(UserError, match="leaves 1 classes"):
         read_masks_by_id({0: "a", 1: "b"}, ["a"])

@@ -34,7 +34,7 @@ def test_what_is_asked_about_and_scored_on():
     assert pool_and_scored(parts, "val", False) == (["c", "a"], ["b"])
     assert pool_and_scored(parts, "test", False) == (["c", "a"], ["d"])
     assert pool_and_scored(parts, "test", True) == (["a", "b", "c"], ["d"])
-    with pytest.raises(UserError, match="val_in_pool puts the validation images into the pool"):
+    with pytest.raises(UserError, match=r"data\.val_in_pool=true puts the validation"):
         check_choice("val", True)
     with pytest.raises(UserError, match="evaluate is 'train'"):
         check_choice("train", False)

@@ -102,13 +102,13 @@ def test_voc(tmp_path):
     assert "images without a mask (1)" in str(error.value)
     with pytest.raises(UserError, match=r"trainaug\.txt cannot be read as a list"):
         VOC(str(tmp_path), train="trainaug").splits(progress=False)
-    with pytest.raises(UserError, match="train and val are both 'val'"):
+    with pytest.raises(UserError, match=r"data\.train and data\.val are both 'val'"):
         VOC(str(tmp_path), train="val")
 
 
 @pytest.mark.parametrize("kind", [CamVid, Cityscapes, VOC])
 def test_a_root_that_is_not_there(kind, tmp_path):
-    with pytest.raises(UserError, match=r"is not a folder; set root to the folder that holds"):
+    with pytest.raises(UserError, match=r"is not a folder; set data.root to the folder that holds"):
         kind(str(tmp_path / "gone")).splits(progress=False)
     with pytest.raises(UserError, match="write a factor"):
         kind("x", scale=0)

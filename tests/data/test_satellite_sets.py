@@ -131,7 +131,7 @@ def test_ucmerced_is_loaded_at_256(tmp_path):
     assert UCMerced(str(tmp_path)).size == (256, 256)
     with pytest.raises(UserError, match="write height and width"):
         UCMerced(str(tmp_path), size=(256,))
-    with pytest.raises(UserError, match="set evaluate=test"):
+    with pytest.raises(UserError, match=r"set data\.evaluate=test"):
         UCMerced(str(tmp_path), val_in_pool=True)
 
 
@@ -222,7 +222,7 @@ def test_deepglobe_that_is_not_all_there(tmp_path):
         DeepGlobe(str(root), evaluate="test", val_in_pool=True).splits(progress=False)
     assert "images without a mask (1)" in str(error.value)
     assert "masks of another size than their image (1)" in str(error.value)
-    with pytest.raises(UserError, match="set evaluate=test"):
+    with pytest.raises(UserError, match=r"set data\.evaluate=test"):
         DeepGlobe(str(root), val_in_pool=True)
 
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from alseg.core.windows import window_starts
 from alseg.inference import views
 from alseg.inference.views import (
     class_probabilities,
@@ -12,7 +13,6 @@ from alseg.inference.views import (
     predict_scores,
     score_tiles,
     view_sizes,
-    window_starts,
 )
 from alseg.nn.segmenter import build_segmenter
 

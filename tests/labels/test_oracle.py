@@ -97,8 +97,14 @@ def test_measured_seconds_are_read(tmp_path):
     ("lines", "sentence"),
     [
         (["0,red", "1,grene"], r"answers.csv, line 3: unknown class 'grene'; did you mean 'green'"),
-        (["0,red", "2,red"], r"line 3: row is '2', expected 1"),
+        (["0,red", "2,red"], r"leaves out row 1; rows count from 0 on"),
+        (["0,red", "x,red"], r"line 3: row is 'x', not a number"),
+        (
+            ["0,re", "1,gre", "2,lila", "9,red", "1,red"],
+            r"line 4: unknown class 'lila'|line 5: there are only 6 questions; .*line 6: row 1 is",
+        ),
         (["0,red", "1,"], r"line 3: the answer is empty; write 'void'"),
+        (["0,red", "0,red"], r"line 3: row 0 is answered in line 2 already"),
         (["0,red", "1,red"], r"answers 2 questions for 2 of 4 clicks; go on from row 2"),
         ([f"{row},red" for row in range(7)], r"line 8: there are only 6 questions"),
         ([], "holds no answers"),
@@ -109,6 +115,45 @@ def test_a_malformed_answers_file_is_refused_with_its_line(tmp_path, lines, sent
     answered(tmp_path, lines)
     with pytest.raises(UserError, match=sentence):
         HumanOracle().answer(query(), pool, images, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"row,answer\n1,GREEN\n0,r\n",
+        b"row;answer\r\n0;red\r\n1;green\r\n",
+        b"sep=;\r\nrow;answer\r\n0;red\r\n1;green\r\n",
+        b"\xef\xbb\xbfRow\tAnswer\r\n0\tred\r\n1\tgreen\r\n,\r\n"[:-3],
+        b"row,answer\r\n0,red\r\n1,green\r\n,\r\n,\r\n\r\n",
+        "row\tanswer\r\n0\tred\r\n1\tgreen\r\n".encode("utf-16"),
+    ],
+)
+def test_what_spreadsheets_and_people_write(tmp_path, raw):
+    images, pool = toy_pool(amount=4)
+    (tmp_path / "answers.csv").write_bytes(raw)
+    answers = HumanOracle(accept_partial=True).answer(query(), pool, images, tmp_path)
+    assert answers.members().astype(int).tolist() == [[1, 0, 0, 0], [0, 1, 0, 0]]
+
+
+def test_all_mistakes_are_told_at_once(tmp_path):
+    images, pool = toy_pool(amount=4)
+    answered(tmp_path, ["0,red", "1,lila", "2,", "7,red", "3,blue,4,5"], "row,answer,seconds")
+    with pytest.raises(UserError) as told:
+        HumanOracle().answer(query(), pool, images, tmp_path)
+    lines = ["line 4: the answer is empty", "line 5: there are only 6", "line 6: there are more"]
+    assert all(line in str(told.value) for line in lines)
+    answered(tmp_path, ["0,lila", "1,red,soon", "2,"], "row,answer,seconds")
+    (tmp_path / "answers.csv").write_text('row,answer\n0,"' + "a" * 200_000 + '"\n')
+    with pytest.raises(UserError, match="line 2: field larger than field limit"):
+        HumanOracle().answer(query(), pool, images, tmp_path)
+
+
+def test_how_to_answer_names_ids_and_void(tmp_path):
+    images, pool = toy_pool(amount=4)
+    with pytest.raises(AwaitingAnswersError):
+        HumanOracle().answer(query("mask"), pool, images, tmp_path)
+    text = (tmp_path / "HOW_TO_ANSWER.txt").read_text()
+    assert "Classes: 0 red, 1 green, 2 blue, 255 void." in text
 
 
 def test_other_malformed_files(tmp_path):

@@ -107,7 +107,7 @@ def test_a_person_names_scenes(images, pool, tmp_path):
     write_questions(asked, pool, images, tmp_path)
     text = (tmp_path / "HOW_TO_ANSWER.txt").read_text()
     assert "all of them" in text
-    assert "Scenes: meadow, harbour, street, forest, desert, void." in text
+    assert "Scenes: 0 meadow, 1 harbour, 2 street, 3 forest, 4 desert, 255 void." in text
     assert "inf" not in text
     assert "0,meadow" in text
     path = tmp_path / "answers.csv"

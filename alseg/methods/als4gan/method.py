@@ -14,7 +14,7 @@ from alseg.active.context import RoundContext
 from alseg.active.method import Scoring
 from alseg.active.stage import Fit, Stage, Start
 from alseg.core.errors import UserError
-from alseg.core.images import ImageSet
+from alseg.core.images import ImageSet, require_rgb
 from alseg.labels.budget import Budget
 from alseg.labels.tables import AnswerKind, Answers, Query, Table
 from alseg.methods.als4gan.options import Options
@@ -61,6 +61,7 @@ class Als4gan(Options):
 
     def check(self, images: ImageSet, budget: Budget) -> None:
         """The classifier's classes, its weights, and a budget that does not interfere."""
+        require_rgb(images, "method=als4gan")
         plan = self._plan(len(images))
         most = max(plan.initial, plan.masks, *plan.round_sizes, 0)
         if budget.axis != "units" or budget.amount < most:

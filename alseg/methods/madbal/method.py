@@ -12,7 +12,7 @@ from alseg.active.context import RoundContext
 from alseg.active.method import Method, Scoring
 from alseg.active.stage import KEEPS, Fit, Stage, Start
 from alseg.core.errors import UserError, unknown_name
-from alseg.core.images import ImageSet
+from alseg.core.images import ImageSet, require_rgb
 from alseg.core.seeds import derive
 from alseg.labels.budget import Budget
 from alseg.labels.imagefiles import ImageFiles
@@ -154,9 +154,10 @@ class Madbal(Method):
         return self.skip_void
 
     def check(self, images: ImageSet, budget: Budget) -> None:
-        """Find out early whether the feature network can be had."""
+        """Find out early whether the feature network can be had and reads these images."""
         from alseg.methods.madbal.patches import check_feature_weights
 
+        require_rgb(images, "method=madbal")
         if self.features == "vgg16":
             check_feature_weights(self.feature_weights)
 

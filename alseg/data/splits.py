@@ -1,0 +1,119 @@
+"""What all data sets of files end with: every file is checked, and images get their masks."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alseg.core.images import DataSplits
+from alseg.core.masks import MaskTable
+from alseg.data.checks import Problems, check_classes, check_images
+from alseg.data.files import KEEP_SIZE, NO_SCENES, FileImages, ImageFile, Resize, SceneTable
+from alseg.data.find import find_twice
+from alseg.data.masks import class_table
+from alseg.data.reading.images import AS_RGB, Reading
+from alseg.data.reading.known import KnownFiles
+
+log = logging.getLogger(__name__)
+
+
+def file_splits(
+    train: Sequence[ImageFile],
+    val: Sequence[ImageFile],
+    masks: MaskTable,
+    problems: Problems,
+    *,
+    colors: Mapping[str, Sequence[int]] | NDArray[np.uint8] | None = None,
+    resize: Resize = KEEP_SIZE,
+    any_loaded_size: bool = False,
+    scenes: SceneTable = NO_SCENES,
+    reading: Reading = AS_RGB,
+    progress: bool = True,
+    cache: Path | None = None,
+) -> DataSplits:
+    """Check the files of both splits, say which classes occur in no mask, and open them.
+
+    Args:
+        train: Images of the pool.
+        val: Images that are evaluated on.
+        masks: How masks are read.
+        problems: What is known to be wrong; raised with what is found here.
+        colors: Display colour of each class, in the order of the ids; None for those of the masks.
+        resize: The size images are loaded at.
+        any_loaded_size: Masks may have the size that images are loaded at, besides their own.
+        scenes: Classes of whole images.
+        reading: How images are read; percentiles become limits by those of the pool.
+        progress: Show a progress bar.
+        cache: Folder that remembers checked files; see `alseg.data.checks.check_images`.
+
+    Raises:
+        UserError: If anything is wrong with the files; all of it is listed.
+    """
+    files = [*train, *val]
+    loaded = resize.size if any_loaded_size else None
+    known_files = KnownFiles(cache)
+    find_twice({file.name: file.image for file in files}, problems)
+    seen = check_images(
+        *(files, masks, problems),
+        loaded=loaded,
+        reading=reading,
+        progress=progress,
+        known=known_files,
+    )
+    known = [(file.name, held) for file, held in zip(files, seen, strict=True)]
+    parts = {"training": known[: len(train)], "validation": known[len(train) :]}
+    notes = check_classes(
+        masks,
+        {part: [(n, held) for n, held in some if held is not None] for part, some in parts.items()},
+        problems,
+    )
+    problems.raise_any()
+    for note in notes:
+        log.warning("%s: %s", problems.where, note)
+    if any(held is not None and held.unlisted for held in seen):
+        masks = masks.listing_void()  # all classes occur besides it, so it is none of them
+    shown = [*colors.values()] if isinstance(colors, Mapping) else colors
+    table = class_table(masks, None if shown is None else np.array(shown, dtype=np.uint8))
+    if reading.percentiles is not None:
+        reading = limits_of(reading, [file.image for file in train], known_files)
+    return DataSplits(
+        FileImages(train, table, masks, resize, scenes, reading, known_files),
+        FileImages(val, table, masks, resize, scenes, reading, known_files),
+    )
+
+
+def limits_of(reading: Reading, images: Sequence[Path], known: KnownFiles) -> Reading:
+    """Limits in place of percentiles, and in the log; remembered for the same images.
+
+    Args:
+        reading: How images are read.
+        images: Those that percentiles are taken of.
+        known: Remembers them.
+
+    Raises:
+        UserError: See `alseg.data.reading.images.Reading.with_limits_of`.
+    """
+    asked = reading.percentiles
+    if asked is None or not images:
+        return reading
+    digest = blake2b(repr((reading.bands, asked)).encode(), digest_size=16)
+    for path in images:
+        digest.update(f"{path}\0{known.stamp(path)}".encode())
+    fact = f"limits {digest.hexdigest()}"
+    found = known.get(images[0], fact)
+    if found is None:
+        reading = reading.with_limits_of(images)
+        found = reading.describe()["range"]
+        known.put(images[0], fact, found)
+        known.save()
+    reading = Reading(reading.bands, tuple((low, high) for low, high in found))
+    log.info(
+        "data.range=[p%g,p%g] of %d training images is %s",
+        *asked,
+        len(images),
+        ", ".join(f"[{low:g},{high:g}]" for low, high in found),
+    )
+    return reading

@@ -1,0 +1,146 @@
+"""What the model of the round before would answer, shown if it is asked for."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alseg.core.errors import UserError
+from alseg.core.files import write_atomic
+from alseg.core.images import VOID
+from alseg.label.session import Session
+from alseg.labels.pool import rows_by_image
+from alseg.labels.tables import load_arrays
+
+#: Share of a unit's pixels that a class must have to be part of a suggested set.
+LEAST_SHARE = 0.02
+
+Suggestion = Any  #: A class id, the ids of a set, or the labels of a unit's pixels.
+
+
+def suggested(
+    predicted: NDArray[np.uint8], answer: str, num_classes: int
+) -> int | list[int] | NDArray[np.uint8]:
+    """What a prediction says of a unit.
+
+    Args:
+        predicted: Predicted classes of the unit's pixels in raster order, (P,).
+        answer: What is asked.
+        num_classes: C.
+
+    Returns:
+        Of sets the classes with at least `LEAST_SHARE` of the pixels; of masks the labels; else the
+        most frequent class.
+
+    >>> suggested(np.array([2, 2, 0], np.uint8), "dominant", 3)
+    2
+    """
+    if answer == "mask":
+        return predicted
+    count = np.bincount(predicted, minlength=num_classes)[:num_classes]
+    if answer == "class_set":
+        return np.flatnonzero(count >= max(1, LEAST_SHARE * predicted.size)).tolist()
+    return int(count.argmax())
+
+
+class Suggestions:
+    """Suggested answers, by row.
+
+    Args:
+        rows: The suggestions, in the order of the query.
+    """
+
+    def __init__(self, rows: list[Suggestion]) -> None:
+        self.rows = rows
+
+    def __getitem__(self, row: int) -> Suggestion:
+        return self.rows[row]
+
+
+def make_suggestions(session: Session, predict: Callable[[int], NDArray[np.uint8]]) -> Suggestions:
+    """Suggest an answer to every row, and keep them beside the session.
+
+    Args:
+        session: What is asked.
+        predict: Predicted classes of an image at the size the run loads it, (H, W), uint8.
+
+    Raises:
+        UserError: For scenes, which a segmentation says nothing of.
+    """
+    if session.query.answer == "scene":
+        raise UserError(
+            "suggestions come from the segmentation model, which does not know scenes; leave them "
+            "off."
+        )
+    rows: list[Suggestion] = [None] * len(session)
+    for image, numbers in rows_by_image(session.query.image):
+        labels = predict(image)
+        if labels.shape != session.pictures[image].size:
+            raise ValueError(f"a prediction of {labels.shape} for {session.pictures[image].size}")
+        for row in numbers.tolist():
+            top, left, bottom, right = session.boxes[row].tolist()
+            inside = labels[top:bottom, left:right][session.mask(row)]
+            rows[row] = suggested(inside, session.query.answer, session.num_classes)
+    write_suggestions(session, rows)
+    return Suggestions(rows)
+
+
+def write_suggestions(session: Session, rows: list[Suggestion]) -> None:
+    """Keep suggestions in ``suggestions.npz``."""
+    arrays: dict[str, Any] = {"digest": np.frombuffer(session.digest.encode(), np.uint8)}
+    if session.query.answer == "mask":
+        arrays["masks"] = np.concatenate([np.zeros(0, np.uint8), *rows])
+    else:
+        text = json.dumps(rows).encode()
+        arrays["rows"] = np.frombuffer(text, np.uint8)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_atomic(session.folder / "suggestions.npz", buffer.getvalue())
+
+
+def read_suggestions(session: Session) -> Suggestions | None:
+    """What `write_suggestions` kept for these questions, or None."""
+    path = session.folder / "suggestions.npz"
+    if not path.exists():
+        return None
+    arrays = load_arrays(path)
+    if arrays["digest"].tobytes().decode() != session.digest:
+        return None
+    if "masks" in arrays:
+        return Suggestions(np.split(arrays["masks"], np.cumsum(session.pixels)[:-1]))
+    return Suggestions(json.loads(arrays["rows"].tobytes()))
+
+
+def suggest_from_run(session: Session, run_dir: Path) -> Suggestions:
+    """Suggestions of the model that the run trained last before it asked.
+
+    Raises:
+        UserError: In round 0, or where its checkpoint is gone.
+    """
+    kept = read_suggestions(session)
+    if kept is not None:
+        return kept
+    from alseg.inference.trained import load_segmenter, predict_labels
+
+    if session.query.round == 0:
+        raise UserError("there is no model to suggest answers in round 0; leave suggestions off.")
+    before = run_dir / f"round_{session.query.round - 1:03d}"
+    found = sorted(before.glob("*/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UserError(f"{before} holds no checkpoint to suggest answers with; leave them off.")
+    model = load_segmenter(found[-1])
+    if model.classes.names != session.names:
+        raise UserError(f"{found[-1]} knows other classes than the run asks about.")
+
+    def predict(image: int) -> NDArray[np.uint8]:
+        from alseg.label.pictures import Pictures
+
+        pixels = Pictures(session).whole(image)
+        labels = predict_labels(model, pixels, resize=False)
+        return np.where(labels < session.num_classes, labels, VOID).astype(np.uint8)
+
+    return make_suggestions(session, predict)

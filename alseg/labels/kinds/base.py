@@ -1,0 +1,150 @@
+"""What a kind of answer is: its column, its price, its question, how it is read and painted."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alseg.core.images import VOID, ImageSet
+
+#: Columns of `alseg.labels.tables.Answers`, one of which holds what was said.
+Column = Literal["label", "sets", "masks"]
+
+
+class Units(NamedTuple):
+    """The units of one image that are asked about."""
+
+    image: int
+    unit: NDArray[np.int64]  #: Unit ids, (n,): region ids, or ``y * W + x`` of pixels.
+    regions: NDArray[np.int32] | None  #: Region id of each pixel, (H, W); None = pixels.
+    num_regions: int  #: Ids below this.
+
+
+@dataclass(frozen=True)
+class Annotator:
+    """How a simulated annotator looks, see `alseg.labels.oracle.SimulatedOracle`.
+
+    Attributes:
+        trim: Width by which borders between regions are widened and left out.
+        vote_void: Whether void takes part in the vote for a region's dominant class.
+    """
+
+    trim: int
+    vote_void: bool
+
+
+class Written(NamedTuple):
+    """One answer as a person wrote it.
+
+    Attributes:
+        text: What stands in the cell, not empty.
+        ids: Ids of the names in it; raises `UserError` for a name there is not.
+        mask: Labels of the unit's pixels in the file the text names, (m,), uint8; raises
+            `UserError` for a file that cannot be used.
+    """
+
+    text: str
+    ids: Callable[[], list[int]]
+    mask: Callable[[], NDArray[np.uint8]]
+
+
+class Kind(ABC):
+    """A kind of answer. What was said about n units is one column of n rows.
+
+    A new kind is a subclass in a file of its own and a line in `alseg.labels.kinds.KINDS`.
+    """
+
+    #: Its name in queries, options and files.
+    name: ClassVar[str]
+    #: Where `alseg.labels.tables.Answers` keeps it.
+    column: ClassVar[Column]
+    #: Price of an answer, see `alseg.labels.budget.PRICES`.
+    prices: ClassVar[Mapping[str, float]]
+    #: Whether it says something of the pixels of the unit.
+    covers_pixels: ClassVar[bool] = True
+    #: What a person is to write, with the unit for ``{unit}``.
+    question: ClassVar[str]
+    #: An answer as a person writes it, with names of classes for ``{0}`` and ``{1}``.
+    example: ClassVar[str]
+
+    def names(self, images: ImageSet) -> Sequence[str]:
+        """Names the answers are chosen from, in the order of their ids."""
+        return images.classes.names
+
+    @abstractmethod
+    def of_truth(
+        self, units: Units, images: ImageSet, num_classes: int, how: Annotator
+    ) -> Sequence[Any] | NDArray[Any]:
+        """What the ground truth says of the units of an image.
+
+        Args:
+            units: The n units.
+            images: Images with truth.
+            num_classes: C.
+            how: How the annotator looks.
+
+        Returns:
+            n rows: of the column `label` ids or VOID, of `sets` rows of (C + 1,) bool, of `masks`
+            arrays of labels.
+        """
+
+    @abstractmethod
+    def written(self, answer: Written, num_names: int) -> Any:
+        """One row from what a person wrote, as `of_truth` gives them.
+
+        Args:
+            answer: What was written.
+            num_names: Number of names; this number is the id of void.
+
+        Raises:
+            ValueError: With what is wrong with the answer, as a clause.
+        """
+
+    def named(self, column: Any, num_classes: int, void_costs: bool) -> NDArray[np.int64]:
+        """Classes named in each answer, which may have a price, (n,), int64."""
+        return np.ones(len(column), dtype=np.int64)
+
+    @abstractmethod
+    def labels(self, column: Any, num_classes: int) -> NDArray[np.uint8]:
+        """One label for all pixels of each unit, VOID where the answer gives none, (n,), uint8."""
+
+    def paint(self, target: NDArray[np.uint8], units: Units, column: Any, num_classes: int) -> None:
+        """Paint the answers about units of an image into a label map, in their order.
+
+        Args:
+            target: (H, W), uint8, changed in place; what is void or not known stays as it is.
+            units: The n units.
+            column: What was said, n rows.
+            num_classes: C.
+        """
+        label = self.labels(column, num_classes)
+        if units.regions is None:
+            known = label != VOID
+            target.reshape(-1)[units.unit[known]] = label[known]
+            return
+        # one table look-up for the whole image; the last entry serves pixels in no region
+        table = np.full(units.num_regions + 1, VOID, np.uint8)
+        table[units.unit] = label
+        painted = table[units.regions]
+        np.copyto(target, painted, where=painted != VOID)
+
+
+class LabelKind(Kind):
+    """A kind whose answer is one id, or void."""
+
+    column: ClassVar[Column] = "label"
+    example: ClassVar[str] = "{0}"
+
+    def written(self, answer: Written, num_names: int) -> int:
+        """The one name of an answer."""
+        said = answer.ids()
+        if len(said) != 1:
+            raise ValueError(f"{answer.text!r} names {len(said)} classes; name one")
+        return VOID if said[0] == num_names else said[0]
+
+    def labels(self, column: NDArray[np.uint8], num_classes: int) -> NDArray[np.uint8]:
+        """The answers themselves."""
+        return column
