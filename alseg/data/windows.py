@@ -136,7 +136,7 @@ class WindowImages(Sceneless):
         """
         if labels.shape == self._window:
             return labels
-        image, top, left, _, _ = self.windows[index]
+        image, top, left = self.windows[index]
         whole = self.files.fit_mask(image, labels)
         height, width = self._window
         return None if whole is None else whole[top : top + height, left : left + width]
