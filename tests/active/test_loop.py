@@ -180,7 +180,7 @@ def test_what_cannot_work_is_told():
         predict(*parts(Pixels())[::-1][:2], diversity="kmeans")
     with pytest.raises(UserError, match="leave out score"):
         predict(Own(table=True), data, score="entropy")
-    with pytest.raises(UserError, match="no alseg Segmenter"):
+    with pytest.raises(UserError, match="no alseg network"):
         predict(Own(table=True), data, diversity="kmeans")
 
 
@@ -228,7 +228,7 @@ def test_mistakes_of_newcomers_get_a_sentence():
         def predict_step(self, batch, batch_idx):
             return super().predict_step(batch, batch_idx)[..., ::2]
 
-    with pytest.raises(UserError, match=r"returned \(2, 2, 32, 24\) for images of \(32, 48\)"):
+    with pytest.raises(UserError, match=r"returned \(4, 2, 32, 24\) for images of \(32, 48\)"):
         predict(Half(table=False), data)
     with pytest.raises(ValueError, match="in the pool already"):
         pool.commit(pool.history[0])
