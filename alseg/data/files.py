@@ -152,15 +152,18 @@ class FileImages(Sceneless):
     def size(self, index: int) -> tuple[int, int]:
         """Height and width after resizing, from the header of the file."""
         if index not in self._sizes:
-            path = self.files[index].image
-            size = self._known.get(path, SIZE)
-            if size is None:
-                header = read_header(path)
-                size = f"{header.height} {header.width}"
-                self._known.put(path, SIZE, size)
-            height, _, width = size.partition(" ")
-            self._sizes[index] = self.resize(int(height), int(width))
+            self._sizes[index] = self.resize(*self._file_size(index))
         return self._sizes[index]
+
+    def _file_size(self, index: int) -> tuple[int, int]:
+        path = self.files[index].image
+        size = self._known.get(path, SIZE)
+        if size is None:
+            header = read_header(path)
+            size = f"{header.height} {header.width}"
+            self._known.put(path, SIZE, size)
+        height, _, width = size.partition(" ")
+        return int(height), int(width)
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """The image, (H, W, C), uint8, by default RGB.
@@ -202,6 +205,15 @@ class FileImages(Sceneless):
         if without is not None:
             labels[resize_nearest(without, *labels.shape)] = VOID
         return labels.astype(np.uint8)
+
+    def fit_mask(self, index: int, labels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+        """A map drawn on the file of an image, (h, w), at the size of the loaded image.
+
+        Returns:
+            (H, W); None if it has neither the size of the file nor that of the loaded image.
+        """
+        loaded, own = self.size(index), self._file_size(index)
+        return resize_nearest(labels, *loaded) if labels.shape in (loaded, own) else None
 
     def scene(self, index: int) -> int:
         """Class of a whole image; see `alseg.core.images.ImageSet.scene`."""

@@ -128,6 +128,19 @@ class WindowImages(Sceneless):
         place = (truth, top, left, self._window, self.once)
         return truth and blake2b(repr(place).encode(), digest_size=16).hexdigest()
 
+    def fit_mask(self, index: int, labels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+        """A map of a window, or of the file it is cut from, at the size of the window.
+
+        Returns:
+            (h, w); None if it has the size of neither.
+        """
+        if labels.shape == self._window:
+            return labels
+        image, top, left = self.windows[index]
+        whole = self.files.fit_mask(image, labels)
+        height, width = self._window
+        return None if whole is None else whole[top : top + height, left : left + width]
+
     def _cut(self, decoded: "_Decoded", index: int) -> NDArray[np.uint8]:
         image, top, left = self.windows[index]
         height, width = self._window

@@ -26,7 +26,7 @@ What is where:
 - `alseg.label.suggestions`: what the model of the round before would answer, if it is wanted.
 - `alseg.label.server`: the Starlette application: who may come in, and what a request may do.
 - `alseg.label.oracle`: ``oracle=browser``.
-- `alseg.label.__main__`: the command.
+- `alseg.cli.label`: the command.
 
 Answers to the query are a prefix of it, as the budget asks for: where every price is known before
 the answer, all rows are asked, image by image; where it is not (class sets, or a budget of measured

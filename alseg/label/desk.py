@@ -275,6 +275,8 @@ class Desk:
             if self._is_repeated(body):
                 return
             row: Any = body.get("row")
+            if self.board.finished:
+                raise Refused("the round is finished.")
             if not _is_id(row, len(self.session)):
                 raise Refused("row must be the number of a question.", 422)
             line: Line = {"do": "draft", "row": row, "by": by}
@@ -391,7 +393,7 @@ class Desk:
         return np.array(VOID if given.value is None else given.value)
 
     def hand_in(self, folder: Path) -> Answers:
-        """Write ``answers.npz``, unless it is there, and how well annotators agree.
+        """Write ``answers.npz``, unless it is there, and how well annotators agree, if asked.
 
         Args:
             folder: Folder of the round.

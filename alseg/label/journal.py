@@ -78,6 +78,7 @@ class Journal:
     def close(self) -> None:
         """Let other processes write."""
         os.close(self._file)
+        self._file = -1  # the number may come to mean another file
         self._lock.release()
 
 

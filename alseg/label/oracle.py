@@ -1,5 +1,6 @@
 """``oracle=browser``: the run itself serves the page, waits, and goes on."""
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +60,7 @@ class BrowserOracle:
 
     def answer(self, query: Query, pool: LabelPool, images: ImageSet, folder: Path) -> Answers:
         """Serve the questions until they are answered; see `alseg.labels.oracle.Oracle.answer`."""
+        from alseg.active.ranks import is_rank_zero
         from alseg.label.desk import Desk
         from alseg.label.session import write_session
         from alseg.label.suggestions import suggest_from_run
@@ -68,6 +70,8 @@ class BrowserOracle:
                 f"{folder / 'answers.csv'} holds answers, which oracle=browser does not read; give "
                 f"oracle=human, or move the file away."
             )
+        if not is_rank_zero():
+            return _follow(folder)
         session = write_session(query, pool, images, folder, self.accept_partial)
         hints = None
         if self.suggestions and query.round:
@@ -99,3 +103,20 @@ class BrowserOracle:
             names = annotator_names(list(self.annotators))
             SERVERS[run_dir] = Server(Office(), names, port=self.port, browser=self.open_browser)
         return SERVERS[run_dir]
+
+
+def _follow(folder: Path) -> Answers:
+    """The answers, for the processes that serve no page: read from what the first one writes."""
+    from alseg.label.board import Board
+    from alseg.label.journal import read_lines
+    from alseg.label.session import read_session
+
+    while True:
+        lines, _ = read_lines(folder / "answers.jsonl")
+        if any(line["do"] == "finish" for line in lines):
+            board = Board(read_session(folder))
+            if lines[0]["digest"] == board.session.digest:
+                for line in lines[1:]:
+                    board.apply(line)
+                return board.answers()
+        time.sleep(1)

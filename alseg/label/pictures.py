@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alseg.data.reading.images import read_image
+from alseg.core.images import shown
+from alseg.data.reading.images import Reading, read_image
 from alseg.label.outline import outline
 from alseg.label.session import Session
 
@@ -119,8 +120,10 @@ class Pictures:
         return Crop(top, left, height, width)
 
     def _pixels(self, image: int) -> NDArray[np.uint8]:
+        """A file as the run reads it, in all its channels, (H, W, C), uint8."""
         path = self._session.path(image)
-        return self._files.get(str(path), lambda: read_image(path))
+        reading = Reading.from_description(self._session.pictures[image].reading)
+        return self._files.get(str(path), lambda: read_image(path, reading))
 
     def crop_picture(self, row: int) -> tuple[bytes, str]:
         """The crop of a row, encoded, and its media type."""
@@ -129,7 +132,7 @@ class Pictures:
             crop = self.crop(row)
             pixels = self._pixels(int(self._session.query.image[row]))
             part = pixels[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
-            return encoded(part)
+            return encoded(shown(part))
 
         return self._sent.get(f"crop {row}", make)
 
@@ -138,19 +141,19 @@ class Pictures:
 
         def make() -> tuple[bytes, str]:
             top, left, bottom, right = (round(side) for side in self._session.pictures[image].box)
-            part = Image.fromarray(self._pixels(image)[top:bottom, left:right])
+            part = Image.fromarray(shown(self._pixels(image)[top:bottom, left:right]))
             part.thumbnail((OVERVIEW_SIDE, OVERVIEW_SIDE), Image.Resampling.BOX, reducing_gap=2.0)
             return encoded(np.asarray(part))
 
         return self._sent.get(f"overview {image}", make)
 
     def loaded(self, row: int) -> NDArray[np.uint8]:
-        """The box of a unit at the size at which the run loads it, (h, w, 3), uint8."""
+        """The box of a unit at the size at which the run loads it, (h, w, C), uint8."""
         top, left, bottom, right = self._session.boxes[row].tolist()
         return self._loaded(int(self._session.query.image[row]), top, left, bottom, right)
 
     def whole(self, image: int) -> NDArray[np.uint8]:
-        """An image at the size at which the run loads it, (H, W, 3), uint8."""
+        """An image at the size at which the run loads it, (H, W, C), uint8."""
         height, width = self._session.pictures[image].size
         return self._loaded(image, 0, 0, height, width)
 
@@ -162,16 +165,22 @@ class Pictures:
         y0, x0 = picture.box[0] + top * down, picture.box[1] + left * across
         y1, x1 = picture.box[0] + bottom * down, picture.box[1] + right * across
         # as the run shrinks: a filter over the very box, whose sides may lie inside of pixels
-        file = Image.fromarray(self._pixels(image))
         size = (right - left, bottom - top)
-        part = file.resize(size, Image.Resampling.BILINEAR, box=(x0, y0, x1, y1))
-        return np.asarray(part)
+        channels = [
+            np.asarray(
+                Image.fromarray(np.ascontiguousarray(channel)).resize(
+                    size, Image.Resampling.BILINEAR, box=(x0, y0, x1, y1)
+                )
+            )
+            for channel in np.moveaxis(self._pixels(image), 2, 0)
+        ]
+        return np.stack(channels, axis=2)
 
     def superpixels(self, row: int) -> bytes:
         """Superpixel ids of a unit's box, row by row, 16 bits each, low byte first."""
 
         def make() -> bytes:
-            return brush_cells(self.loaded(row)).astype("<u2").tobytes()
+            return brush_cells(shown(self.loaded(row))).astype("<u2").tobytes()
 
         return self._superpixels.get(str(row), make)
 

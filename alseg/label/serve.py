@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 import webbrowser
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -33,7 +34,7 @@ def check_installed() -> None:
         ) from error
 
 
-def annotator_names(given: list[str]) -> list[str]:
+def annotator_names(given: Sequence[str]) -> list[str]:
     """Names of the annotators: as given, or that of the user.
 
     Raises:

@@ -30,7 +30,8 @@ from alseg.label.desk import Desk, Refused, new_token
 
 log = logging.getLogger(__name__)
 
-COOKIE = "alseg_label"
+#: Name of the cookie, with the port behind it: cookies of one name are shared between ports.
+COOKIE = "alseg_label_{port}"
 #: Names under which the loopback address is reached.
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 #: Bytes of a request at most: the mask of a large image, run by run.
@@ -215,13 +216,15 @@ def make_app(office: Office, door: Door, host: str = "127.0.0.1") -> ASGIApp:
 
     async def page(request: Request) -> Response:
         token = request.query_params.get("token")
-        if token is not None:
+        if token is not None and request.method == "GET":  # no preview of a link uses it up
             cookie = door.exchange(token)
             if cookie is not None:
                 welcome = HTMLResponse(_WELCOME, headers={"Cache-Control": "no-store"})
-                welcome.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", path="/")
+                welcome.set_cookie(
+                    cookie_of(request), cookie, httponly=True, samesite="strict", path="/"
+                )
                 return welcome
-        if door.name_of(request.cookies.get(COOKIE)) is None:
+        if door.name_of(request.cookies.get(cookie_of(request))) is None:
             return PlainTextResponse(
                 "This link was used already, or is not one of this server's. Open the last link "
                 "that the program printed.",
@@ -239,7 +242,7 @@ def make_app(office: Office, door: Door, host: str = "127.0.0.1") -> ASGIApp:
         work: Callable[[Request, str], Awaitable[Response]],
     ) -> Callable[[Request], Awaitable[Response]]:
         async def serve(request: Request) -> Response:
-            name = door.name_of(request.cookies.get(COOKIE))
+            name = door.name_of(request.cookies.get(cookie_of(request)))
             if name is None:
                 return JSONResponse({"error": "open the last link that was printed."}, 401)
             try:
@@ -313,6 +316,11 @@ def make_app(office: Office, door: Door, host: str = "127.0.0.1") -> ASGIApp:
         routes.append(Route(f"/{path}/{{round:int}}/{{number:int}}", entered(picture(make))))
     app = Starlette(routes=routes)
     return Guard(_WithHeaders(app), host)
+
+
+def cookie_of(request: Request) -> str:
+    """Name of the cookie of the server that a request goes to."""
+    return COOKIE.format(port=request.url.port or 80)
 
 
 def _crop(desk: Desk, row: int) -> tuple[bytes, str]:

@@ -5,7 +5,7 @@ import io
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class Picture:
         file_size: Height and width of the file.
         box: The part of the file it is: top, left, bottom, right in pixels of the file. Whole
             numbers unless the file is cut into windows after it is resized.
+        reading: How the file is read, see `alseg.data.reading.images.Reading.describe`.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Picture:
     file: str
     file_size: tuple[int, int]
     box: tuple[float, float, float, float]
+    reading: Mapping[str, Any] = field(default_factory=AS_RGB.describe)
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -287,13 +289,13 @@ def picture_of(images: ImageSet, index: int, folder: Path) -> Picture:
     while not isinstance(images, FileImages | WindowImages) and hasattr(images, "images"):
         images = images.images  # a view of another set
     name, size = images.names[index], images.size(index)
-    as_it_is = getattr(images, "reading", AS_RGB) == AS_RGB  # else the page could not show the file
-    if isinstance(images, FileImages) and as_it_is:
+    if isinstance(images, FileImages):
         path = images.files[index].image.resolve()
         height, width = _file_size(path)
         whole = (0.0, 0.0, float(height), float(width))
-        return Picture(name, size, str(path), (height, width), whole)
-    if isinstance(images, WindowImages) and as_it_is:
+        reading = images.reading.describe()
+        return Picture(name, size, str(path), (height, width), whole, reading)
+    if isinstance(images, WindowImages):
         window = images.windows[index]
         path = images.files.files[window.image].image.resolve()
         height, width = _file_size(path)
@@ -301,11 +303,13 @@ def picture_of(images: ImageSet, index: int, folder: Path) -> Picture:
         down, across = height / loaded[0], width / loaded[1]
         top, left = window.top * down, window.left * across
         box = (top, left, top + size[0] * down, left + size[1] * across)
-        return Picture(name, size, str(path), (height, width), box)
+        reading = images.files.reading.describe()
+        return Picture(name, size, str(path), (height, width), box, reading)
     file = f"images/{index:06d}.png"
     if not (folder / file).exists():
         buffer = io.BytesIO()
-        Image.fromarray(shown(images.image(index))).save(buffer, "PNG", compress_level=1)
+        pixels = Image.fromarray(shown(images.image(index)))
+        pixels.save(buffer, "PNG", compress_level=1)
         write_atomic(folder / file, buffer.getvalue())
     return Picture(name, size, file, size, (0.0, 0.0, float(size[0]), float(size[1])))
 
@@ -318,7 +322,7 @@ def _file_size(path: Path) -> tuple[int, int]:
 def _picture(about: Mapping[str, Any]) -> Picture:
     """A picture out of ``session.json``, where tuples became lists."""
     size, file_size, box = (tuple(about[name]) for name in ("size", "file_size", "box"))
-    return Picture(about["name"], size, about["file"], file_size, box)
+    return Picture(about["name"], size, about["file"], file_size, box, about["reading"])
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def test_a_link_is_good_for_one_visit_and_the_next_one_is_announced(served):
     app, door, _, links = served
     token = door.token("ann")
     client = TestClient(app, base_url=BASE)
+    assert client.head(f"/?token={token}").status_code == 401  # a preview does not use it up
     reply = client.get(f"/?token={token}")
     cookie = reply.headers["set-cookie"].lower()
     assert "httponly" in cookie
@@ -46,6 +47,8 @@ def test_a_link_is_good_for_one_visit_and_the_next_one_is_announced(served):
     assert TestClient(app, base_url=BASE).get(f"/?token={token}").status_code == 401
     assert links == [("ann", door.token("ann"))]
     assert door.token("ann") != token
+    elsewhere = TestClient(app, base_url="http://127.0.0.1:8001", cookies=client.cookies)
+    assert elsewhere.get("/").status_code == 401  # the cookie of another port
     assert client_of(app, door, "ben").get("/api/state").json()["annotator"] == "ben"
 
 
@@ -54,7 +57,7 @@ def test_a_link_is_good_for_one_visit_and_the_next_one_is_announced(served):
     ["/", "/?token=wrong", "/api/about", "/api/state", "/api/grid", "/crop/0/0", "/overview/0/0"],
 )
 def test_nobody_comes_in_without_a_cookie(served, path):
-    client = TestClient(served[0], base_url=BASE, cookies={COOKIE: "guessed"})
+    client = TestClient(served[0], base_url=BASE, cookies={COOKIE.format(port=8000): "guessed"})
     assert client.get(path).status_code == 401
 
 

@@ -11,7 +11,6 @@ from alseg.core.images import ClassTable
 from alseg.data.files import FileImages, ImageFile, Resize
 from alseg.data.masks import read_masks_by_id
 from alseg.data.windows import WindowImages
-from alseg.label.__main__ import main
 from alseg.label.desk import Desk
 from alseg.label.oracle import SERVERS, BrowserOracle
 from alseg.label.pictures import Pictures, brush_cells
@@ -69,7 +68,7 @@ def test_pictures_come_from_the_original_files(window, tmp_path, monkeypatch):
     for row in range(8):
         image = int(asked.query.image[row])
         file = image if window is None else images.windows[image].image
-        top, left = (0, 0) if window is None else images.windows[image][1:]
+        top, left = (0, 0) if window is None else images.windows[image][1:3]
         original = np.asarray(Image.open(tmp_path / f"{file}.png"))
         crop, view = pictures.crop(row), pictures.view(row)
         content, kind = pictures.crop_picture(row)
@@ -115,28 +114,6 @@ def test_answers_to_other_questions_are_never_taken_over(tmp_path):
     with pytest.raises(UserError, match="answers to other questions"):
         Asked(tmp_path, "superpixel", seed=1)
     assert (asked.round / "label" / "session.json").read_bytes() == before
-
-
-def test_a_run_that_does_not_wait_says_so(tmp_path, capsys):
-    for folder, sentence in (
-        (tmp_path / "nowhere", "is not a folder"),
-        (tmp_path, "does not wait for answers"),
-    ):
-        assert main([str(folder), "--no-browser"]) == 2
-        assert sentence in capsys.readouterr().err
-    asked = Asked(tmp_path, "pixel")
-    assert find_waiting(tmp_path) == asked.round
-    assert main([str(tmp_path), "--overlap", "5"]) == 2
-    assert "--overlap is 5" in capsys.readouterr().err
-    assert main([str(tmp_path), "--suggestions"]) == 2
-    assert "no model" in capsys.readouterr().err
-    (asked.round / "answers.csv").write_text("row,answer\n")
-    assert main([str(tmp_path)]) == 2
-    assert "holds answers already" in capsys.readouterr().err
-    (asked.round / "answers.csv").unlink()
-    (asked.round / "label" / "units.npz").write_bytes(b"no")
-    assert main([str(tmp_path)]) == 2
-    assert "is not a table" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ let paintClass = 0;
 let painter = null;
 let tool = "cells";
 let brush = 12; // its width in loaded pixels
-let last = null; // the last answer
+let last; // the last answer, null for void
 let warned = false; // open pixels were pointed out
 let clicks = 0;
 let grid = null;
@@ -139,7 +139,9 @@ function picture(address) {
   if (!loaded.has(address)) {
     const image = new Image();
     image.src = address;
-    loaded.set(address, image.decode().then(() => image));
+    const decoded = image.decode().then(() => image);
+    decoded.catch(() => loaded.delete(address)); // to be tried again
+    loaded.set(address, decoded);
   }
   return loaded.get(address);
 }
@@ -272,9 +274,7 @@ function duration(seconds) {
 
 function further() {
   if (!state.hour || state.answered < 3) return "";
-  let text = `a further hour buys about ${number(state.hour)} ${about.kinds}`;
-  if (about.axis === "clicks") text += ` (${number(Math.round((state.hour * state.clicks) / state.answered))} clicks)`;
-  return text;
+  return `a further hour buys about ${number(state.hour)} ${about.kinds}`;
 }
 
 function showState() {
@@ -289,9 +289,8 @@ function showState() {
   const budget = about.amount === null ? "" : ` of ${number(about.amount)}`;
   $("spent").textContent = `${number(state.spent)}${budget} ${about.axis} · ${duration(state.seconds)}`;
   const pace = state.pace ? ` · ${number(state.pace)} s each` : "";
-  $("pace").textContent = pace;
-  $("pace").title = further();
-  for (const button of document.querySelectorAll('[data-do="undo"]')) button.disabled = false;
+  const hour = further();
+  $("pace").textContent = pace + (hour ? ` · ${hour}` : "");
 }
 
 function finished() {
@@ -482,7 +481,7 @@ function confirmAnswer() {
 
 function same() {
   if (about.answer === "mask") return;
-  if (last === null) note("There is no last answer yet.");
+  if (last === undefined) note("There is no last answer yet.");
   else submit(last);
 }
 
