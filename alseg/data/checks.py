@@ -40,7 +40,7 @@ from alseg.data.reading.known import KnownFiles
 LINES = 20
 
 #: Files of more samples are not decoded several at once: they would take too much memory.
-HUGE = 1 << 28
+HUGE = 1 << 27
 _ONE_AT_A_TIME = threading.Lock()
 
 #: Foreign colours remembered per mask; a mask has more only if it was blurred or compressed.
