@@ -203,6 +203,7 @@ def test_a_test_part_is_for_the_chosen_checkpoint(tmp_path):
         (["data=nothing"], "unknown data 'nothing'"),
         (["data=voc"], "data.root has no default"),
         (["data=synthetic", "images=x"], "data= and images= are both given"),
+        (["data=synthetic", "mask_values=ids"], "leave out mask_values and ignore"),
         (["data=synthetic"], "the checkpoint knows 17 classes .* has 10"),
         ([], "images is empty; give images=PATH"),
         (["images=data", "mask_values=no"], "unknown mask_values 'no'"),
