@@ -155,12 +155,29 @@ def open_images(options: Options, plan: Plan) -> "DataSplits":
         UserError: For files that cannot be used.
     """
     part = options.components
-    splits: DataSplits = part["data"].splits(progress=plan.progress, cache=plan.cache)
+    splits = _splits(options, plan)
     part["oracle"].check(splits.train)
     part["regions"].check(splits.train)
     if plan.list_file is None:  # else nothing is chosen or cut off
         part["method"].check(splits.train, part["budget"])
     return splits
+
+
+def _splits(options: Options, plan: Plan) -> "DataSplits":
+    """The images, of a data set that may be somebody's own."""
+    name = options.choices["data"]
+    splits: Any = options.components["data"].splits(progress=plan.progress, cache=plan.cache)
+    if not (hasattr(splits, "train") and hasattr(splits, "val")):
+        raise UserError(
+            f"data={name}: splits() returned a {type(splits).__name__}; return alseg.ArrayImages "
+            f"or alseg.core.images.DataSplits(train, val)."
+        )
+    if not len(splits.train):
+        raise UserError(
+            f"data={name} gave no images to train on; look at data.root, and at what is held out."
+        )
+    checked: DataSplits = splits
+    return checked
 
 
 def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":

@@ -41,8 +41,12 @@ class ArrayImages(Sceneless):
         val: "ArrayImages | None" = None,
         names: Sequence[str] | None = None,
     ) -> None:
+        if isinstance(classes, int):
+            raise UserError(f"classes={classes}: give their names, such as ['road', 'car'].")
         if not isinstance(classes, ClassTable):
             classes = ClassTable(tuple(classes), default_colors(len(classes)))
+        if len(set(classes.names)) != len(classes):
+            raise UserError(f"two classes have one name: {', '.join(classes.names)}.")
         self.classes = classes
         self.names: Sequence[str] = tuple(names or (f"image_{i:05d}" for i in range(len(images))))
         if len(self.names) != len(images) or len(set(self.names)) != len(images):

@@ -73,9 +73,11 @@ def find_files(root: Path, pattern: str, problems: Problems) -> dict[str, Path]:
     match = _compile(normalize("NFC", pattern))
     found: dict[str, Path] = {}
     unread: list[str] = []
-    start = len(os.path.join(root, ""))
-    for path, ending in sorted(_walk(str(_deepest(root, pattern)), problems)):
-        relative = composed(path[start:].replace(os.sep, "/"))
+    deepest = _deepest(root, pattern)
+    start = len(os.path.join(deepest, ""))
+    above = "" if deepest == root else f"{deepest.relative_to(root).as_posix()}/"
+    for path, ending in sorted(_walk(str(deepest), problems)):
+        relative = composed(above + path[start:].replace(os.sep, "/"))
         name = match(relative)
         if name is None:
             continue

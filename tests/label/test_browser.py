@@ -143,7 +143,7 @@ def places(page):
         side = min(max(200, 2 * (unit[axis + 2] - unit[axis])), where["size"][axis])
         start = (unit[axis] + unit[axis + 2] - side) / 2
         sides.append((min(max(start, 0), where["size"][axis] - side), side))
-    scale = min(n / side for n, (_, side) in zip(screen, sides, strict=True))
+    scale = 0.96 * min(n / side for n, (_, side) in zip(screen, sides, strict=True))
 
     def at(y, x):
         point = []
