@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from alseg.acquisition.diversity import Units
 from alseg.acquisition.selection import Ties, top
 from alseg.active.context import Asking
-from alseg.core.errors import UserError
+from alseg.core.errors import UserError, unknown_name
 from alseg.labels.budget import Budget
+from alseg.labels.kinds import KINDS
 from alseg.labels.pool import LabelPool, rows_by_image
 from alseg.labels.tables import PIXELS, AnswerKind, Query
 
@@ -125,6 +126,7 @@ def random_query(asking: Asking | LabelPool, answer: AnswerKind) -> Query:
             for the next question about it, with seed 0.
         answer: What is asked.
     """
+    check_answer(answer)
     if isinstance(asking, LabelPool):
         asking = Asking.of(asking)
     asking = replace(asking, diversity=None)
@@ -191,6 +193,16 @@ def most_units(asking: Asking, answer: AnswerKind) -> int:
     if asking.regions != PIXELS:
         pixels = asking.pool.units(asking.regions)[2]
     return _at_most(asking.budget, asking.budget.least_cost(answer, pixels))
+
+
+def check_answer(answer: str | None) -> None:
+    """Refuse a kind of answer there is not; None is the usual one.
+
+    Raises:
+        UserError: Naming those there are.
+    """
+    if answer is not None and answer not in KINDS:
+        raise unknown_name("answer", answer, KINDS)
 
 
 def check_budget(asking: Asking, answer: AnswerKind) -> None:

@@ -87,9 +87,10 @@ class FeatureTap:
         """
         if self.network is None:
             raise UserError(
-                "this diversity compares features, and the module has no alseg Segmenter to read "
-                "them from; return a table 'diversity' with the columns image, unit, features and "
-                "label from predict_step, or choose diversity='power' or 'spread'."
+                "this diversity compares features, and the module has no alseg network (such as "
+                "alseg.Segmentation has) to read them from; return tables 'units' and 'diversity', "
+                "the latter with the columns image, unit, features and label, from predict_step, "
+                "or choose diversity='power' or 'spread'."
             )
         seen, self._seen = self._seen, []
         images = batch["image"]
@@ -120,3 +121,24 @@ class FeatureTap:
             "features": features,
             "label": label.int(),
         }
+
+
+def predicted_labels(logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The class that is predicted most in each region of a batch.
+
+    Args:
+        logits: (B, C, H, W).
+        batch: ``index`` (B,) and ``regions`` (B, H, W).
+
+    Returns:
+        Columns ``image``, ``unit`` and ``label``, (n,), int32.
+    """
+    columns: list[tuple[Tensor, ...]] = []
+    for index, regions, one in zip(batch["index"], batch["regions"], logits, strict=True):
+        count = int(regions.max()) + 1
+        unit = region_counts(regions, count).nonzero().squeeze(1)
+        histogram = class_histogram(one.argmax(dim=0), regions, count, len(one))
+        label = histogram.argmax(dim=1)[unit]
+        columns.append((torch.full_like(unit, int(index)), unit, label))
+    image, unit, label = (torch.cat(parts) for parts in zip(*columns, strict=True))
+    return {"image": image.int(), "unit": unit.int(), "label": label.int()}

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alseg.acquisition.diversity import DIVERSITIES, Diversity
-from alseg.active.choose import query_from_scores
+from alseg.active.choose import check_answer, query_from_scores
 from alseg.active.context import Asking, RoundContext
-from alseg.active.features import FeatureTap
+from alseg.active.features import FeatureTap, predicted_labels
+from alseg.active.module import LoopDataModule
 from alseg.active.ranks import on_rank_zero
 from alseg.active.scoring import SCORES, UnitScorer, usual_answer
 from alseg.active.segmentation import Segmentation
@@ -41,7 +42,9 @@ class ActiveLoop(L.Callback):
     - a table of units: tensors of one length by column, with ``image``, ``unit``, ``score`` and,
       for regions, ``pixels``;
     - logits, (B, C, H, W), which `score` turns into such a table;
-    - tables by name, where `method` or `pick` knows what to do with them.
+    - tables by name: ``units`` as above, others where `method` or `pick` knows what to do with
+      them. A diversity that compares features takes them from the module's alseg network, or from a
+      table ``diversity`` with the columns ``image``, ``unit``, ``features`` and ``label``.
 
     Tables go to disk batch by batch, rank 0 joins them and chooses, and every rank gets the query;
     the choice does not depend on the number of processes.
@@ -89,6 +92,7 @@ class ActiveLoop(L.Callback):
             raise unknown_name("score", score, SCORES)
         if diversity is not None and diversity not in DIVERSITIES:
             raise unknown_name("diversity", diversity, DIVERSITIES)
+        check_answer(answer)
         if sum(given is not None for given in (score, method, pick)) > 1:
             raise UserError("give ActiveLoop one of score, method and pick.")
         self.asking = pool if isinstance(pool, Asking) else None
@@ -127,13 +131,19 @@ class ActiveLoop(L.Callback):
         if stage != "predict":
             return
         self.query = None
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, LoopDataModule) and data.pool is not self.pool:
+            raise UserError(
+                "this ActiveLoop asks about another pool than the data module serves; give both "
+                "the same pool."
+            )
         asking = self._asking()
         if self.diversity is not None and asking.diversity is None:
             asking = replace(asking, diversity=Diversity(self.diversity))
         if asking.diversity is not None and asking.diversity.measured and asking.kind == "pixel":
             raise UserError(
                 f"diversity={asking.diversity.name} compares regions, and this pool asks about "
-                f"pixels; take superpixels, or diversity='power'."
+                f"pixels; take superpixels, or diversity='power' or 'spread'."
             )
         if self.score is not None and isinstance(pl_module, Segmentation):
             pl_module.score, pl_module.passes, self.score = self.score, 1, None
@@ -193,7 +203,10 @@ class ActiveLoop(L.Callback):
         """Append the tables of a batch."""
         tables = self._tables(outputs, batch)
         if self._tap is not None and "diversity" not in tables:
-            tables["diversity"] = self._tap.table(batch)
+            if self._tap.network is None and isinstance(outputs, Tensor):
+                tables["diversity"] = predicted_labels(outputs, batch)
+            else:
+                tables["diversity"] = self._tap.table(batch)
         try:
             self._shard.append({**tables, "scored": {"image": batch["index"]}})
         except NotFiniteError as error:
@@ -213,6 +226,12 @@ class ActiveLoop(L.Callback):
 
     def _tables(self, outputs: Any, batch: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         if isinstance(outputs, Tensor):
+            size = tuple(batch["image"].shape[-2:])
+            if outputs.ndim != 4 or tuple(outputs.shape[-2:]) != size:
+                raise UserError(
+                    f"predict_step returned {tuple(outputs.shape)} for images of {size}; return "
+                    f"logits (B, C, {size[0]}, {size[1]})."
+                )
             score = self.score or SCORES["entropy"]
             if self._scorer is None:
                 self._scorer = UnitScorer.of(self._now, self.answer)

@@ -11,7 +11,9 @@ from alseg.active.context import RoundContext
 from alseg.active.method import Method, Scoring
 from alseg.active.stage import KEEPS, Fit, Stage
 from alseg.core.errors import UserError, unknown_name
+from alseg.core.images import ImageSet
 from alseg.core.seeds import derive
+from alseg.labels.budget import Budget
 from alseg.labels.supervision import LabelMaps, Supervision
 from alseg.labels.tables import AnswerKind, Query, Table, UnitKind
 from alseg.nn.recipe import Recipe
@@ -195,6 +197,28 @@ class Scored(OneFit):
             raise UserError(f"method.power is {self.power}; it must be >= 0, or null for no noise.")
         if not 0 < self.pool_fraction <= 1:
             raise UserError(f"method.pool_fraction is {self.pool_fraction}; it is a share, 0..1.")
+
+    def check(self, images: ImageSet, budget: Budget) -> None:
+        """Find out early whether a score of somebody's own is one.
+
+        Raises:
+            UserError: If there is none, or it does not give one number per pixel.
+        """
+        name, score = type(self).__name__, getattr(self, "score", None)
+        how = "@staticmethod def score(logits), from (B, C, H, W) to (B, H, W)"
+        if score is None:
+            raise UserError(f"{name} has no score; give it a {how}.")
+        if callable(score):
+            import torch
+
+            found = score(torch.linspace(-1, 1, 2 * 3 * 4 * 5).reshape(2, 3, 4, 5))
+            shape = getattr(found, "shape", None)
+            if shape != (2, 4, 5):
+                raise UserError(
+                    f"the score of {name} is {type(found).__name__} of shape "
+                    f"{None if shape is None else tuple(shape)} for logits (2, 3, 4, 5); give it a "
+                    f"{how}."
+                )
 
     def module(self, context: RoundContext) -> "L.LightningModule":
         """A fresh network that also scores."""

@@ -48,6 +48,8 @@ class Segmentation(ScoringModule):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         known = COMMITTEE_SCORES if passes > 1 else SCORES
+        if passes == 1 and isinstance(score, str) and score in COMMITTEE_SCORES.keys() - SCORES:
+            raise UserError(f"score={score!r} compares passes with dropout; give passes=2 or more.")
         if isinstance(score, str) and score not in known:
             raise unknown_name("score", score, known)
         network = Network(architecture, encoder, weights, dict(options or {}))
@@ -70,6 +72,19 @@ class Segmentation(ScoringModule):
         """Logits, (B, C, H, W), of normalised images (B, 3, H, W)."""
         logits: Tensor = self.network(images)
         return logits
+
+    def setup(self, stage: str) -> None:
+        """Compare the classes with those of the pool.
+
+        Raises:
+            UserError: If their numbers differ.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, LoopDataModule) and data.pool.num_classes != self.num_classes:
+            raise UserError(
+                f"the model has {self.num_classes} classes and the data {data.pool.num_classes}; "
+                f"give num_classes={data.pool.num_classes}."
+            )
 
     def configure_optimizers(self) -> Any:
         """The recipe's; its schedule is as long as the fit."""

@@ -112,4 +112,20 @@ def option_texts(cls: type[Any]) -> dict[str, str]:
 def _described(cls: type[Any], prefix: str) -> str:
     """Summary of a component's docstring and its options."""
     summary = (inspect.getdoc(cls) or prefix).splitlines()[0]
-    return "\n".join([summary, *option_lines(cls, f"{prefix}.")])
+    return "\n".join([summary, *option_lines(cls, f"{prefix}."), *_sets(cls)])
+
+
+def _sets(cls: type[Any]) -> list[str]:
+    """Options elsewhere that a choice sets unless the user does."""
+    lines = []
+    for name, when in (("defaults", ""), ("small", ", where the data set is small")):
+        given = getattr(cls, name, None) or {}
+        if cls.__module__.startswith("alseg.data"):
+            when = ""
+        if given:
+            text = " ".join(f"{option}={value}" for option, value in given.items())
+            lines += textwrap.wrap(
+                f"Sets, unless you do{when}: {text}", 96, initial_indent="  ",
+                subsequent_indent=" " * 6, break_on_hyphens=False, break_long_words=False,
+            )  # fmt: skip
+    return lines

@@ -22,7 +22,7 @@ from alseg.cli.words import read_options
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 from alseg.core.images import VOID, ClassTable, ImageSet, shown
-from alseg.core.rasters import read_header
+from alseg.core.rasters import any_size, read_header
 from alseg.data.files import FileImages
 from alseg.data.labelmaps import read_label_map, read_origin, write_geotiff, write_label_map
 from alseg.data.reading.images import read_void
@@ -235,7 +235,9 @@ def _draw(
     there = np.unique(labels[labels != VOID])
     picture = label_overlay(shown(image), labels, classes.colors)
     names = [classes.names[label] for label in there]
-    save_picture(path, with_legend(picture, names, classes.colors[there]))
+    with any_size():
+        picture = with_legend(picture, names, classes.colors[there])
+    save_picture(path, picture)
 
 
 def _evaluate(options: PredictOptions, images: ImageSet) -> dict[str, Any]:

@@ -155,12 +155,29 @@ def open_images(options: Options, plan: Plan) -> "DataSplits":
         UserError: For files that cannot be used.
     """
     part = options.components
-    splits: DataSplits = part["data"].splits(progress=plan.progress, cache=plan.cache)
+    splits = _splits(options, plan)
     part["oracle"].check(splits.train)
     part["regions"].check(splits.train)
     if plan.list_file is None:  # else nothing is chosen or cut off
         part["method"].check(splits.train, part["budget"])
     return splits
+
+
+def _splits(options: Options, plan: Plan) -> "DataSplits":
+    """The images, of a data set that may be somebody's own."""
+    name = options.choices["data"]
+    splits: Any = options.components["data"].splits(progress=plan.progress, cache=plan.cache)
+    if not (hasattr(splits, "train") and hasattr(splits, "val")):
+        raise UserError(
+            f"data={name}: splits() returned a {type(splits).__name__}; return alseg.ArrayImages "
+            f"or alseg.core.images.DataSplits(train, val)."
+        )
+    if not len(splits.train):
+        raise UserError(
+            f"data={name} gave no images to train on; look at data.root, and at what is held out."
+        )
+    checked: DataSplits = splits
+    return checked
 
 
 def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
@@ -366,6 +383,8 @@ def run(options: Options) -> int:
     Raises:
         UserError: For input that cannot be used.
     """
+    # first of all: two processes must not both believe to be the one that writes
+    options.components["trainer"].world()
     from alseg.active.driver import drive
     from alseg.active.ranks import is_rank_zero
     from alseg.active.stopping import StoppedError, stoppable
@@ -373,7 +392,6 @@ def run(options: Options) -> int:
 
     _quieten(is_rank_zero())
     root = run_dir(options)
-    options.components["trainer"].world()  # two runs must not believe to be first in one folder
     with FolderLock(root, is_rank_zero()):
         try:
             with stoppable():

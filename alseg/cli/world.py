@@ -132,6 +132,18 @@ class FolderLock:
         self.patience = patience
         self._lock = FileLock(root / ".lock")
 
+    def _make(self) -> None:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UserError(
+                f"run_dir={self.root} is, or lies in, a file; give a folder."
+            ) from error
+        except FileNotFoundError as error:
+            raise UserError(
+                f"run_dir={self.root} cannot be made; give a folder you may write to."
+            ) from error
+
     def __enter__(self) -> "FolderLock":
         """Take the folder.
 
@@ -142,7 +154,7 @@ class FolderLock:
 
         job = job_name()
         if self.is_first:
-            self.root.mkdir(parents=True, exist_ok=True)
+            self._make()
             try:
                 self._lock.acquire(timeout=0)
             except Timeout as error:

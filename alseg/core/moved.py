@@ -11,6 +11,7 @@ from types import ModuleType
 #: Where modules went that had another name in release 0.1.
 MOVED = {
     "alseg.compose": "alseg.cli.compose",
+    "alseg.config": "alseg.cli.options",
     "alseg.errors": "alseg.core.errors",
     "alseg.files": "alseg.core.files",
     "alseg.images": "alseg.core.images",

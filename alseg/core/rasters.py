@@ -30,6 +30,9 @@ GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
 #: GDAL's tag of the value that stands for no data.
 NODATA_TAG = 42113
 
+#: Pixels that are copied at once.
+BAND = 1 << 22
+
 _ORIENTATION = 0x0112  # of EXIF, and of TIFF
 _LOSSY_TIFF = {6: "JPEG", 7: "JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000",
                34892: "JPEG", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL"}  # fmt: skip
@@ -39,7 +42,6 @@ _TIFF_KINDS = {0: "grey", 1: "grey", 2: "rgb", 3: "palette", 5: "CMYK", 6: "YCbC
 _PILLOW_KINDS = {"1": "grey", "L": "grey", "LA": "grey", "I;16": "grey", "P": "palette",
                  "PA": "palette", "RGB": "rgb", "RGBA": "rgb"}  # fmt: skip
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_LIMIT = threading.Lock()
 
 
 class UnreadableError(UserError):
@@ -154,15 +156,35 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
 
     Pillow takes 179 megapixels for an attack; these pictures are the user's own.
     """
-    with _LIMIT:
-        most = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = None
-        try:
-            image = Image.open(path)
-        finally:
-            Image.MAX_IMAGE_PIXELS = most
-    with image:
+    with any_size(), Image.open(path) as image:
         yield image
+
+
+class _NoLimit:
+    """Pillow's limit is off as long as any thread is within."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readers = 0
+        self._most: int | None = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if not self._readers:
+                self._most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers -= 1
+                if not self._readers:
+                    Image.MAX_IMAGE_PIXELS = self._most
+
+
+#: Within it, Pillow takes pictures of any size.
+any_size = _NoLimit()
 
 
 @contextmanager
@@ -241,7 +263,7 @@ def _array(image: Image.Image) -> NDArray[Any]:
         return np.array(image, dtype=np.uint8)
     first = np.asarray(image.crop((0, 0, image.width, 1)))
     samples = np.empty((image.height, *first.shape[1:]), dtype=first.dtype)
-    rows = max(1, (1 << 22) // max(1, image.width))
+    rows = max(1, BAND // max(1, image.width))
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
         samples[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))

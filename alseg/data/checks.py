@@ -1,13 +1,15 @@
 """Find everything wrong with a data set before any long work, and say it at once."""
 
+import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,8 +199,10 @@ def check_images(
     verdicts: dict[int, _Verdict] = {}
     for i, file in enumerate(files):
         fine = known.get(file.image, f"fine {how}")
-        if fine is not None and fine[0] == _mask_stamp(file, known):
-            verdicts[i] = _Verdict(seen=None if fine[1] is None else Seen(*fine[1]))
+        if fine is not None:
+            key, _, seen = fine.partition(" ")
+            if key == _mask_key(file, known):
+                verdicts[i] = _Verdict(seen=_seen_of(seen))
     todo = [i for i in range(len(files)) if i not in verdicts]
     if todo:
         bar = tqdm(desc="checking images", total=len(todo), unit="image", disable=not progress)
@@ -211,13 +215,16 @@ def check_images(
                 for i, verdict in zip(group, found, strict=True):
                     verdicts[i] = verdict
                     bar.update()
-    for i, file in enumerate(files):
-        verdict = verdicts[i]
-        for kind, line in verdict.problems:
+    for i in range(len(files)):
+        for kind, line in verdicts[i].problems:
             problems.add(kind, line)
-        if i in {*todo} and not verdict.problems and not verdict.foreign:
-            known.put(file.image, f"fine {how}", [_mask_stamp(file, known), verdict.seen])
-            known.put(file.image, SIZE, verdict.size)
+    for i in todo:
+        file, verdict = files[i], verdicts[i]
+        if not verdict.problems and not verdict.foreign:
+            seen = json.dumps(verdict.seen, separators=(",", ":"))
+            known.put(file.image, f"fine {how}", f"{_mask_key(file, known)} {seen}")
+            assert verdict.size is not None
+            known.put(file.image, SIZE, "{} {}".format(*verdict.size))
     known.save()
     foreign = {i: verdict for i, verdict in verdicts.items() if verdict.foreign}
     if foreign:
@@ -352,11 +359,19 @@ def _is_huge(path: Path) -> bool:
     return header.height * header.width * (header.bands + header.alpha) > HUGE
 
 
-def _mask_stamp(file: ImageFile, known: KnownFiles) -> list[Any] | None:
+def _mask_key(file: ImageFile, known: KnownFiles) -> str:
     """What a mask must still be for its image to be known as fine."""
     if file.mask is None:
-        return None
-    return [os.path.relpath(file.mask, file.image.parent), *(known.stamp(file.mask) or ())]
+        return "-"
+    text = f"{file.mask}\0{known.stamp(file.mask)}"
+    return blake2b(text.encode(errors="surrogateescape"), digest_size=8).hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _seen_of(text: str) -> "Seen | None":
+    """What was remembered of a mask; most masks of a data set hold the same classes."""
+    seen = json.loads(text)
+    return None if seen is None else Seen(*seen)
 
 
 def _seen(masks: MaskTable, codes: NDArray[np.uint8], palette: NDArray[np.uint8] | None) -> Seen:

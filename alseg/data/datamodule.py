@@ -284,6 +284,8 @@ def one_size(images: ImageSet) -> tuple[int, int]:
         UserError: If they differ.
     """
     sizes = {images.size(index) for index in range(len(images))}
+    if not sizes:
+        raise UserError("there are no images to train on.")
     if len(sizes) > 1:
         raise UserError(
             f"the training images have {len(sizes)} sizes; give augment.crop=[height,width] "

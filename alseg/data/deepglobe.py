@@ -171,6 +171,6 @@ def _layout(root: Path) -> tuple[str, str]:
         if (root / images).is_dir() and (root / masks).is_dir():
             return images, masks
     raise UserError(
-        f"{root} holds neither DeepGlobe_Images and DeepGlobe_Labels nor train, the folders that "
-        f"images and masks are in."
+        f"data.root={root} holds neither DeepGlobe_Images and DeepGlobe_Labels nor train, the "
+        f"folders that images and masks are in."
     )

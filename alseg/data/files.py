@@ -152,14 +152,18 @@ class FileImages(Sceneless):
     def size(self, index: int) -> tuple[int, int]:
         """Height and width after resizing, from the header of the file."""
         if index not in self._sizes:
-            path = self.files[index].image
-            size = self._known.get(path, SIZE)
-            if size is None:
-                header = read_header(path)
-                size = (header.height, header.width)
-                self._known.put(path, SIZE, size)
-            self._sizes[index] = self.resize(size[0], size[1])
+            self._sizes[index] = self.resize(*self._file_size(index))
         return self._sizes[index]
+
+    def _file_size(self, index: int) -> tuple[int, int]:
+        path = self.files[index].image
+        size = self._known.get(path, SIZE)
+        if size is None:
+            header = read_header(path)
+            size = f"{header.height} {header.width}"
+            self._known.put(path, SIZE, size)
+        height, _, width = size.partition(" ")
+        return int(height), int(width)
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """The image, (H, W, C), uint8, by default RGB.
@@ -202,6 +206,15 @@ class FileImages(Sceneless):
             labels[resize_nearest(without, *labels.shape)] = VOID
         return labels.astype(np.uint8)
 
+    def fit_mask(self, index: int, labels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+        """A map drawn on the file of an image, (h, w), at the size of the loaded image.
+
+        Returns:
+            (H, W); None if it has neither the size of the file nor that of the loaded image.
+        """
+        loaded, own = self.size(index), self._file_size(index)
+        return resize_nearest(labels, *loaded) if labels.shape in (loaded, own) else None
+
     def scene(self, index: int) -> int:
         """Class of a whole image; see `alseg.core.images.ImageSet.scene`."""
         return self._scene_of[self.names[index]] if self.scenes else super().scene(index)
@@ -224,29 +237,37 @@ class FileImages(Sceneless):
 
     def _digests(self, index: int, paths: Sequence[Path | None], reading: str) -> dict[int, str]:
         """Digests of files: of all of them if they are remembered, else of one."""
-
-        def digest(number: int) -> str | None:
+        numbers = range(len(paths)) if self._known.kept else [index]
+        found: dict[int, str] = {}
+        todo: dict[int, str] = {}
+        for number in numbers:
             path = paths[number]
             if path is None:
-                return None
+                continue
             size = self.size(number)
             about = repr((size, reading) if reading else size)
-            fact = f"digest {about}"
-            found = self._known.get(path, fact)
-            if found is None:
-                hashed = blake2b(path.read_bytes(), digest_size=16)
-                hashed.update(about.encode())
-                found = hashed.hexdigest()
-                self._known.put(path, fact, found)
-            return str(found)
+            digest = self._known.get(path, f"digest {about}")
+            if digest is None:
+                todo[number] = about
+            else:
+                found[number] = digest
 
-        if not self._known.kept:
-            return {index: digest(index) or ""}
+        def hashed(number: int) -> str:
+            path = paths[number]
+            assert path is not None
+            digest = blake2b(path.read_bytes(), digest_size=16)
+            digest.update(todo[number].encode())
+            return digest.hexdigest()
+
         # Hashing leaves the interpreter lock; more threads than this only wait for the disk.
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            found = dict(enumerate(pool.map(digest, range(len(paths)))))
+            new = dict(zip(todo, pool.map(hashed, todo), strict=True))
+        for number, digest in new.items():
+            path = paths[number]
+            assert path is not None
+            self._known.put(path, f"digest {todo[number]}", digest)
         self._known.save()
-        return {number: text for number, text in found.items() if text is not None}
+        return found | new
 
 
 def resize_smoothly(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from unicodedata import normalize
 
@@ -72,13 +73,15 @@ def find_files(root: Path, pattern: str, problems: Problems) -> dict[str, Path]:
     match = _compile(normalize("NFC", pattern))
     found: dict[str, Path] = {}
     unread: list[str] = []
-    start = len(os.path.join(root, ""))
-    for path in sorted(_walk(str(_deepest(root, pattern)), problems)):
-        relative = normalize("NFC", path[start:].replace(os.sep, "/"))
+    deepest = _deepest(root, pattern)
+    start = len(os.path.join(deepest, ""))
+    above = "" if deepest == root else f"{deepest.relative_to(root).as_posix()}/"
+    for path, ending in sorted(_walk(str(deepest), problems)):
+        relative = composed(above + path[start:].replace(os.sep, "/"))
         name = match(relative)
         if name is None:
             continue
-        if os.path.splitext(path)[1].lower() not in EXTENSIONS:
+        if ending not in EXTENSIONS:
             unread.append(path)
         elif name in found:
             problems.add("names that occur twice", f"{name}: {found[name]} and {path}")
@@ -89,6 +92,11 @@ def find_files(root: Path, pattern: str, problems: Problems) -> dict[str, Path]:
         endings = ", ".join(sorted(EXTENSIONS))
         problems.add("no images", f"nothing fits {root / pattern} (endings: {endings})")
     return dict(sorted(found.items()))
+
+
+def composed(name: str) -> str:
+    """A name in composed Unicode (NFC)."""
+    return name if name.isascii() else normalize("NFC", name)
 
 
 def tell_unread(paths: Iterable[str], problems: Problems) -> None:
@@ -116,12 +124,13 @@ def find_twice(images: Mapping[str, Path], problems: Problems) -> None:
         images: Path of each image by name.
         problems: Receives them.
     """
-    folders: dict[Path, str] = {}
+    folders: dict[str, str] = {}
     found: dict[tuple[str, str], str] = {}
     for name, path in images.items():
-        if path.parent not in folders:
-            folders[path.parent] = os.path.realpath(path.parent)
-        first = found.setdefault((folders[path.parent], path.name), name)
+        above, _, file = str(path).rpartition("/")
+        if above not in folders:
+            folders[above] = os.path.realpath(above)
+        first = found.setdefault((folders[above], file), name)
         if first != name:
             problems.add(
                 "images found twice through a link", f"{images[first]} and {path} are one file"
@@ -183,8 +192,13 @@ def fits(name: str, pattern: str) -> bool:
     >>> fits("tile [1]/a", "tile [1]/*"), fits("tile 1/a", "tile [1]/*")
     (True, False)
     """
-    text = ".*".join(map(re.escape, normalize("NFC", pattern).split("*")))
-    return re.fullmatch(text, name, re.DOTALL) is not None
+    return _fitting(pattern).fullmatch(name) is not None
+
+
+@lru_cache(maxsize=8)
+def _fitting(pattern: str) -> re.Pattern[str]:
+    text = ".*".join(map(re.escape, composed(pattern).split("*")))
+    return re.compile(text, re.DOTALL)
 
 
 def _compile(pattern: str) -> Callable[[str], str | None]:
@@ -197,7 +211,11 @@ def _compile(pattern: str) -> Callable[[str], str | None]:
         text = "".join(stars.get(part, re.escape(part)) for part in parts)
         folder, file = re.compile(rf"{text}/(.+)\.\w+"), re.compile(text)
 
+    literal = "" if pattern in ("", ".") else f"{pattern.strip('/')}/"
+
     def match(path: str) -> str | None:
+        if "*" not in pattern and path.startswith(literal):
+            return path[len(literal) : path.rindex(".")] or None
         if found := folder.fullmatch(path):
             return "/".join(group for group in found.groups() if group)
         if found := file.fullmatch(path):
@@ -217,8 +235,8 @@ def _deepest(root: Path, pattern: str) -> Path:
     return root
 
 
-def _walk(root: str, problems: Problems) -> Iterator[str]:
-    """Files below a folder whose endings are those of pictures, read here or not."""
+def _walk(root: str, problems: Problems) -> Iterator[tuple[str, str]]:
+    """Files below a folder that are pictures by their endings, which come with them."""
     # Each folder comes with the real paths of those it was reached through.
     waiting: list[tuple[str, tuple[str, ...]]] = [(root, (os.path.realpath(root),))]
     while waiting:
@@ -236,8 +254,10 @@ def _walk(root: str, problems: Problems) -> Iterator[str]:
                             if any(_holds(real, upper) for upper in chain):
                                 continue  # the link leads back to where it was come from
                         waiting.append((entry.path, (*chain, real)))
-                    elif os.path.splitext(entry.name)[1].lower() in _PICTURES:
-                        yield entry.path
+                        continue
+                    ending = f".{entry.name.rpartition('.')[2].lower()}"
+                    if ending in _PICTURES:
+                        yield entry.path, ending
         except OSError as error:
             problems.add("folders that cannot be opened", f"{folder} ({error.strerror})")
 

@@ -94,7 +94,7 @@ def read_masks_by_color(
     for name, color in colors.items():
         if color in table:
             raise UserError(
-                f"the classes {table[color]!r} and {name!r} have the same colour "
+                f"data.colors: the classes {table[color]!r} and {name!r} have the same colour "
                 f"{show_color(color)}; masks cannot tell them apart, so give each its own."
             )
         table[color] = name

@@ -1,5 +1,6 @@
 """What all data sets of files end with: every file is checked, and images get their masks."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
@@ -106,14 +107,14 @@ def limits_of(reading: Reading, images: Sequence[Path], known: KnownFiles) -> Re
     found = known.get(images[0], fact)
     if found is None:
         reading = reading.with_limits_of(images)
-        found = reading.describe()["range"]
+        found = json.dumps(reading.describe()["range"])
         known.put(images[0], fact, found)
         known.save()
-    reading = Reading(reading.bands, tuple((low, high) for low, high in found))
+    limits = tuple((float(low), float(high)) for low, high in json.loads(found))
     log.info(
         "data.range=[p%g,p%g] of %d training images is %s",
         *asked,
         len(images),
-        ", ".join(f"[{low:g},{high:g}]" for low, high in found),
+        ", ".join(f"[{low:g},{high:g}]" for low, high in limits),
     )
-    return reading
+    return Reading(reading.bands, limits)

@@ -21,6 +21,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 #: Value around maps where a crop is larger than the image: no region, no label, not the picture.
 PADDING = {"regions": -1, "target": VOID, "inside": 0}
 
+#: Channels that OpenCV surrounds with a colour.
+_MOST_FILLED = 4
+
 Numbers = tuple[float, ...]
 Sample = tuple[Tensor, dict[str, Tensor]]
 
@@ -109,6 +112,11 @@ class TrainTransform:
         tensor = _to_tensor(result["image"])
         if self.pad_value is None:
             tensor[:, torch.from_numpy(outside)] = 0
+        elif len(self.pad_value) > _MOST_FILLED:
+            color = (torch.tensor(self.pad_value) / 255 - torch.tensor(self.mean)) / torch.tensor(
+                self.std
+            )
+            tensor[:, torch.from_numpy(outside)] = color[:, None]
         return tensor, moved
 
     @cached_property
@@ -128,11 +136,14 @@ class TrainTransform:
                 )
             )
         if self.crop is not None:
+            fill = self.pad_value
+            if fill is not None and len(fill) > _MOST_FILLED:
+                fill = None  # filled in the end
             pad = albumentations.PadIfNeeded(
                 *self.crop,
                 position=self.pad_position,
                 border_mode=cv2.BORDER_CONSTANT,
-                fill=0 if self.pad_value is None else self.pad_value,
+                fill=0 if fill is None else fill,
                 fill_mask=-1,
             )
             steps += [pad, albumentations.RandomCrop(*self.crop)]

@@ -151,7 +151,9 @@ def _layout(root: Path) -> tuple[str, str]:
         if (root / images).is_dir() and (root / masks).is_dir():
             return images, masks
     pairs = "; ".join(f"{images} and {masks}" for images, masks in LAYOUTS)
-    raise UserError(f"{root} holds no folders of images and of labels, which are: {pairs}.")
+    raise UserError(
+        f"data.root={root} holds no folders of images and of labels, which are: {pairs}."
+    )
 
 
 def _by_file_name(found: Mapping[str, Path], problems: Problems) -> dict[str, Path]:

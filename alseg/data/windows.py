@@ -1,7 +1,7 @@
 """Big images as windows of one size, each an image of its own."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -25,10 +25,6 @@ class Window(NamedTuple):
     """Index of the file it is cut from."""
     top: int
     left: int
-    rows: tuple[int, int]
-    """First row, and the one behind the last, that no other window counts."""
-    columns: tuple[int, int]
-    """The same of columns."""
 
 
 def window_from_option(window: Iterable[int] | None) -> tuple[int, int] | None:
@@ -76,14 +72,14 @@ class WindowImages(Sceneless):
         self.files = files
         self.once = once
         self.windows = [
-            Window(index, top, left, rows, columns)
+            Window(index, top, left)
             for index in range(len(files))
-            for top, rows in _along(files.size(index)[0], window[0])
-            for left, columns in _along(files.size(index)[1], window[1])
+            for top in window_starts(files.size(index)[0], window[0])
+            for left in window_starts(files.size(index)[1], window[1])
         ]
         self.classes = files.classes
         self.names: Sequence[str] = tuple(
-            f"{files.names[index]}@y{top}x{left}" for index, top, left, _, _ in self.windows
+            f"{files.names[index]}@y{top}x{left}" for index, top, left in self.windows
         )
         self.has_truth = files.has_truth
         self.resize = files.resize
@@ -112,35 +108,50 @@ class WindowImages(Sceneless):
         truth = self._cut(self._truths, index)
         if not self.once:
             return truth
-        _, top, left, (first, behind), (start, end) = self.windows[index]
-        own = slice(first - top, behind - top), slice(start - left, end - left)
+        image, *corner = self.windows[index]
+        sides = zip(corner, self._window, self.files.size(image), strict=True)
+        own = tuple(_own_part(*side) for side in sides)
         counted = np.full_like(truth, VOID)
         counted[own] = truth[own]
         return counted
 
     def fingerprint(self, index: int) -> str:
         """Digest of the file's fingerprint and of the window's place and size, 32 hex digits."""
-        image, top, left, _, _ = self.windows[index]
+        image, top, left = self.windows[index]
         place = (self.files.fingerprint(image), top, left, self._window)
         return blake2b(repr(place).encode(), digest_size=16).hexdigest()
 
     def truth_fingerprint(self, index: int) -> str:
         """The same of the ground truth; empty without a mask."""
-        image, top, left, _, _ = self.windows[index]
+        image, top, left = self.windows[index]
         truth = self.files.truth_fingerprint(image)
         place = (truth, top, left, self._window, self.once)
         return truth and blake2b(repr(place).encode(), digest_size=16).hexdigest()
 
+    def fit_mask(self, index: int, labels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+        """A map of a window, or of the file it is cut from, at the size of the window.
+
+        Returns:
+            (h, w); None if it has the size of neither.
+        """
+        if labels.shape == self._window:
+            return labels
+        image, top, left = self.windows[index]
+        whole = self.files.fit_mask(image, labels)
+        height, width = self._window
+        return None if whole is None else whole[top : top + height, left : left + width]
+
     def _cut(self, decoded: "_Decoded", index: int) -> NDArray[np.uint8]:
-        image, top, left, _, _ = self.windows[index]
+        image, top, left = self.windows[index]
         height, width = self._window
         return decoded[image][top : top + height, left : left + width].copy()
 
 
-def _along(length: int, window: int) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Where windows begin along an axis, and the part of the axis that counts for each."""
+def _own_part(start: int, window: int, length: int) -> slice:
+    """The pixels of a window along an axis that count in no other, from its first pixel on."""
     starts = window_starts(length, window)
-    return zip(starts, window_parts(starts, window, length), strict=True)
+    first, behind = window_parts(starts, window, length)[starts.index(start)]
+    return slice(first - start, behind - start)
 
 
 class _Decoded:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.files import write_atomic
 from alseg.core.images import VOID, ImageSet
+from alseg.labels.answer_masks import describe_values, read_answer_mask
 from alseg.labels.kinds import KINDS
 from alseg.labels.kinds.base import Written
 from alseg.labels.pool import LabelPool, rows_by_image
@@ -60,6 +60,9 @@ def write_questions(query: Query, pool: LabelPool, images: ImageSet, folder: Pat
     if budget.amount < float("inf"):
         until = f", until {budget.amount:g} {budget.axis} are spent or you have no more"
     listed = ", ".join(f"{number} {name}" for number, name in enumerate(names[:-1]))
+    listed += f", {VOID} {VOID_WORD}"
+    if query.answer == "mask":  # what the masks of this data set hold, ids or colours
+        listed = describe_values(images)
     text = (
         f"Answer the questions of questions.csv{until}.\n"
         f"Write answers.csv beside this file, with a first line\n\n    row,answer\n\n"
@@ -69,7 +72,7 @@ def write_questions(query: Query, pool: LabelPool, images: ImageSet, folder: Pat
         f"shortened, as long as they are clear, and written in small letters or capitals. A "
         f"third column named seconds may hold the time each answer took.\n"
         f"Boxes are in pixels: top and left inclusive, bottom and right exclusive.\n\n"
-        f"{'Classes' if kind.covers_pixels else 'Scenes'}: {listed}, {VOID} {VOID_WORD}.\n"
+        f"{'Classes' if kind.covers_pixels else 'Scenes'}: {listed}.\n"
         f"'{VOID_WORD}' is for what belongs to none of them.\n"
     )
     write_atomic(folder / "HOW_TO_ANSWER.txt", text)
@@ -117,7 +120,7 @@ def read_answers(path: Path, query: Query, pool: LabelPool, images: ImageSet) ->
         written = Written(
             text,
             ids=lambda text=text: [_class_id(word, names) for word in text.split(";")],  # type: ignore[misc]
-            mask=lambda t=text, r=row: _read_mask(path.parent / t, query, r, pool),  # type: ignore[misc]
+            mask=lambda t=text, r=row: _read_mask(path.parent / t, query, r, pool, images),  # type: ignore[misc]
         )
         try:
             if took:
@@ -249,26 +252,15 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _read_mask(path: Path, query: Query, row: int, pool: LabelPool) -> NDArray[np.uint8]:
+def _read_mask(
+    path: Path, query: Query, row: int, pool: LabelPool, images: ImageSet
+) -> NDArray[np.uint8]:
     """Labels of one unit's pixels from a label image."""
+    image = int(query.image[row])
     try:
-        with Image.open(path) as file:
-            labels = np.asarray(file)
+        labels = read_answer_mask(path, images, image)
     except OSError as error:
         raise UserError(f"cannot read the mask {path} ({error}).") from error
-    image = int(query.image[row])
-    size = tuple(int(side) for side in pool.sizes[image])
-    if labels.dtype != np.uint8 or labels.shape != size:
-        raise UserError(
-            f"{path} is {labels.shape} {labels.dtype}; the mask must be an 8-bit "
-            f"single-channel image of {size[0]}x{size[1]} (height x width)."
-        )
-    wrong = (labels >= pool.num_classes) & (labels != VOID)
-    if wrong.any():
-        raise UserError(
-            f"{path} holds the id {labels[wrong][0]}; ids are 0..{pool.num_classes - 1}, "
-            f"and {VOID} for void."
-        )
     if query.regions == PIXELS:
         return labels.ravel()[query.unit[row] : query.unit[row] + 1]
     return np.asarray(labels[pool.maps[query.regions][image] == query.unit[row]])

@@ -130,7 +130,10 @@ class LabelPool:
         if answers.num_classes != num_classes:
             raise ValueError(f"answers for {answers.num_classes} classes, not {num_classes}")
         if self.history and answers.round <= self.history[-1].round:
-            raise ValueError(f"round {answers.round} after round {self.history[-1].round}")
+            raise ValueError(
+                f"answers of round {answers.round} after those of round {self.history[-1].round}, "
+                f"which are in the pool already"
+            )
         if answers.regions != PIXELS and answers.regions not in self.maps:
             raise ValueError(f"region maps {answers.regions!r} are not in the pool")
         if len(answers) and not 0 <= answers.image.min() <= answers.image.max() < len(self):

@@ -4,29 +4,28 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from alseg.core.errors import UserError
 from alseg.core.images import ImageSet
+from alseg.core.labelfiles import check_labels, read_labels
+from alseg.core.rasters import ENDINGS
 from alseg.regions.base import Unit, listed
 
-#: Endings of image names that are replaced by the ending of the map.
-_IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
-_MAP_ENDINGS = (".npy", ".png")
-#: Kinds of PNG whose values are ids: 8 bits, palette indices, 16 bits.
-_PNG_MODES = {"L", "P", "I;16", "I;16B", "I"}
+_MAP_ENDINGS = (".npy", ".png", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
 class Files:
     """Maps of another tool, such as merged SAM masks: one file per image, of the image's size.
 
-    The map of image ``street/0001.jpg`` is ``street/0001.npy`` (integers, (H, W)) or
-    ``street/0001.png`` (8 or 16 bits, one channel, or a palette) in the folder. Ids are used as
-    they are and may have holes; negative ids and `void` are pixels in no region.
+    The map of image ``street/0001.jpg`` is ``street/0001.npy`` (integers, (H, W)),
+    ``street/0001.png`` or ``street/0001.tif`` (one channel of whole numbers, or a palette) in the
+    folder. Ids are used as they are and may have holes; negative ids, `void` and the value a file
+    declares to be no data are pixels in no region.
 
     What the files contain decides the version of the maps, wherever the folder lies. So changing,
     adding or removing any file of the folder makes new maps, and the folder is read once per run.
@@ -74,7 +73,7 @@ class Files:
                 if shape != images.size(index):
                     raise UserError(_wrong_size(path, shape, images.size(index)))
             except UserError as error:
-                problems.append(str(error))
+                problems.append(str(error).rstrip("."))
         if problems:
             raise UserError(
                 f"{len(problems)} of {len(images)} images have no usable region map in "
@@ -90,15 +89,13 @@ class Files:
         """
         path = self._find(name)
         _header(path)
-        try:
-            ids = _load(path)
-        except (OSError, ValueError, SyntaxError) as error:
-            raise UserError(f"{path} cannot be read ({error})") from error
+        ids, nodata = _load(path)
         if ids.shape != image.shape[:2]:
             raise UserError(_wrong_size(path, ids.shape, image.shape[:2]))
         inside = ids >= 0
-        if self.void is not None:
-            inside &= ids != self.void
+        for void in (self.void, nodata):
+            if void is not None:
+                inside &= ids != void
         largest = int(ids[inside].max(initial=0))
         if largest >= ids.size:
             raise UserError(
@@ -120,9 +117,14 @@ class Files:
 
     def _find(self, name: str) -> Path:
         pure = PurePosixPath(name)
-        stem = pure.with_suffix("") if pure.suffix.lower() in _IMAGE_ENDINGS else pure
-        paths = [Path(self.folder).expanduser() / f"{stem}{ending}" for ending in _MAP_ENDINGS]
+        stem = str(pure.with_suffix("") if pure.suffix.lower() in ENDINGS else pure)
+        # The disk may spell accents in another way than the names of images.
+        stems = dict.fromkeys([stem, normalize("NFC", stem), normalize("NFD", stem)])
+        root = Path(self.folder).expanduser()
+        paths = [root / f"{spelling}{ending}" for spelling in stems for ending in _MAP_ENDINGS]
         found = [path for path in paths if path.is_file()]
+        # TIFFs beside maps of another kind may be the images.
+        found = [path for path in found if path.suffix in (".npy", ".png")] or found
         if len(found) > 1:
             raise UserError(f"{stem} has two maps, {found[0].name} and {found[1].name}; remove one")
         if not found:
@@ -132,28 +134,30 @@ class Files:
 
 def _header(path: Path) -> tuple[int, int]:
     """Height and width of a map, from the head of its file."""
+    if path.suffix != ".npy":
+        header = check_labels(path)
+        if header.kind == "rgb":
+            raise UserError(f"{path} holds colours (RGB); a map has one channel of ids")
+        return header.height, header.width
     try:
-        if path.suffix == ".npy":
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            shape, kind = array.shape, array.dtype
-            if len(shape) == 2 and kind.kind in "iu":
-                return int(shape[0]), int(shape[1])
-            raise UserError(f"{path} holds {kind} of shape {shape}; a map has integers (H, W)")
-        with Image.open(path, formats=["PNG"]) as picture:
-            if picture.mode in _PNG_MODES:
-                return picture.height, picture.width
-            raise UserError(f"{path} is a PNG of mode {picture.mode}; a map has one channel of ids")
-    except UserError:
-        raise
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError) as error:
         raise UserError(f"{path} cannot be read ({error})") from error
+    shape, kind = array.shape, array.dtype
+    if len(shape) == 2 and kind.kind in "iu":
+        return int(shape[0]), int(shape[1])
+    raise UserError(f"{path} holds {kind} of shape {shape}; a map has integers (H, W)")
 
 
-def _load(path: Path) -> NDArray[Any]:
-    if path.suffix == ".npy":
-        return np.asarray(np.load(path, allow_pickle=False))
-    with Image.open(path, formats=["PNG"]) as picture:
-        return np.asarray(picture)
+def _load(path: Path) -> tuple[NDArray[Any], int | None]:
+    """Ids, and the one of them that the file declares to be no data."""
+    if path.suffix != ".npy":
+        file = read_labels(path)
+        return file.values, file.nodata
+    try:
+        return np.asarray(np.load(path, allow_pickle=False)), None
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from error
 
 
 def _wrong_size(path: Path, found: tuple[int, ...], image: tuple[int, ...]) -> str:

@@ -180,7 +180,7 @@ def test_what_cannot_work_is_told():
         predict(*parts(Pixels())[::-1][:2], diversity="kmeans")
     with pytest.raises(UserError, match="leave out score"):
         predict(Own(table=True), data, score="entropy")
-    with pytest.raises(UserError, match="no alseg Segmenter"):
+    with pytest.raises(UserError, match="no alseg network"):
         predict(Own(table=True), data, diversity="kmeans")
 
 
@@ -206,3 +206,35 @@ def test_loaders_work_without_a_trainer():
     )
     assert sum(len(b["index"]) for b in data.predict_dataloader()) == 5
     assert data.val_dataloader() == []
+
+
+def test_mistakes_of_newcomers_get_a_sentence():
+    pool, data, model = parts()
+    other, _, _ = parts()
+    pool.commit(SimulatedOracle(trim=0).answer(random_query(pool, "dominant"), pool))
+    with pytest.raises(UserError, match="another pool than the data module serves"):
+        L.Trainer(callbacks=[ActiveLoop(other)], **QUIET).predict(model, data)
+    with pytest.raises(UserError, match="did you mean 'dominant'"):
+        ActiveLoop(pool, answer="dominate")
+    with pytest.raises(UserError, match="did you mean 'dominant'"):
+        random_query(pool, "dominate")
+    _, _, wrong = parts(num_classes=2)
+    with pytest.raises(UserError, match="the model has 2 classes and the data 3"):
+        L.Trainer(max_epochs=1, **QUIET).fit(wrong, data)
+    with pytest.raises(UserError, match="give passes=2 or more"):
+        Segmentation(score="bald")
+
+    class Half(Own):
+        def predict_step(self, batch, batch_idx):
+            return super().predict_step(batch, batch_idx)[..., ::2]
+
+    with pytest.raises(UserError, match=r"returned \(4, 2, 32, 24\) for images of \(32, 48\)"):
+        predict(Half(table=False), data)
+    with pytest.raises(ValueError, match="in the pool already"):
+        pool.commit(pool.history[0])
+
+
+def test_predicted_classes_take_turns_without_an_alseg_network():
+    _, data, _ = parts()
+    query = predict(Own(table=False), data, answer="dominant", diversity="stratified").query
+    assert len(query) == 6

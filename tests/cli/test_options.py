@@ -62,9 +62,9 @@ def test_nonsense_is_refused():
         ({"jitter": (0.1, 1.1, 0.1, 0.1)}, r"of 0\.\.1, hue of 0\.\.0\.5\."),
         ({"jitter": (0.1, -0.1, 0.1, 0.1)}, r"of 0\.\.1, hue of 0\.\.0\.5\."),
         ({"jitter": (1.0, 1.0, 1.0, 0.6)}, r"of 0\.\.1, hue of 0\.\.0\.5\."),
-        ({"mean": (0.5, 0.5)}, r"augment\.mean is \[0\.5, 0\.5\] .* give three numbers each"),
-        ({"std": (0.5,)}, r"augment\.std \[0\.5\]; give three numbers each"),
-        ({"std": (0.5, 0.0, 0.5)}, r"augment\.std \[0\.5, 0\.0, 0\.5\]; give three numbers each"),
+        ({"mean": (0.5, 0.5)}, r"augment\.mean is \[0\.5, 0\.5\] .* give as many numbers each"),
+        ({"std": (0.5,)}, r"augment\.std \[0\.5\]; give as many numbers each"),
+        ({"std": (0.5, 0.0, 0.5)}, r"augment\.std \[0\.5, 0\.0, 0\.5\]; give as many numbers each"),
     ],
 )
 def test_augmentation_that_cannot_be(bad, sentence):

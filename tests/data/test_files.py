@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import alseg.data.files
+import alseg.core.rasters
 from alseg.core.errors import UserError
 from alseg.core.images import VOID, WithoutTruth
 from alseg.data.files import FileImages, ImageFile, Resize, SceneTable, resize_nearest
@@ -39,7 +39,7 @@ def test_images_and_masks_are_read_exactly(tmp_path):
 
 
 def test_tall_images_are_read_in_bands(tmp_path, monkeypatch):
-    monkeypatch.setattr(alseg.data.files, "_BAND", 7)
+    monkeypatch.setattr(alseg.core.rasters, "BAND", 7 * 30)
     for height in (6, 7, 20):
         path = save(tmp_path / f"{height}.png", picture(height, 30))
         np.testing.assert_array_equal(one(path).image(0), picture(height, 30))
@@ -96,7 +96,7 @@ def test_files_without_a_faithful_rgb_are_refused(tmp_path):
     pages = [Image.fromarray(picture(seed=i)) for i in range(2)]
     pages[0].save(many, save_all=True, append_images=pages[1:])
     for path, words in {
-        deep: "more than 8 bits",
+        deep: "holds 16-bit values",
         ink: "colours in CMYK",
         turned: "EXIF orientation 6",
         many: "several pictures",

@@ -1,3 +1,5 @@
+import unicodedata
+
 import pytest
 from PIL import Image
 
@@ -37,6 +39,18 @@ def test_a_list_names_images_below_the_folder_they_share(folder, tmp_path):
     assert found(listed) == {"a/x": folder / "a/x.jpg", "c/d/x": folder / "c/d/x.bmp"}
     listed.write_text("photos/a/x.jpg\nphotos/a/y.v2.png\n")
     assert list(found(listed)) == ["x", "y.v2"]
+
+
+def test_a_list_as_other_machines_write_it(folder, tmp_path):
+    apart = folder / unicodedata.normalize("NFD", "ü.png")
+    Image.new("RGB", (3, 2)).save(apart)
+    listed = tmp_path / "list.txt"
+    listed.write_bytes("\ufeffphotos/ü.png\r\nphotos\\a\\x.jpg\r\n".encode())
+    assert found(listed) == {"a/x": folder / "a/x.jpg", "ü": apart}
+    assert list(found(apart)) == ["ü"]
+    listed.write_bytes("photos/ü.png".encode("utf-16"))
+    with pytest.raises(UserError, match=r"list\.txt cannot be read .*save it as UTF-8 text"):
+        found(listed)
 
 
 @pytest.mark.parametrize(

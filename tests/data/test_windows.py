@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from alseg.core.errors import UserError
+from alseg.core.windows import window_parts, window_starts
 from alseg.data import windows
 from alseg.data.files import FileImages, ImageFile, Resize
 from alseg.data.folder import Folder
 from alseg.data.masks import class_table, read_masks_by_id
-from alseg.data.windows import WindowImages, window_starts
+from alseg.data.windows import WindowImages
 from tests.data.make import folder, ids, picture, save
 
 READER = read_masks_by_id({0: "a", 1: "b", 2: "c"})
@@ -30,6 +31,11 @@ def files(tmp_path):
 )
 def test_starts(length, window, starts):
     assert window_starts(length, window) == starts
+    own = np.zeros(length, int)
+    for (first, behind), start in zip(window_parts(starts, window, length), starts, strict=True):
+        assert start <= first < behind <= start + window
+        own[first:behind] += 1
+    assert (own == 1).all()
 
 
 def test_windows_are_slices(files):
@@ -115,7 +121,20 @@ def test_a_folder_in_windows(tmp_path):
     assert data.val.names[0] == "a3@y0x0"
     assert {name.partition("@")[0] for name in data.train.names} == {"a0", "a1", "a2"}
     assert {name.partition("@")[0] for name in data.val.names} == {"a3"}
-    np.testing.assert_array_equal(data.val.truth(8), ids(26, 33, 3)[16:, 18:])
+    whole = ids(26, 33, 3)
+    # The last window shares 4 rows and 12 columns with its neighbours, which have half of them.
+    assert (data.val.truth(8)[:2] == 255).all()
+    assert (data.val.truth(8)[:, :6] == 255).all()
+    np.testing.assert_array_equal(data.val.truth(8)[2:, 6:], whole[18:, 24:])
+    counted = np.full_like(whole, 255)
+    times = np.zeros(whole.shape, int)
+    for index, (_, top, left) in enumerate(data.val.windows):
+        truth, here = data.val.truth(index), np.s_[top : top + 10, left : left + 15]
+        times[here] += truth != 255
+        counted[here] = np.where(truth == 255, counted[here], truth)
+    assert (times == 1).all()
+    np.testing.assert_array_equal(counted, whole)
+    np.testing.assert_array_equal(data.train.truth(3), ids(20, 30, 0)[10:, 15:])  # asked in full
 
 
 def test_windows_of_resized_images(tmp_path):

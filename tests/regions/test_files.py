@@ -1,13 +1,16 @@
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from alseg.core.errors import UserError
 from alseg.regions.base import map_version
 from alseg.regions.files import Files
 from alseg.regions.maps import extract_regions
+from tests.data.reading.bytes import png, tiff
 from tests.regions.fakes import FakeImages
 
 SIZE = (6, 8)
@@ -59,6 +62,54 @@ def test_palette_pngs_hold_indices(tmp_path):
     picture.putpalette([200, 10, 10] * 256)
     picture.save(path)
     assert np.array_equal(load(tmp_path), IDS)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 16])
+def test_ids_of_few_bits_and_of_other_tools(tmp_path, bits):
+    ids = IDS % (1 << min(bits, 3))
+    (tmp_path / "street").mkdir()
+    png(tmp_path / "street/0000.png", ids, bits)
+    assert np.array_equal(load(tmp_path), ids)
+    (tmp_path / "street/0000.png").unlink()
+    for photometric in (0, 1):
+        tiff(tmp_path / "street/0000.tif", ids, bits, photometric)
+        assert np.array_equal(load(tmp_path), ids)
+
+
+def test_tiffs_beside_maps_may_be_the_images_and_no_data_is_void(tmp_path):
+    ids = IDS.astype(np.uint16)
+    ids[0, 0] = 65_535
+    put(tmp_path, 0, IDS)
+    path = tmp_path / "street/0000.tif"
+    tifffile.imwrite(path, ids, extratags=[(42113, 2, 6, "65535\0", True)])
+    assert load(tmp_path)[0, 0] == 0
+    (tmp_path / "street/0000.npy").unlink()
+    assert load(tmp_path)[0, 0] == -1
+    assert np.array_equal(load(tmp_path).ravel()[1:], IDS.ravel()[1:])
+
+
+def test_maps_that_decoders_would_change_are_refused(tmp_path):
+    path = put(tmp_path, 0, IDS.astype(np.uint8), ".png")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(IDS.astype(np.uint8)).save(path, exif=exif)
+    with pytest.raises(UserError, match=r"1 of 1 images .*0000\.png has EXIF orientation 3"):
+        load(tmp_path)
+    path.unlink()
+    tifffile.imwrite(path.with_suffix(".tif"), np.stack([IDS.astype(np.uint8)] * 2))
+    with pytest.raises(UserError, match=r"0000\.tif holds 2 pages"):
+        load(tmp_path)
+
+
+def test_maps_with_accents_as_the_disk_spells_them(tmp_path):
+    images = FakeImages([SIZE])
+    images.names = ["Stra\u00dfe/\u00fc"]
+    apart = tmp_path / unicodedata.normalize("NFD", "Straße/ü.npy")
+    apart.parent.mkdir()
+    np.save(apart, IDS)
+    source = Files(str(tmp_path))
+    source.check(images)
+    assert np.array_equal(source(images.image(0), images.names[0]), IDS)
 
 
 def test_void_and_negative_ids_are_in_no_region(tmp_path):
@@ -123,7 +174,7 @@ def test_check_names_everything_that_is_wrong_at_once(tmp_path):
         "0003.npy has 6 x 7 pixels (height x width), its image 6 x 8",
         "street/0004 has two maps, 0004.npy and 0004.png",
         "0005.npy cannot be read",
-        "0006.png is a PNG of mode RGB",
+        "0006.png holds colours (RGB)",
         "0007.png cannot be read",
         "0008.npy holds bool",
         "0009.npy holds int64 of shape (6, 8, 2)",

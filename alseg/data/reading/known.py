@@ -2,14 +2,28 @@
 
 import json
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from alseg.core.files import write_atomic
 
 _FILE = "known_files.json"
+#: Facts kept about the files of one folder; those that were asked for longest ago go first.
+_MOST = 16
 
 Stamp = tuple[int, int, int]
+
+
+@dataclass
+class _Folder:
+    """Facts about the files of a folder, column by column: a hundred thousand load in a moment."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    """Row of each file by its name."""
+    stamps: list[Stamp | None] = field(default_factory=list)
+    facts: dict[str, list[str | None]] = field(default_factory=dict)
+    """Column of each fact; it may be shorter than there are rows."""
 
 
 class KnownFiles:
@@ -25,7 +39,7 @@ class KnownFiles:
     def __init__(self, cache: Path | None = None) -> None:
         self._path = None if cache is None else cache / _FILE
         self._folders = _load(self._path)
-        self._absolute: dict[str, str] = {}
+        self._places: dict[str, str] = {}
         self._stamps: dict[str, Stamp | None] = {}
         self._unsaved: dict[str, set[str]] = {}
 
@@ -34,13 +48,34 @@ class KnownFiles:
         """Whether facts are kept in between starts."""
         return self._path is not None
 
-    def get(self, path: Path, fact: str) -> Any:
+    def get(self, path: Path, fact: str) -> str | None:
         """A fact about a file, None if it is not known or the file has changed."""
-        folder, name = self._place(path)
-        entry = self._folders.get(folder, {}).get(name)
-        if entry is None or fact not in entry[3] or self.stamp(path) != tuple(entry[:3]):
+        text = str(path)
+        above, _, name = text.rpartition("/")
+        folder = self._folders.get(self._places.get(above) or self._place(above))
+        if folder is None or fact not in folder.facts:
             return None
-        return entry[3][fact]
+        row, column = folder.rows.get(name, -1), folder.facts[fact]
+        if not 0 <= row < len(column) or self.stamp(path) != folder.stamps[row]:
+            return None
+        return column[row]
+
+    def put(self, path: Path, fact: str, value: str) -> None:
+        """Remember a fact.
+
+        Args:
+            path: The file; its `stamp` is taken before it is read for the fact.
+            fact: Name of the fact.
+            value: The fact.
+        """
+        found_at = self.stamp(path)
+        if found_at is None:
+            return
+        above, _, name = str(path).rpartition("/")
+        place = self._place(above)
+        folder = self._folders.setdefault(place, _Folder())
+        _put(folder, name, found_at, {fact: value})
+        self._unsaved.setdefault(place, set()).add(name)
 
     def stamp(self, path: Path) -> Stamp | None:
         """Size in bytes, and times of change of content and of place in nanoseconds.
@@ -50,27 +85,13 @@ class KnownFiles:
         """
         text = str(path)
         if text not in self._stamps:
-            self._stamps[text] = _stamp(text)
+            try:
+                status = os.stat(text)
+                found = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+                self._stamps[text] = found
+            except OSError:
+                self._stamps[text] = None
         return self._stamps[text]
-
-    def put(self, path: Path, fact: str, value: Any) -> None:
-        """Remember a fact.
-
-        Args:
-            path: The file; its `stamp` is taken before it is read for the fact.
-            fact: Name of the fact.
-            value: What JSON can hold.
-        """
-        found_at = self.stamp(path)
-        if found_at is None:
-            return
-        folder, name = self._place(path)
-        entries = self._folders.setdefault(folder, {})
-        entry = entries.get(name)
-        if entry is None or tuple(entry[:3]) != found_at:
-            entry = entries[name] = [*found_at, {}]
-        entry[3][fact] = value
-        self._unsaved.setdefault(folder, set()).add(name)
 
     def save(self) -> None:
         """Write what is new to the cache folder."""
@@ -79,43 +100,71 @@ class KnownFiles:
         # Another process may have written since: its facts stay, unless they are about a file that
         # has changed.
         folders = _load(self._path)
-        for folder, names in self._unsaved.items():
-            entries = folders.setdefault(folder, {})
+        for place, names in self._unsaved.items():
+            own, theirs = self._folders[place], folders.setdefault(place, _Folder())
             for name in names:
-                own, other = self._folders[folder][name], entries.get(name)
-                if other is not None and other[:3] == own[:3]:
-                    own[3] = other[3] | own[3]
-                entries[name] = own
+                row = own.rows[name]
+                facts = {fact: c[row] for fact, c in own.facts.items() if row < len(c)}
+                stamp = own.stamps[row]
+                assert stamp is not None
+                _put(theirs, name, stamp, {f: v for f, v in facts.items() if v is not None})
         try:
-            write_atomic(self._path, json.dumps(folders, separators=(",", ":")))
+            write_atomic(self._path, json.dumps(_plain(folders), separators=(",", ":")))
         except OSError:
             return  # nothing is lost but time
         self._unsaved = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Processes that load images need none of it."""
-        return {**KnownFiles().__dict__}
+        return KnownFiles().__dict__
 
-    def _place(self, path: Path) -> tuple[str, str]:
-        folder, name = os.path.split(path)
-        if folder not in self._absolute:
-            self._absolute[folder] = os.path.abspath(folder)
-        return self._absolute[folder], name
-
-
-def _stamp(path: str) -> Stamp | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    def _place(self, above: str) -> str:
+        """The folder of a file, absolute."""
+        if above not in self._places:
+            self._places[above] = os.path.abspath(above or ".")
+        return self._places[above]
 
 
-def _load(path: Path | None) -> dict[str, dict[str, list[Any]]]:
+def _put(folder: _Folder, name: str, stamp: Stamp, facts: dict[str, str]) -> None:
+    row = folder.rows.setdefault(name, len(folder.stamps))
+    if row == len(folder.stamps):
+        folder.stamps.append(None)
+    if folder.stamps[row] != stamp:
+        folder.stamps[row] = stamp
+        for column in folder.facts.values():
+            if row < len(column):
+                column[row] = None
+    for fact, value in facts.items():
+        column = folder.facts.setdefault(fact, [])
+        if len(column) <= row:
+            column += [None] * (row + 1 - len(column))
+        column[row] = value
+
+
+def _plain(folders: dict[str, _Folder]) -> dict[str, Any]:
+    """What JSON can hold."""
+    return {
+        place: {
+            "names": list(folder.rows),
+            "stamps": list(zip(*(stamp for stamp in folder.stamps if stamp), strict=True)),
+            "facts": dict(list(folder.facts.items())[-_MOST:]),
+        }
+        for place, folder in folders.items()
+    }
+
+
+def _load(path: Path | None) -> dict[str, _Folder]:
     if path is None:
         return {}
     try:
-        folders = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        plain = json.loads(path.read_bytes())
+        return {
+            place: _Folder(
+                {name: row for row, name in enumerate(folder["names"])},
+                list(zip(*folder["stamps"], strict=True)),
+                folder["facts"],
+            )
+            for place, folder in plain.items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}  # absent or damaged: nothing is lost but time
-    return folders if isinstance(folders, dict) else {}

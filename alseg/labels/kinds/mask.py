@@ -21,7 +21,7 @@ class Mask(Kind):
         "seconds_per_pixel": 2.575e-3,
     }
     question: ClassVar[str] = (
-        "the path of a label image (8-bit PNG of the size of the image, class ids, 255 = void; "
+        "the path of a label image (PNG or TIFF, of the size of the image or of its file; "
         "only the {unit} is read), relative to this folder"
     )
     example: ClassVar[str] = "masks/0.png"
