@@ -355,7 +355,7 @@ def _is_huge(path: Path) -> bool:
     try:
         header = read_header(path)
     except UserError:
-        return False  # the check tells
+        return False  # the check of the file says what is wrong with it
     return header.height * header.width * (header.bands + header.alpha) > HUGE
 
 
