@@ -197,7 +197,7 @@ def mask_table(
 def _only_reading(
     readings: Mapping[str, MaskTable], masks: Sequence[Path], option: str
 ) -> MaskTable:
-    """The one of several tables that reads all masks; the first if none does: its check then says why.
+    """The table that reads all masks; the first if none does, whose check then says why.
 
     Raises:
         UserError: If two of them do, and find different classes.
