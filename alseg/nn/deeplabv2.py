@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alseg.core.errors import UserError
-from alseg.nn.segmenter import Segmenter
+from alseg.nn.interface import Segmenter
 
 #: Encoders that stand for a trunk of DeepLabv2's own kind, and the blocks of its stages.
 TRUNKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
@@ -178,6 +178,10 @@ class CaffeResNet(nn.Module):
         for layer in self.children():
             features.append(layer(features[-1]))
         return features
+
+    def own_name(self, name: str) -> str | None:
+        """See the function of that name."""
+        return own_name(name)
 
     def own_names(self, state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
         """Weights of torchvision's ResNet or of a DeepLabv2 by their names in a `Segmenter`.
