@@ -179,10 +179,6 @@ class CaffeResNet(nn.Module):
             features.append(layer(features[-1]))
         return features
 
-    def own_name(self, name: str) -> str | None:
-        """See the function of that name."""
-        return own_name(name)
-
     def own_names(self, state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
         """Weights of torchvision's ResNet or of a DeepLabv2 by their names in a `Segmenter`.
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from alseg.core.errors import UserError, unknown_name
-from alseg.nn.deeplabv2 import DeepLabV2
+from alseg.nn.deeplabv2 import CaffeResNet, DeepLabV2, own_name
 from alseg.nn.fcn import FCN
 from alseg.nn.interface import (
     CosineClassifier,
@@ -210,7 +210,7 @@ def _load_weights(network: Segmenter, path: Path) -> None:
     """
     state = read_weights(path)
     encoder, whole = network.encoder.state_dict(), network.state_dict()
-    if own_name := getattr(network.encoder, "own_name", None):
+    if isinstance(network.encoder, CaffeResNet):
         state = strip_prefix(state, lambda name: name in whole or own_name(name) is not None)
         state = network.encoder.own_names(state, str(path))
     elif "_conv_stem.weight" not in encoder:
