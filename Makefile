@@ -10,8 +10,8 @@ RUN := OMP_WAIT_POLICY=passive $(BIN)/python
 demo: $(VENV)/.installed  ## learn the embedded scenes for three rounds; prints where the report is
 	$(RUN) -m alseg.run method=mulquery rounds=3 run_dir=runs/demo
 
-test: $(VENV)/.installed  ## the default suite: a few minutes on 2 cores
-	$(RUN) -m pytest
+test: $(VENV)/.installed  ## the default suite, two processes: a few minutes on 2 cores
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed  ## kill -9 and resume, several processes
 	$(RUN) -m pytest -m slow

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,7 @@ def module_name(path: Path) -> str:
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))
+MODULES = {module_name(path).removesuffix(".__init__"): path for path in FILES}
 #: Rooms that know no method.
 SHARED = ("core", "acquisition", "regions", "nn", "labels", "active", "data", "inference", "report")
 
@@ -59,6 +61,30 @@ def test_imports_go_down(path):
     own = floor(module_name(path))
     upwards = {name for name in imports(path) if floor(name) > own}
     assert not upwards
+
+
+def needs(path: Path) -> set[str]:
+    """Modules of the package a file imports when it runs, anywhere in it; not for types alone."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            modules = {f"{node.module}.{alias.name}" for alias in node.names} & set(MODULES)
+            found |= modules or {node.module}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & set(MODULES)
+
+
+def test_no_two_modules_import_each_other():
+    """Nor three in a circle, also by imports inside functions."""
+    try:
+        TopologicalSorter({name: needs(path) - {name} for name, path in MODULES.items()}).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 def test_methods_never_import_each_other():

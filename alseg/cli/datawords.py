@@ -1,5 +1,6 @@
 """The words ``data=NAME data.option=value`` of commands that measure a trained network."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ from alseg.core.errors import UserError
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], Any]:
-    """Take the data set out of the words of a command.
+    """Take the data set, and the plugins it may come from, out of the words of a command.
 
     Returns:
         The other words, and the data set, a component of `alseg.data.DATASETS`; None without one.
@@ -17,7 +18,7 @@ def split_words(words: Sequence[str]) -> tuple[list[str], Any]:
     """
     from alseg.cli.compose import options
 
-    about = [word for word in words if word.partition("=")[0].partition(".")[0] == "data"]
+    about = [word for word in words if re.match(r"data[.=]|plugins=", word)]
     own = [word for word in words if word not in about]
     if not about:
         return own, None
@@ -42,3 +43,8 @@ def check_source(options: Any, data: Any, *names: str) -> None:
         )
     if data is None:
         options.require(names[0])
+    elif options.ignore or options.mask_values != "auto":
+        raise UserError(
+            "data= reads its masks by a table of its own; leave out mask_values and ignore, or "
+            "give data.ignore where the data set has it."
+        )

@@ -1,6 +1,7 @@
 """Images in memory: the data set of a notebook."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from alseg.core.errors import UserError
 from alseg.core.images import VOID, ClassTable, ImageSet, Sceneless
 from alseg.data.masks import default_colors
+
+log = logging.getLogger(__name__)
 
 
 class ArrayImages(Sceneless):
@@ -58,6 +61,7 @@ class ArrayImages(Sceneless):
                 raise UserError(f"{len(images)} images cannot have {len(masks)} masks.")
             pairs = zip(masks, self._images, self.names, strict=True)
             self._masks = [_checked_mask(m, i, n, len(classes)) for m, i, n in pairs]
+            _check_classes(self._masks, classes)
         self._val = val
 
     def __repr__(self) -> str:
@@ -111,6 +115,20 @@ def _checked_image(image: NDArray[Any], name: str) -> NDArray[np.uint8]:
             f"{name} is {image.dtype} of shape {image.shape}; give images (H, W, 3), uint8, RGB."
         )
     return image
+
+
+def _check_classes(masks: Sequence[NDArray[np.uint8]], classes: ClassTable) -> None:
+    """Say which classes occur in no mask; refuse masks without any."""
+    found = {value for mask in masks for value in np.unique(mask).tolist()}
+    if found == {VOID}:
+        raise UserError(
+            f"the {len(masks)} masks hold nothing but void ({VOID}), so nothing can be learnt or "
+            f"measured; give ids of classes."
+        )
+    absent = [name for number, name in enumerate(classes.names) if number not in found]
+    if found and absent:
+        void = f", and {VOID} is read as void" if VOID in found else ""
+        log.warning("No mask of these arrays shows %s%s.", ", ".join(absent), void)
 
 
 def _checked_mask(

@@ -103,19 +103,16 @@ class Pictures:
         return view
 
     def crop(self, row: int) -> Crop:
-        """The part of the file to show: the unit's box and about as much again around it."""
+        """The part of the file to show: a square about the unit, twice as long as it."""
         session = self._session
         picture = session.pictures[int(session.query.image[row])]
+        box = session.boxes[row].reshape(2, 2) * picture.scale + picture.box[:2]
+        side = max(LEAST_SIDE, math.ceil(2 * (box[1] - box[0]).max()))
         sides = []
-        whole = picture.file_size
-        for axis in (0, 1):
-            start, end = (
-                picture.box[axis] + float(session.boxes[row, axis + part]) * picture.scale[axis]
-                for part in (0, 2)
-            )
-            length = min(whole[axis], max(LEAST_SIDE, math.ceil(2 * (end - start))))
+        for start, end, whole in zip(*box.tolist(), picture.file_size, strict=True):
+            length = min(whole, side)
             first = round((start + end - length) / 2)
-            sides.append((min(max(first, 0), whole[axis] - length), length))
+            sides.append((min(max(first, 0), whole - length), length))
         (top, height), (left, width) = sides
         return Crop(top, left, height, width)
 

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alseg.core.errors import UserError
-from alseg.nn.segmenter import Segmenter
+from alseg.nn.interface import Segmenter
 
 #: Encoders that stand for a trunk of DeepLabv2's own kind, and the blocks of its stages.
 TRUNKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.segmentation.lraspp import LRASPPHead
 
-from alseg.nn.segmenter import upsample
+from alseg.nn.interface import upsample
 
 
 class LRASPPDecoder(nn.Module):

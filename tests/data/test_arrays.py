@@ -3,6 +3,7 @@ import pytest
 
 from alseg.core.errors import UserError
 from alseg.data.arrays import ArrayImages
+from tests.data.make import picture
 
 IMAGES = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
 MASKS = np.array([[[0, 1, 1, 255, 0]] * 4, [[1] * 5] * 4])
@@ -46,3 +47,14 @@ def test_arrays_that_do_not_fit_are_refused(images, masks, names, sentence):
 def test_no_masks_no_truth():
     with pytest.raises(UserError, match="have no masks"):
         ArrayImages(IMAGES, None, ["a"]).truth(0)
+
+
+def test_classes_that_no_mask_shows_are_told(caplog):
+    images = [picture(4, 4, seed) for seed in range(2)]
+    bits = np.array([[0, 1], [1, 0]], np.uint8).repeat(2, 0).repeat(2, 1)
+    ArrayImages(images, [bits, bits], ["bg", "object"])
+    assert not caplog.text
+    ArrayImages(images, [bits * 255, bits * 255], ["bg", "object"])
+    assert "No mask of these arrays shows object, and 255 is read as void." in caplog.text
+    with pytest.raises(UserError, match="the 1 masks hold nothing but void"):
+        ArrayImages(images[:1], [np.full((4, 4), 255)], ["bg", "object"])

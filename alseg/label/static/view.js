@@ -1,6 +1,7 @@
 // The picture of a question on a canvas: zoom and pan, outline, ring, overview, magnifier.
 
 const RING = 15; // radius in CSS pixels
+const MARGIN = 0.96; // so that an outline along the frame of the picture is seen
 const LEAST_SHOWN = 200; // smallest side that is shown at first, in pixels of the file
 
 export class View {
@@ -67,7 +68,7 @@ export class View {
       box = [y, x, y + high, x + wide];
     }
     const { width: w, height: h } = this.canvas;
-    this.scale = Math.min(h / (box[2] - box[0]), w / (box[3] - box[1]));
+    this.scale = MARGIN * Math.min(h / (box[2] - box[0]), w / (box[3] - box[1]));
     this.x = w / 2 - (this.scale * (box[1] + box[3])) / 2;
     this.y = h / 2 - (this.scale * (box[0] + box[2])) / 2;
     this.draw();

@@ -14,7 +14,6 @@ from alseg.active.one_fit import TrainingOptions
 from alseg.active.stage import Stage
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.images import VOID, ImageSet
-from alseg.labels.pool import LabelPool
 from alseg.labels.supervision import LabelFiles
 from alseg.labels.tables import AnswerKind, Query, Table, UnitKind
 from alseg.regions.base import Maps
@@ -195,17 +194,6 @@ class AdaptiveSuperpixel(TrainingOptions, Method):
 def merged_version(context: RoundContext) -> str:
     """Name of the maps the query of a round is about."""
     return f"{context.regions}-merged-{context.round:03d}"
-
-
-def asked_base(pool: LabelPool, image: int) -> NDArray[np.int64]:
-    """Base superpixels of an image that some answer is about, whatever the map it was about."""
-    found = []
-    for answers, rows in pool.answers(image):
-        maps, units = pool.maps[answers.regions], answers.unit[rows]
-        if isinstance(maps, MergedMaps):
-            units = np.flatnonzero(np.isin(maps.roots[image], units))
-        found.append(units)
-    return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
 
 
 def _noise(quality: NDArray[np.int64]) -> float:

