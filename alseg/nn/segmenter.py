@@ -230,7 +230,8 @@ def _load_weights(network: Segmenter, path: Path) -> None:
             f"value: {trunk.lacks}); it belongs to another network. Choose the encoder it was "
             f"made for, or network.weights=null."
         )
-    target.load_state_dict(found.found, strict=False)
+    # some encoders take no strict=False, and drop the names of their classifiers by themselves
+    nn.Module.load_state_dict(target, found.found, strict=False)
     log.info("loaded %d of the %d tensors of the encoder from %s", trunk.count, trunk.needed, path)
     if trunk.count < trunk.needed:
         log.warning("%s has no value for %s: they start at random", path, trunk.lacks)

@@ -198,6 +198,18 @@ def test_a_file_as_its_makers_ship_it(form, source, tmp_path, caplog):
     assert "start at random" not in caplog.text
 
 
+def test_older_names_of_torchvisions_densenets(tmp_path):
+    source = build_segmenter("Unet", "densenet121", None, 3).encoder
+    state = {
+        name.replace(".norm1.", ".norm.1.").replace(".conv2.", ".conv.2."): value
+        for name, value in source.state_dict().items()
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in state
+    torch.save(state | tensors("classifier.bias"), tmp_path / "w.pth")
+    loaded = build_segmenter("Unet", "densenet121", str(tmp_path / "w.pth"), 3).encoder.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in source.state_dict().items())
+
+
 def test_part_of_an_encoder_says_what_is_missing(source, tmp_path, caplog):
     _, timm = source
     needed = sum("num_batches" not in name for name in timm)
