@@ -11,8 +11,6 @@ from typing import Any
 from torch import nn
 
 from alseg.core.errors import UserError, unknown_name
-from alseg.nn.deeplabv2 import CaffeResNet, DeepLabV2, own_name
-from alseg.nn.fcn import FCN
 from alseg.nn.interface import (
     CosineClassifier,
     LinearClassifier,
@@ -21,7 +19,6 @@ from alseg.nn.interface import (
     min_train_images,
     upsample,
 )
-from alseg.nn.lraspp import LRASPP
 from alseg.nn.weights import (
     cached_weights,
     fit,
@@ -49,7 +46,11 @@ log = logging.getLogger(__name__)
 
 def _architectures() -> dict[str, Any]:
     """The architectures by their names in lower case."""
-    import segmentation_models_pytorch as smp
+    import segmentation_models_pytorch as smp  # takes seconds, as do the modules that build on it
+
+    from alseg.nn.deeplabv2 import DeepLabV2
+    from alseg.nn.fcn import FCN
+    from alseg.nn.lraspp import LRASPP
 
     own = {"deeplabv2": DeepLabV2, "fcn": FCN, "lraspp": LRASPP}
     return {**smp.MODEL_ARCHITECTURES_MAPPING, **own}
@@ -208,6 +209,8 @@ def _load_weights(network: Segmenter, path: Path) -> None:
     Raises:
         UserError: If the file cannot be read, or has less than nine tenths of the encoder.
     """
+    from alseg.nn.deeplabv2 import CaffeResNet, own_name
+
     state = read_weights(path)
     encoder, whole = network.encoder.state_dict(), network.state_dict()
     if isinstance(network.encoder, CaffeResNet):
@@ -227,7 +230,8 @@ def _load_weights(network: Segmenter, path: Path) -> None:
             f"value: {trunk.lacks}); it belongs to another network. Choose the encoder it was "
             f"made for, or network.weights=null."
         )
-    target.load_state_dict(found.found, strict=False)
+    # some encoders take no strict=False, and drop the names of their classifiers by themselves
+    nn.Module.load_state_dict(target, found.found, strict=False)
     log.info("loaded %d of the %d tensors of the encoder from %s", trunk.count, trunk.needed, path)
     if trunk.count < trunk.needed:
         log.warning("%s has no value for %s: they start at random", path, trunk.lacks)

