@@ -18,7 +18,9 @@ class Network:
         architecture: E.g. ``DeepLabV3Plus``, ``DeepLabV3``, ``DeepLabV2``, ``FCN``, ``LRASPP``,
             ``Unet``.
         encoder: E.g. ``resnet50``, ``mobilenet_v2``, or a timm model with the prefix ``tu-``.
-        weights: ``imagenet``, a path to a state dict, or null for random weights.
+        weights: ``imagenet``, a path to a state dict, or null for random weights. ImageNet's come
+            from the packages of the extra ``alseg[weights]`` where installed and made for the
+            encoder (``tu-tf_efficientnet_lite0`` to ``2``), else from the hub's cache or the hub.
         options: More keyword arguments for the architecture.
     """
 

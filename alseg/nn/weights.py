@@ -19,6 +19,7 @@ from alseg.core.errors import UserError
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "network")
 #: What stands in front of names: the module that held the network when it was saved.
 PREFIXES = ("_orig_mod.", "module.", "model.", "network.", "encoder.", "backbone.", "base.")
+#: Part of a DenseNet's name in older releases of torchvision.
 _DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 #: Packages of the index that hold ImageNet weights, by timm's name of the model.
 PACKAGES = {
