@@ -22,12 +22,15 @@ class Network:
             from the packages of the extra ``alseg[weights]`` where installed and made for the
             encoder (``tu-tf_efficientnet_lite0`` to ``2``), else from the hub's cache or the hub.
         options: More keyword arguments for the architecture.
+        weights_bgr: Whether the file of weights is for images in BGR, as Caffe's are; images here
+            are RGB, and its first layer is turned round.
     """
 
     architecture: str = "DeepLabV3Plus"
     encoder: str = "resnet50"
     weights: str | None = "imagenet"
     options: dict[str, Any] = field(default_factory=dict)
+    weights_bgr: bool = False
     in_channels: int = field(default=3, init=False, metadata=FREE)  # follows from the images
 
     def reading(self, channels: int) -> "Network":
@@ -40,7 +43,9 @@ class Network:
         """Raise `UserError` for an unknown name or a missing weights file."""
         from alseg.nn.segmenter import check_network
 
-        check_network(self.architecture, self.encoder, self.weights)
+        check_network(
+            self.architecture, self.encoder, self.weights, self.in_channels, self.weights_bgr
+        )
 
     def build(self, num_outputs: int, cosine: bool = False) -> "Segmenter":
         """Build the network with the given number of output channels."""
@@ -54,4 +59,5 @@ class Network:
             cosine,
             self.options,
             self.in_channels,
+            self.weights_bgr,
         )

@@ -217,6 +217,24 @@ def repeated(weight: Tensor, channels: int) -> Tensor:
     return weight[:, index] * (weight.shape[1] / channels)
 
 
+def first_layer(weights: Mapping[str, Tensor]) -> Tensor:
+    """The layer that sees the image: the first convolution, if it takes three channels.
+
+    Args:
+        weights: Of an encoder, by name, in the order of its layers.
+
+    Raises:
+        UserError: If there is none.
+    """
+    first = next((value for value in weights.values() if value.ndim == 4), None)
+    if first is None or first.shape[1] != 3:
+        raise UserError(
+            "network.weights_bgr=true is for encoders whose first convolution takes three "
+            "channels; turn the file's weights round yourself, and leave it out."
+        )
+    return first
+
+
 #: Layers of efficientnet-pytorch by their names in timm: outside the blocks, in a block, and in a
 #: block that does not expand its channels first.
 _OUTSIDE = {
