@@ -97,8 +97,23 @@ class Ledger:
             write_atomic(path, json.dumps(content, indent=1) + "\n")
 
     def read_json(self, path: Path) -> dict[str, Any] | None:
-        """Read what `write_json` wrote, None if it is not there."""
-        return json.loads(path.read_text()) if path.exists() else None
+        """Read what `write_json` wrote, None if it is not there.
+
+        Raises:
+            UserError: If the file is damaged.
+        """
+        if not path.exists():
+            return None
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError("it holds no names")
+            return content
+        except (OSError, ValueError, RecursionError) as error:
+            mend = "restore it from a copy"
+            if path.parent != self.root:  # made again from what the round has trained
+                mend += ", or delete it: it is then made again"
+            raise UserError(f"{path} cannot be read ({error}); {mend}.") from error
 
     def write_rounds(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write ``rounds.csv``; columns in the order of their first appearance."""

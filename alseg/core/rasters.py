@@ -261,6 +261,8 @@ def _array(image: Image.Image) -> NDArray[Any]:
     """The samples, band of rows by band of rows: Pillow copies twice what NumPy asks it for."""
     if image.mode == "1":
         return np.array(image, dtype=np.uint8)
+    if image.width * image.height <= BAND:
+        return np.array(image)
     first = np.asarray(image.crop((0, 0, image.width, 1)))
     samples = np.empty((image.height, *first.shape[1:]), dtype=first.dtype)
     rows = max(1, BAND // max(1, image.width))

@@ -2,9 +2,11 @@
 
 import json
 import os
+import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
@@ -17,6 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from alseg.core.errors import UserError
+from alseg.core.files import uncollected
 from alseg.core.images import VOID
 from alseg.core.masks import (
     UNKNOWN,
@@ -27,7 +30,7 @@ from alseg.core.masks import (
     shown_colors,
     unpack_rgb,
 )
-from alseg.core.rasters import UnreadableError, read_header
+from alseg.core.rasters import Header, UnreadableError
 from alseg.data.files import SIZE, ImageFile
 from alseg.data.masks import stored_values
 from alseg.data.reading.images import AS_RGB, Reading, check_samples
@@ -36,8 +39,9 @@ from alseg.data.reading.known import KnownFiles
 #: Lines told per kind of problem.
 LINES = 20
 
-#: Files of more samples are not decoded several at once.
-HUGE = 1 << 28
+#: Files of more samples are not decoded several at once: they would take too much memory.
+HUGE = 1 << 27
+_ONE_AT_A_TIME = threading.Lock()
 
 #: Foreign colours remembered per mask; a mask has more only if it was blurred or compressed.
 COLORS = 64
@@ -168,6 +172,7 @@ class Seen(NamedTuple):
     """Ids that occur, each with its colour in the file's palette, packed; empty without one."""
 
 
+@uncollected()
 def check_images(
     files: Sequence[ImageFile],
     masks: MaskTable,
@@ -205,16 +210,11 @@ def check_images(
                 verdicts[i] = _Verdict(seen=_seen_of(seen))
     todo = [i for i in range(len(files)) if i not in verdicts]
     if todo:
-        bar = tqdm(desc="checking images", total=len(todo), unit="image", disable=not progress)
-        small = [i for i in todo if not _is_huge(files[i].image)]
-        # Decoding leaves the interpreter lock; more threads than this only wait for the disk. Of
-        # huge files, several at once would take too much memory.
-        with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for group, run in ((small, pool.map), (sorted({*todo} - {*small}), map)):
-                found = run(lambda i: _check(files[i], masks, loaded, reading), group)
-                for i, verdict in zip(group, found, strict=True):
-                    verdicts[i] = verdict
-                    bar.update()
+        # Decoding leaves the interpreter lock; more threads than this only wait for the disk.
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            found = pool.map(lambda i: _check(files[i], masks, loaded, reading), todo)
+            bar = tqdm(found, "checking images", len(todo), unit="image", disable=not progress)
+            verdicts |= dict(zip(todo, bar, strict=True))
     for i in range(len(files)):
         for kind, line in verdicts[i].problems:
             problems.add(kind, line)
@@ -313,10 +313,26 @@ def _tell_palettes(every: Sequence[tuple[str, Seen]], problems: Problems) -> Non
 def _check(
     file: ImageFile, masks: MaskTable, loaded: tuple[int, int] | None, reading: Reading
 ) -> _Verdict:
+    with ExitStack() as stack:
+
+        def told(header: Header) -> None:
+            if header.height * header.width * (header.bands + header.alpha) > HUGE:
+                stack.enter_context(_ONE_AT_A_TIME)
+
+        return _judge(file, masks, loaded, reading, told)
+
+
+def _judge(
+    file: ImageFile,
+    masks: MaskTable,
+    loaded: tuple[int, int] | None,
+    reading: Reading,
+    told: Callable[[Header], None],
+) -> _Verdict:
     verdict = _Verdict()
     path = file.image
     try:
-        header = check_samples(path, reading)
+        header = check_samples(path, reading, told)
         verdict.size = (header.height, header.width)
         if file.mask is None:
             return verdict
@@ -349,14 +365,6 @@ def _check(
     except UserError as error:
         verdict.problems.append(("files that cannot be used as they are", str(error).rstrip(".")))
     return verdict
-
-
-def _is_huge(path: Path) -> bool:
-    try:
-        header = read_header(path)
-    except UserError:
-        return False  # the check tells
-    return header.height * header.width * (header.bands + header.alpha) > HUGE
 
 
 def _mask_key(file: ImageFile, known: KnownFiles) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alseg.core.errors import UserError
+from alseg.core.files import uncollected
 from alseg.core.images import VOID, ClassTable, Sceneless
 from alseg.core.masks import UNKNOWN, MaskTable
 from alseg.core.rasters import ENDINGS, read_header
@@ -235,6 +236,7 @@ class FileImages(Sceneless):
             self._truth_fingerprints |= self._digests(index, paths, self.masks.digest())
         return self._truth_fingerprints[index]
 
+    @uncollected()
     def _digests(self, index: int, paths: Sequence[Path | None], reading: str) -> dict[int, str]:
         """Digests of files: of all of them if they are remembered, else of one."""
         numbers = range(len(paths)) if self._known.kept else [index]

@@ -14,6 +14,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from alseg.core.errors import UserError
+from alseg.core.files import uncollected
 from alseg.data.checks import Problems
 from alseg.data.files import EXTENSIONS
 
@@ -46,6 +47,7 @@ def find_folder(path: str, what: str) -> Path:
     return folder
 
 
+@uncollected()
 def find_files(root: Path, pattern: str, problems: Problems) -> dict[str, Path]:
     """Find image files below a folder.
 

@@ -197,7 +197,7 @@ def mask_table(
 def _only_reading(
     readings: Mapping[str, MaskTable], masks: Sequence[Path], option: str
 ) -> MaskTable:
-    """The one of several tables that reads all masks; the first if none does, as the check tells.
+    """The table that reads all masks; the first if none does, whose check then says why.
 
     Raises:
         UserError: If two of them do, and find different classes.
@@ -229,7 +229,12 @@ def _only_reading(
             f"read in {len(left)} ways that differ; choose one: {ways}; or give the data set they "
             f"belong to, data=NAME data.root=FOLDER, in the place of images and masks."
         )
-    return left.get(usual) or next(iter(left.values()))
+    name = usual if usual in left else next(iter(left))
+    log.warning(
+        "%s: this checkpoint does not say how masks are read; they are read as mask_values=%s (%s)",
+        *(option, name, left[name].summary()),
+    )
+    return left[name]
 
 
 def check_pairs(images: FileImages, files: Sequence[ImageFile], where: str, progress: bool) -> None:

@@ -15,7 +15,8 @@ What is where:
 - `alseg.label.journal`: ``round_NNN/answers.jsonl``, one line per answer, undo, or step of an
   unfinished answer. A line is on the disk before the browser is told so. What is known is a replay
   of the lines. A torn last line was never acknowledged and is set aside; damage anywhere else is an
-  error.
+  error. By its name the journal counts as answers: once there is one, the run folder belongs to its
+  run, and no other configuration can take it over.
 - `alseg.label.board`: who is asked what next, what is answered and what it cost. A pure replay of
   lines, without files and without a clock. Rows are dealt out in blocks, which are leased to
   annotators; a share of the rows can be asked twice.

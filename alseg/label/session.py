@@ -260,7 +260,9 @@ def find_waiting(run_dir: Path) -> Path:
     waiting = [
         folder
         for folder in rounds
-        if (folder / FOLDER / "session.json").exists() and not (folder / "answers.npz").exists()
+        if (folder / FOLDER / "session.json").exists()
+        and (folder / "query.npz").exists()  # else the run was started anew, otherwise
+        and not (folder / "answers.npz").exists()
     ]
     if not waiting:
         if not Path(run_dir).is_dir():

@@ -88,7 +88,7 @@ def best_labels(
         (H, W), `VOID` in no region and in regions of nothing but void.
     """
     label = dominant_labels(regions, truth, num_classes, num_regions, vote_void=False)
-    return np.append(label, np.uint8(VOID))[regions]  # -1 reads the last
+    return np.append(label, np.uint8(VOID))[regions]  # pixels in no region read the last entry
 
 
 def boundary_recall(

@@ -3,12 +3,11 @@
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import IO, Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,15 +94,20 @@ class Query:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a query written by `save`."""
+        """Read a query written by `save`.
+
+        Raises:
+            UserError: If the file is damaged or of another kind.
+        """
         meta, arrays = _unpack(path)
-        rows = arrays["rows"]
-        return cls(
-            **meta,
-            image=rows["image"].astype(np.int64),
-            unit=rows["unit"].astype(np.int64),
-            score=rows["score"].astype(np.float32),
-        )
+        with _reading(path):
+            rows = arrays["rows"]
+            return cls(
+                **meta,
+                image=rows["image"].astype(np.int64),
+                unit=rows["unit"].astype(np.int64),
+                score=rows["score"].astype(np.float32),
+            )
 
 
 @dataclass(frozen=True)
@@ -241,23 +245,28 @@ class Answers:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read answers written by `save`."""
+        """Read answers written by `save`.
+
+        Raises:
+            UserError: If the file is damaged or of another kind.
+        """
         meta, arrays = _unpack(path)
-        rows = arrays["rows"]
-        names = rows.dtype.names or ()
-        masks = None
-        if "pixels" in names:
-            cuts = np.cumsum(rows["pixels"].astype(np.int64))[:-1]
-            masks = tuple(np.split(arrays["masks"], cuts)) if len(rows) else ()
-        return cls(
-            **meta,
-            image=rows["image"].astype(np.int64),
-            unit=rows["unit"].astype(np.int64),
-            label=rows["label"].copy() if "label" in names else None,
-            sets=rows["sets"].copy() if "sets" in names else None,
-            masks=masks,
-            seconds=rows["seconds"].copy() if "seconds" in names else None,
-        )
+        with _reading(path):
+            rows = arrays["rows"]
+            names = rows.dtype.names or ()
+            masks = None
+            if "pixels" in names:
+                cuts = np.cumsum(rows["pixels"].astype(np.int64))[:-1]
+                masks = tuple(np.split(arrays["masks"], cuts)) if len(rows) else ()
+            return cls(
+                **meta,
+                image=rows["image"].astype(np.int64),
+                unit=rows["unit"].astype(np.int64),
+                label=rows["label"].copy() if "label" in names else None,
+                sets=rows["sets"].copy() if "sets" in names else None,
+                masks=masks,
+                seconds=rows["seconds"].copy() if "seconds" in names else None,
+            )
 
 
 def _rows(**columns: NDArray[Any]) -> NDArray[Any]:
@@ -295,8 +304,26 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         UserError: If the file is damaged.
     """
-    with _reading(path), np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    with _reading(path), zipfile.ZipFile(path) as archive:
+        arrays = {}
+        for entry in archive.infolist():
+            with archive.open(entry) as member:
+                header = _header(member)
+            size = int(np.prod(header[0], dtype=object)) * header[2].itemsize
+            if min((*header[0], 0)) < 0 or size > entry.file_size:
+                raise ValueError(f"{entry.filename} promises {size} bytes and has fewer")
+            with archive.open(entry) as member:
+                array = np.lib.format.read_array(member, allow_pickle=False)
+            arrays[entry.filename.removesuffix(".npy")] = array
+        return arrays
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and type of an array, before any of it is read."""
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    return np.lib.format.read_array_header_2_0(file)
 
 
 @contextmanager
@@ -304,7 +331,9 @@ def _reading(path: Path) -> Iterator[None]:
     """Name the file, and what to do, when what it holds cannot be read."""
     try:
         yield
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UserError:
+        raise
+    except Exception as error:  # every part of a damaged file has errors of its own
         raise UserError(
             f"{path} is not a table written by alseg ({error}); restore it from a copy, or delete "
             f"its round folder and those after it to buy that round again."

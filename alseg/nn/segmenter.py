@@ -119,8 +119,8 @@ def build_segmenter(
         num_outputs: Number of output channels.
         cosine: Classify by cosine similarity instead of a convolution with bias.
         options: More keyword arguments for the architecture, e.g. ``decoder_atrous_rates``.
-        in_channels: Channels of the images. The first layer of ImageNet's weights is repeated over
-            more than three, and scaled, so that a picture of one value answers alike.
+        in_channels: Channels of the images. The first layer of pretrained weights is repeated over
+            other numbers than three, and scaled by 3 / `in_channels`; summed for one channel.
         weights_bgr: The file's first layer takes blue, green and red, as Caffe's do; it is turned
             round, since images here are RGB.
 

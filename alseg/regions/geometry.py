@@ -156,7 +156,7 @@ def pixels_in(regions: NDArray[np.integer], ids: NDArray[np.integer]) -> RegionP
         raise ValueError("the ids of regions must be >= 0, and each may be there once")
     row = np.full(max(_largest(regions), int(ids.max(initial=-1))) + 2, -1, dtype=np.int64)
     row[ids] = np.arange(len(ids))
-    rows = row[regions].ravel()  # id -1 reads the last entry, which is no region's
+    rows = row[regions].ravel()  # pixels in no region read the last entry, -1
     pixels = np.flatnonzero(rows >= 0)
     rows = rows[pixels]
     sizes = np.bincount(rows, minlength=len(ids))

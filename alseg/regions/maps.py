@@ -252,7 +252,13 @@ def _read(path: Path, member: str) -> NDArray[Any] | None:
             return np.asarray(file[member])
     except FileNotFoundError:
         return None
-    except (BadZipFile, zlib.error, ValueError, KeyError, EOFError) as error:  # damage, in its ways
+    except (
+        BadZipFile,
+        zlib.error,
+        ValueError,
+        KeyError,
+        EOFError,
+    ) as error:  # what damaged files raise
         log.warning("The cached region map %s is damaged (%s); it is made again.", path, error)
         path.unlink(missing_ok=True)
         return None

@@ -20,7 +20,7 @@ def merged_map(regions: NDArray[np.integer], roots: NDArray[np.integer]) -> NDAr
     array([[ 1,  1,  2, -1]], dtype=int32)
     """
     merged: NDArray[np.int32] = np.append(roots.astype(np.int32), np.int32(-1))[regions]
-    return merged  # -1 reads the last
+    return merged  # pixels in no region read the last entry
 
 
 class BaseMaps(Protocol):

@@ -252,7 +252,7 @@ def test_masks_are_read_as_in_training_or_as_is_said(black_white):
         measured(root, path, "masks", "mask_values=ids")
 
 
-def test_a_checkpoint_that_says_nothing_of_masks(black_white):
+def test_a_checkpoint_that_says_nothing_of_masks(black_white, caplog):
     """As release 0.1 wrote them: fine where there is one reading, else the user has to choose."""
     root, images = black_white
     path = checkpoint(root / "a.ckpt", images, masks=None)
@@ -261,6 +261,7 @@ def test_a_checkpoint_that_says_nothing_of_masks(black_white):
     expected = measured(root, path, "masks", "mask_values=colors")
     assert expected["pixels"] == 2 * SIZE[0] * SIZE[1]
     assert measured(root, path, "ids") == expected
+    assert "they are read as mask_values=ids (0 bg, 1 object, 255 void)" in caplog.text
     with pytest.raises(UserError, match="255 occurs in 2 of 2 masks"):
         measured(root, path, "masks", "mask_values=ids")
     assert measured(root, path, "masks", "mask_values=ids", "ignore=[255]")["iou_object"] == 0

@@ -141,3 +141,32 @@ def test_pictures_smaller_than_the_crop_are_padded():
         np.testing.assert_array_equal(made[1]["target"], np.where(inside, 1, 255))
     around = Augment(**options).build(ToyImages(1))(image, maps, 0)
     np.testing.assert_array_equal(around[1]["inside"], np.pad(np.ones((4, 6), int), 2))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 6])
+@pytest.mark.parametrize("pad", ["center", "bottom_right"])
+def test_images_of_other_channels(channels, pad):
+    rng = np.random.default_rng(channels)
+    image = rng.integers(0, 256, (20, 24, channels), dtype=np.uint8)
+    images = ToyImages(1, size_=(20, 24))
+    object.__setattr__(images, "channels", channels)
+    order = np.arange(channels) % 3  # as the first layer of pretrained networks is repeated
+    mean, std = np.array([0.485, 0.456, 0.406])[order], np.array([0.229, 0.224, 0.225])[order]
+    normal = ((image / 255 - mean) / std).transpose(2, 0, 1)
+    whole, _ = Augment().plain(channels)(image, {})
+    np.testing.assert_allclose(whole, normal, atol=1e-5)
+    augment = Augment(crop=(32, 40), scale=(1, 1), flip=0, pad=pad)
+    padded, maps = augment.build(images)(image, {"target": np.zeros((20, 24), np.uint8)}, 3)
+    assert padded.shape == (channels, 32, 40)
+    inside = maps["target"].numpy() == 0
+    np.testing.assert_allclose(padded[:, inside].reshape(normal.shape), normal, atol=1e-5)
+    around = padded[:, ~inside]
+    expected = 0 if pad == "bottom_right" else (np.round(mean * 255) / 255 - mean) / std
+    np.testing.assert_allclose(around, np.broadcast_to(expected, around.T.shape).T, atol=1e-5)
+    own = Augment(mean=(0.1,) * channels, std=(0.2,) * channels).plain(channels)
+    assert own.mean == (0.1,) * channels
+    with pytest.raises(UserError, match=r"augment\.mean .* have 5 numbers each, and the images"):
+        Augment(mean=(0.1,) * 5, std=(0.2,) * 5).plain(channels)
+    for colors in ({"jitter": (0.1, 0, 0, 0)}, {"grayscale": 0.5}):
+        with pytest.raises(UserError, match=rf"change colours, and these images have {channels}"):
+            Augment(crop=(8, 8), **colors).build(images)

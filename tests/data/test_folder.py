@@ -1,12 +1,17 @@
+import hashlib
 import json
+import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.data.folder import Folder
+from alseg.data.reading.images import Reading
 from tests.data.make import TABLE, VOID_COLOR, folder, ids, paint, picture, save
 
 NAMES = ["water", "road", "roof"]
@@ -192,3 +197,61 @@ def test_size_and_scale(tmp_path):
 def test_nonsense_options_are_refused_before_any_file_is_read(options, words):
     with pytest.raises(UserError, match=words):
         Folder("nowhere", **{"classes": NAMES, "val_fraction": 0.2, **options})
+
+
+def test_maps_of_16_bits_and_four_bands(tmp_path, monkeypatch, caplog):
+    arrays = {}
+    for index in range(4):
+        array = np.random.default_rng(index).integers(0, 3000, (20, 24, 4)).astype(np.uint16)
+        arrays[f"t{index}"] = array + 1000 * index
+        path = tmp_path / "images" / f"t{index}.tif"
+        path.parent.mkdir(exist_ok=True)
+        options = {"photometric": "minisblack", "planarconfig": "contig"}
+        tifffile.imwrite(path, arrays[f"t{index}"], metadata=None, **options)
+        save(tmp_path / "masks" / f"t{index}.png", ids(20, 24, index))
+    options = {"classes": NAMES, "val": "t3", "bands": [4, 2], "range": ["p5", "p95"]}
+    caplog.set_level(logging.INFO, "alseg")
+    data, cache = Folder(str(tmp_path), **options), tmp_path / "cache"
+    found = data.splits(progress=False, cache=cache)
+    pairs = []
+    for band in (3, 1):
+        pixels = np.concatenate([arrays[f"t{i}"][..., band].ravel() for i in range(3)])
+        pairs.append(np.percentile(pixels, [5, 95], method="inverted_cdf").tolist())
+    shown = ", ".join(f"[{low:g},{high:g}]" for low, high in pairs)
+    assert f"data.range=[p5,p95] of 3 training images is {shown}" in caplog.text
+    low, high = pairs[1]
+    expected = np.clip((arrays["t3"][..., 1].astype(float) - low) * 255 / (high - low), 0, 255)
+    for splits in (found, Folder(str(tmp_path), **options | {"range": pairs}).splits(False)):
+        assert splits.val.channels == 2
+        np.testing.assert_allclose(splits.val.image(0)[..., 1], expected, atol=0.5001)
+        assert splits.val.fingerprint(0) == found.val.fingerprint(0)
+    monkeypatch.setattr(Reading, "with_limits_of", None)  # remembered
+    assert data.splits(progress=False, cache=cache).val.reading == found.val.reading
+    with pytest.raises(UserError, match=r"data\.range gives 3 pairs for 2 bands"):
+        Folder(str(tmp_path), **options | {"range": [[0, 1]] * 3})
+
+
+def test_digests_are_remembered(tmp_path, monkeypatch):
+    folder(tmp_path)
+    cache, options = tmp_path / "cache", {"classes": NAMES, "val": "a3"}
+
+    def digests(scale=1.0):
+        found = Folder(str(tmp_path), scale=scale, **options).splits(False, cache).train
+        return [(found.fingerprint(i), found.truth_fingerprint(i)) for i in range(len(found))]
+
+    first = digests()
+    content = (tmp_path / "images" / "a1.jpg").read_bytes() + repr((22, 31)).encode()
+    assert first[1][0] == hashlib.blake2b(content, digest_size=16).hexdigest()
+    read, read_bytes = [], Path.read_bytes
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or read_bytes(path))
+        assert digests() == first
+        assert read == ["known_files.json"]
+        save(tmp_path / "masks" / "a1.png", ids(22, 31, 7))
+        read.clear()
+        again = digests()
+        assert "a1.png" in read
+        assert not {"a0.png", "a0.jpg", "a1.jpg"} & {*read}
+    assert [a == b for a, b in zip(again, first, strict=True)] == [True, False, True]
+    assert again[1][0] == first[1][0]
+    assert not {*digests(0.5)} & {*first}

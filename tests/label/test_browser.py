@@ -52,8 +52,8 @@ def open_page(chromium):
         if urlsplit(request.url).hostname not in ("127.0.0.1", None):
             strange.append(request.url)
 
-    def opened(link, width=1000, height=700):
-        context = chromium.new_context(viewport={"width": width, "height": height})
+    def opened(link, width=1000, height=700, touch=False):
+        context = chromium.new_context(viewport={"width": width, "height": height}, has_touch=touch)
         contexts.append(context)
         context.on("request", watch)
         page = context.new_page()
@@ -359,6 +359,33 @@ def test_everything_is_within_reach_on_any_screen(width, served, open_page):
                 assert box["height"] >= 24  # WCAG 2.2, target size
 
 
+def test_fingers(served, open_page):
+    asked, desk, server = served("superpixel")
+    values = asked.values()
+    page = open_page(server.link("ann"), 420, 860, touch=True)
+    row = row_of(page)
+    for _ in range(3):
+        label = values[row]
+        page.tap('[data-do="void"]' if label is None else f'[data-class="{label}"]')
+        row = settled(page, row)
+    assert [given.value for given in desk.board.given.values()] == [
+        values[given.rows[0]] for given in desk.board.given.values()
+    ]
+    page.tap('[data-do="undo"]')
+    page.wait_for_function("row => document.body.dataset.row !== row", arg=str(row))
+    assert len(desk.board.given) == 2
+    before = page.evaluate("() => document.getElementById('canvas').toDataURL()")
+    pinch = page.context.new_cdp_session(page)  # two fingers, apart from each other
+    for kind, near in (("touchStart", 20), ("touchMove", 40), ("touchMove", 80), ("touchEnd", 0)):
+        points = (
+            [] if kind == "touchEnd" else [{"x": 210 - near, "y": 300}, {"x": 210 + near, "y": 300}]
+        )
+        pinch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    assert page.evaluate("() => document.getElementById('canvas').toDataURL()") != before
+    page.tap('[data-do="fit"]')
+    assert page.evaluate("() => document.getElementById('canvas').toDataURL()") == before
+
+
 class Program:
     """A command in a process of its own that prints links."""
 
@@ -472,6 +499,7 @@ def test_a_run_serves_its_own_page_round_after_round(tmp_path, open_page):
         "budget.amount=5",
         "oracle=browser",
         "oracle.open_browser=false",
+        "oracle.suggestions=true",
         "pictures=0",
         f"run_dir={tmp_path / 'run'}",
     )
@@ -485,6 +513,7 @@ def test_a_run_serves_its_own_page_round_after_round(tmp_path, open_page):
                 arg=f"Round {round}",
             )
             row = row_of(page)
+            assert page.locator("#hint").is_visible() == (round == 1)  # round 0 has no model
             while row is not None:
                 page.keyboard.press("3")
                 row = settled(page, row)

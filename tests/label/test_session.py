@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from alseg.active.driver import buy
+from alseg.active.ledger import Ledger
 from alseg.cli.compose import options
 from alseg.core.errors import UserError
 from alseg.core.images import ClassTable
@@ -114,6 +115,11 @@ def test_answers_to_other_questions_are_never_taken_over(tmp_path):
     with pytest.raises(UserError, match="answers to other questions"):
         Asked(tmp_path, "superpixel", seed=1)
     assert (asked.round / "label" / "session.json").read_bytes() == before
+    ledger = Ledger(tmp_path)
+    ledger.write_json(tmp_path / "run.json", {"seed": 0})
+    with pytest.raises(UserError, match="another configuration"):  # as soon as one is given
+        ledger.claim({"seed": 1})
+    assert (asked.round / "query.npz").exists()
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_an_image_without_open_units_leaves_the_pool():
 @pytest.mark.parametrize(
     ("answers", "sentence"),
     [
-        (dominant(0, [0], [0], [0]), "round 0 after round 0"),
+        (dominant(0, [0], [0], [0]), "round 0 after those of round 0"),
         (dominant(1, [0], [3], [0]), "asked twice"),
         (dominant(1, [1, 1], [7, 7], [0, 0]), "asked twice"),
         (dominant(1, [4], [0], [0]), "not in the pool"),

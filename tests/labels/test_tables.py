@@ -1,3 +1,6 @@
+import io
+import json
+import zipfile
 from typing import get_args
 
 import numpy as np
@@ -101,3 +104,55 @@ def test_columns_must_fit():
 def test_names_of_several_units():
     words = [plural(kind) for kind in get_args(UnitKind)]
     assert words == ["pixels", "patches", "regions", "images"]
+
+
+def crafted(kind):
+    """Bytes of a file that is no table, or of one that is damaged."""
+    buffer = io.BytesIO()
+    if kind == "huge":
+        header = "{'descr': '|u1', 'fortran_order': False, 'shape': (9000000000000,), }"
+        member = b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + header.ljust(117).encode()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("meta.npy", member + b"\n")
+    elif kind == "negative":
+        header = "{'descr': '|u1', 'fortran_order': False, 'shape': (-5,), }"
+        member = b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + header.ljust(117).encode()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("meta.npy", member + b"\n")
+    elif kind == "objects":
+        np.savez(buffer, meta=np.array([{}], dtype=object), rows=np.zeros(1))
+    else:
+        meta = {"list": [1], "unknown": {"answer": "smell"}, "deep": {"round": {}}}[kind]
+        text = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
+        np.savez(buffer, meta=text, rows=np.zeros(2, [("image", int), ("unit", int)]))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["huge", "negative", "objects", "list", "unknown", "deep"])
+@pytest.mark.parametrize("table", [Query, Answers])
+def test_crafted_files_get_a_sentence(tmp_path, kind, table):
+    path = tmp_path / "query.npz"
+    path.write_bytes(crafted(kind))
+    with pytest.raises(UserError, match="is not a table written by alseg"):
+        table.load(path)
+
+
+def test_no_bytes_of_a_table_end_in_a_traceback(tmp_path):
+    """Some thousand damaged copies: cut, flipped and overwritten."""
+    n, rng = 5, np.random.default_rng(0)
+    query = Query(0, "region", "dominant", "m", np.arange(n), np.arange(n), np.zeros(n, np.float32))
+    path = tmp_path / "query.npz"
+    query.save(path)
+    whole = path.read_bytes()
+    refused = 0
+    for _ in range(1500):
+        damaged = bytearray(whole[: rng.integers(len(whole))] if rng.random() < 0.2 else whole)
+        for _ in range(rng.integers(1, 4)):
+            if damaged:
+                damaged[rng.integers(len(damaged))] = rng.integers(256)
+        path.write_bytes(bytes(damaged))
+        try:
+            Query.load(path)
+        except UserError:
+            refused += 1
+    assert refused > 1000

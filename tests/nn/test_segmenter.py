@@ -5,7 +5,7 @@ from safetensors.torch import save_file
 
 from alseg.core.errors import UserError
 from alseg.nn.network import Network
-from alseg.nn.segmenter import build_segmenter, cosine_logits, upsample
+from alseg.nn.segmenter import build_segmenter, cosine_logits, rebuild_segmenter, upsample
 
 SMALL = {"encoder_depth": 3, "decoder_channels": [8, 8, 8]}
 
@@ -167,3 +167,31 @@ def test_the_dropout_of_an_fcn_is_an_option():
     assert rates == [0.3]
     with pytest.raises(UserError, match="decoder_dropout"):
         build_segmenter("FCN", "resnet18", None, 3, options={"dropout_rate": 0.3})
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 7])
+def test_images_of_other_channels(channels, tmp_path):
+    network = Network("Unet", "resnet18", None, SMALL).reading(channels).build(4).eval()
+    assert network.description["in_channels"] == channels
+    again = rebuild_segmenter(network.description).eval()
+    again.load_state_dict(network.state_dict())
+    images = torch.randn(1, channels, 20, 24)
+    with torch.no_grad():
+        assert torch.equal(again(images), network(images))
+    torch.save(small().state_dict(), tmp_path / "rgb.pt")
+    weights = str(tmp_path / "rgb.pt")
+    ours = build_segmenter("Unet", "resnet18", weights, 4, False, SMALL, channels).state_dict()
+    theirs = torch.load(tmp_path / "rgb.pt")
+    first, found = theirs.pop("encoder.conv1.weight"), ours["encoder.conv1.weight"]
+    if channels == 1:
+        assert torch.allclose(found, first.sum(dim=1, keepdim=True))
+    else:
+        for channel in range(channels):
+            assert torch.allclose(found[:, channel], first[:, channel % 3] * 3 / channels)
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def test_the_trunk_of_deeplabv2_reads_colours():
+    with pytest.raises(UserError, match=r"DeepLabV2 with network\.encoder=resnet101 reads red"):
+        Network("DeepLabV2", "resnet101", None).reading(4).build(3)
+    assert Network("FCN", "resnet18", None).reading(5).build(3).encoder.out_channels[0] == 5

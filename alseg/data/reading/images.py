@@ -1,7 +1,7 @@
 """Files of images: the bands that are wanted, in 8 bits, scaled from a range that is said."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -197,9 +197,27 @@ def check_image(path: str | Path, reading: Reading = AS_RGB) -> Header:
     return header
 
 
-def check_samples(path: str | Path, reading: Reading = AS_RGB) -> Header:
-    """Decode an image in full and refuse it if anything is wrong; see `read_image`."""
-    return _read_bands(Path(path), reading).header
+def check_samples(
+    path: str | Path,
+    reading: Reading = AS_RGB,
+    told: Callable[[Header], object] = lambda header: None,
+) -> Header:
+    """Decode an image in full and refuse it if anything is wrong; see `read_image`.
+
+    Args:
+        path: A picture file.
+        reading: Bands and range.
+        told: Called with the header before the samples are decoded.
+    """
+
+    def check(header: Header) -> None:
+        _refuse(Path(path), header, reading)
+        told(header)
+
+    header, samples = read_samples(Path(path), check)
+    if header.kind == "palette":
+        _check_indices(Path(path), header, samples)
+    return header
 
 
 def _refuse(path: Path, header: Header, reading: Reading) -> None:
@@ -256,9 +274,8 @@ def _read_bands(path: Path, reading: Reading) -> _Bands:
     header, samples = read_samples(path, lambda header: _refuse(path, header, reading))
     wanted = list(range(header.bands)) if reading.bands is None else [b - 1 for b in reading.bands]
     if header.kind == "palette":
+        _check_indices(path, header, samples)
         assert header.palette is not None
-        if samples[..., 0].max(initial=0) >= len(header.palette):
-            raise UserError(f"{path} holds indices without a colour; save it as RGB.")
         index = samples[..., 0]
         void = index == header.nodata if header.nodata is not None else None
         colors = header.palette[index]
@@ -274,6 +291,11 @@ def _read_bands(path: Path, reading: Reading) -> _Bands:
     if reading.bands is None and header.bands == 1:
         samples = np.broadcast_to(samples, (*samples.shape[:2], 3))
     return _Bands(header, samples, void)
+
+
+def _check_indices(path: Path, header: Header, samples: NDArray[Any]) -> None:
+    if header.palette is None or samples[..., 0].max(initial=0) >= len(header.palette):
+        raise UserError(f"{path} holds indices without a colour; save it as RGB.")
 
 
 def _without_data(
