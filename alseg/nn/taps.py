@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from alseg.core.errors import unknown_name
-from alseg.nn.segmenter import Segmenter
+from alseg.nn.interface import Segmenter
 
 _NAME = re.compile(r"(?P<module>[^\[\]]+)(\[(?P<item>-?\d+)\])?")
 
