@@ -203,6 +203,8 @@ def group_names(identities: Sequence[Mapping[str, Any]]) -> list[str]:
         apart: list[str] = []
         while rivals:
             counts = Counter(n for o in rivals for n in differing_options(identity, o))
+            if not counts:  # equal but for how a number is written
+                break
             # the option that sets it apart from most; components, which have no dot, come first
             best = max(counts, key=lambda name: (counts[name], "." not in name, _order(name)))
             apart.append(f"{best.removeprefix('method.')}={_said(identity.get(best))}")

@@ -43,7 +43,7 @@ def write_report(run_dir: Path) -> Path:
         UserError: If this is no run folder, no round is finished, or a file cannot be read.
     """
     path = run_dir / "report.html"
-    _render("run.html", _run_page(read_run(run_dir)), path)
+    write_atomic(path, render("run.html", _run_page(read_run(run_dir))))
     return path
 
 
@@ -63,7 +63,8 @@ def write_comparison(run_dirs: Sequence[Path], out: Path) -> Path:
     twice = [path for path, n in Counter(p.resolve() for p in run_dirs).items() if n > 1]
     if twice:
         raise UserError(f"{twice[0]} is named twice; name each run to be compared once.")
-    _render("comparison.html", _comparison_page([read_run(path) for path in run_dirs]), out)
+    runs = [read_run(path) for path in run_dirs]
+    write_atomic(out, render("comparison.html", _comparison_page(runs)))
     return out
 
 
@@ -79,11 +80,17 @@ def write_chart(title: str, facts: Sequence[tuple[str, str]], chart: Chart, out:
     Returns:
         The path of the page.
     """
-    _render("chart.html", {"title": title, "facts": facts, "chart": chart}, out)
+    write_atomic(out, render("chart.html", {"title": title, "facts": facts, "chart": chart}))
     return out
 
 
-def _render(template: str, context: dict[str, Any], path: Path) -> None:
+def render(template: str, context: dict[str, Any]) -> str:
+    """A page from one of the templates beside this module.
+
+    Args:
+        template: Name of its file.
+        context: What it names; a name that is missing is an error.
+    """
     folder = resources.files("alseg.report")
 
     def text(name: str) -> str:
@@ -101,7 +108,7 @@ def _render(template: str, context: dict[str, Any], path: Path) -> None:
     environment.globals["script"] = Markup(text("page.js"))
     environment.globals["colors"] = COLORS
     environment.filters |= {"percent": wording.percent, "change": wording.change}
-    write_atomic(path, environment.get_template(template).render(context))
+    return environment.get_template(template).render(context)
 
 
 def _run_page(run: Run) -> dict[str, Any]:
