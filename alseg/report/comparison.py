@@ -110,12 +110,12 @@ class Comparison:
 
     @property
     def level(self) -> float | None:
-        """mIoU of full supervision, mean over its runs' last rounds; None without it."""
+        """Mean mIoU of full supervision after its runs' last rounds; None without it."""
         return None if self.full is None else float(np.mean(self.full_values))
 
     @property
     def full_values(self) -> NDArray[np.float64]:
-        """mIoU of every run of full supervision after its last round."""
+        """The mIoU of every run of full supervision after its last round."""
         trials = [] if self.full is None else self.full.trials
         return np.array([trial.miou[-1] for trial in trials])
 
@@ -248,9 +248,9 @@ def compare(
         UserError: For names that are not there, groups that cannot be compared, or costs that do
             not overlap.
     """
-    for option, given, known in (("measure", measure, MEASURES), ("family", family, FAMILIES)):
-        if given not in known:
-            raise unknown_name(option, given, known)
+    for option, given, able in (("measure", measure, MEASURES), ("family", family, FAMILIES)):
+        if given not in able:
+            raise unknown_name(option, given, able)
     whole = None if full is None else find_group(groups, full, "full")
     rest = [group for group in groups if group is not whole]
     if not rest:

@@ -78,8 +78,8 @@ def methods_paragraph(comparison: Comparison) -> str:
         f"{f', but for {_names(comparison.excused)}' if comparison.excused else ''}.",
         f"The learning curves, mIoU on the validation images against {axis}, are interpolated "
         f"linearly between rounds at the costs of all rounds that every run covers ({start} to "
-        f"{end}); nothing is extrapolated. Values are means ± standard deviations over seeds; bands "
-        f"are 95 % intervals of Student's t distribution.",
+        f"{end}); nothing is extrapolated. Values are means ± standard deviations over seeds; "
+        f"bands are 95 % intervals of Student's t distribution.",
     ]
     if comparison.full is not None:
         count = len(comparison.full_values)

@@ -115,6 +115,11 @@ class Run:
         return [int(r) for r in self.table["round"]]
 
     @property
+    def measured(self) -> bool:
+        """Whether any round, or any companion of its mIoU, was measured on validation images."""
+        return any(np.isfinite(self.table[name]).any() for name in ("miou", *self.companions))
+
+    @property
     def ious(self) -> dict[str, NDArray[np.float64]]:
         """Class name -> IoU by round, (rounds,), 0..1."""
         return {

@@ -82,7 +82,7 @@ class Group:
     def values(
         self, grid: NDArray[np.float64], seeds: Sequence[int] | None = None
     ) -> NDArray[np.float64]:
-        """mIoU of every trial at given costs, (seeds, costs).
+        """The mIoU of every trial at given costs, (seeds, costs).
 
         Args:
             grid: Costs within the range of all trials.

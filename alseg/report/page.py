@@ -120,6 +120,8 @@ def _run_page(run: Run) -> dict[str, Any]:
         "facts": sections.facts(run),
         "tiles": sections.tiles(run),
         "charts": learning_curves(curves_of(run)),
+        "measured": run.measured,
+        "advice": sections.advice(run),
         "training": training_charts(run),
         "notes": run.about.notes,
         "panels": sections.panels(run),
@@ -153,6 +155,7 @@ def _comparison_page(runs: Sequence[Run]) -> dict[str, Any]:
         "facts": [],
         "notes": notes,
         "charts": learning_curves(curves),
+        "measured": any(run.measured for run in runs),
         "curves": [(curve, _final_row(curve)) for curve in curves],
     }
 

@@ -5,7 +5,7 @@ Figures are written without the time they were made at, so that they can be comm
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 COLORS = ("#5d6670", "#0068a8", "#cf5600", "#008a64", "#b8558f", "#b07c00", "#3f9fdb", "#7a4fbf")
 MARKERS = "osD^vPX*"
 FORMATS = ("svg", "pdf")
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -84,8 +84,8 @@ def curves(comparison: Comparison) -> "Figure":
         intervals = [mean_interval(column) for column in group.values(group.grid).T]
         _band(axes, group.grid / scale, intervals, slot, group.name, 100)
         for trial in group.trials:
-            look = {"color": _color(slot), "marker": _marker(slot)}
-            axes.plot(trial.costs / scale, 100 * trial.miou, ls="", ms=3, alpha=0.55, **look)
+            dots = {"ls": "", "ms": 3, "alpha": 0.55, **_look(slot)}
+            axes.plot(trial.costs / scale, 100 * trial.miou, **dots)
     if comparison.level is not None and comparison.full is not None:
         label = f"{comparison.full.name} (all labels)"
         axes.axhline(100 * comparison.level, color=_INK, lw=1.2, ls=(0, (5, 3)), label=label)
@@ -110,8 +110,8 @@ def differences(comparison: Comparison) -> "Figure":
         ends = 100 * (ours - theirs)[:, -1]
         step = 0.008 * (comparison.grid[-1] - comparison.grid[0])  # beside each other, not hidden
         right = np.full(len(ends), (comparison.grid[-1] + step * slot) / scale)
-        look = {"color": _color(slot), "marker": _marker(slot)}
-        axes.plot(right, ends, ls="", ms=3.5, alpha=0.7, clip_on=False, **look)
+        dots = {"ls": "", "ms": 3.5, "alpha": 0.7, "clip_on": False, **_look(slot)}
+        axes.plot(right, ends, **dots)
     axes.axhline(0, color=_INK, lw=1)
     axes.set_ylabel("Difference in mIoU, points")
     axes.set_title(f"Against {against.name}", fontsize=9, loc="left")
@@ -162,8 +162,7 @@ def ranks(comparison: Comparison, values: NDArray[np.float64]) -> "Figure":
     axes = figure.add_subplot()
     places = range(len(values))
     for slot, group in enumerate(comparison.groups):
-        look = {"color": _color(slot), "marker": _marker(slot)}
-        axes.plot(places, values[:, slot], lw=1.8, ms=6, **look)
+        axes.plot(places, values[:, slot], lw=1.8, ms=6, **_look(slot))
         # methods of equal rank are written one below the other
         same = [s for s in range(slot) if values[-1, s] == values[-1, slot]]
         height = values[-1, slot] + 0.42 * len(same)
@@ -231,6 +230,10 @@ def _legend(figure: "Figure", axes: "Axes") -> None:
     handles, _ = axes.get_legend_handles_labels()
     if handles:
         figure.legend(loc="outside lower center", ncols=2 if len(handles) > 1 else 1, fontsize=8.5)
+
+
+def _look(slot: int) -> dict[str, Any]:
+    return {"color": _color(slot), "marker": _marker(slot)}
 
 
 def _color(slot: int) -> str:

@@ -35,7 +35,11 @@ def files(comparison: Comparison) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     shown = tables(comparison)
     for table in shown:
-        for suffix, text in (("csv", table.csv()), ("md", table.markdown()), ("tex", table.latex())):
+        for suffix, text in (
+            ("csv", table.csv()),
+            ("md", table.markdown()),
+            ("tex", table.latex()),
+        ):
             found[f"{table.name}.{suffix}"] = text.encode()
     found["curves.csv"] = curves_csv(comparison).encode()
     found["methods.txt"] = (methods_paragraph(comparison) + "\n").encode()

@@ -85,10 +85,10 @@ class Table:
 
 
 def latex_text(text: str) -> str:
-    """Text with all that means something to LaTeX written so that it is seen.
+    r"""Text with all that means something to LaTeX written so that it is seen.
 
     >>> print(latex_text("50 % ± 1, run_1"))
-    50 \\% $\\pm$ 1, run\\_1
+    50 \% $\pm$ 1, run\_1
     """
     return "".join(_LATEX.get(character, character) for character in text)
 
@@ -139,8 +139,8 @@ def summary(comparison: Comparison) -> Table:
         number = dict.fromkeys(numbers[0], float("nan")) | {"method": comparison.full.name}
         number |= {"seeds": len(values), **_numbers("final_miou", values)}
         if comparison.rare:
-            ends = [[t.ious[name][-1] for name in comparison.rare] for t in comparison.full.trials]
-            values = np.array(ends).mean(axis=1)
+            last = [[t.ious[name][-1] for name in comparison.rare] for t in comparison.full.trials]
+            values = np.array(last).mean(axis=1)
             row["IoU of rare classes, %"] = spread(values)
             number |= _numbers("rare_iou", values)
         rows.append(row)
@@ -153,7 +153,8 @@ def summary(comparison: Comparison) -> Table:
 
 def contests(comparison: Comparison) -> Table:
     """One row per test: differences, wins, ties and losses, p-values before and after Holm."""
-    rows, numbers = [], []
+    rows: list[list[str]] = []
+    numbers: list[dict[str, str | int | float]] = []
     for contest in comparison.contests:
         p = (contest.p_t, contest.holm_t, contest.p_flip, contest.holm_flip)
         row = [f"{contest.ours} against {contest.theirs}", str(len(contest.seeds))]
@@ -177,7 +178,8 @@ def contests(comparison: Comparison) -> Table:
 
 def classes(comparison: Comparison) -> Table:
     """One row per group, one column per rare class: IoU at the end of the shared costs."""
-    rows, numbers = [], []
+    rows: list[list[str]] = []
+    numbers: list[dict[str, str | int | float]] = []
     for group in comparison.groups:
         values = {name: comparison.class_values(group, name) for name in comparison.rare}
         rows.append([group.name, *(spread(v) for v in values.values())])
