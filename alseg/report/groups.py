@@ -144,7 +144,7 @@ def find_group(groups: Sequence[Group], name: str, option: str) -> Group:
     exact = [group for group in groups if group.name == name]
     found = exact or [group for group in groups if group.method == name]
     if not found:
-        raise unknown_name(f"group {option}=", name, [group.name for group in groups])
+        raise unknown_name(f"group in {option}=", name, [group.name for group in groups])
     if len(found) > 1:
         names = " or ".join(f"{option}={group.name!r}" for group in found)
         raise UserError(f"{option}={name} fits {len(found)} groups; give {names}.")
