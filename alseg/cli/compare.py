@@ -33,6 +33,7 @@ class CompareOptions:
             what was answered.
         allow: Options that may differ between groups, by their full names, such as
             [budget.amount].
+        plots: Draw the figures, which takes matplotlib.
         check: Write nothing, and fail if the files in out differ from what the runs give. Also
             written --check.
     """
@@ -45,6 +46,7 @@ class CompareOptions:
     family: str = "against"
     rare: tuple[str, ...] | None = None
     allow: tuple[str, ...] = ()
+    plots: bool = True
     check: bool = False
 
 
@@ -52,14 +54,16 @@ def compare(folders: Sequence[Path], options: CompareOptions) -> str:
     """Compare runs.
 
     Returns:
-        What was done, in one line.
+        The tables, how they were made, and where they lie.
 
     Raises:
         UserError: For runs or options that cannot be used, or files that differ.
     """
     from alseg.report.comparison import compare as put_side_by_side
+    from alseg.report.findings import methods_paragraph
     from alseg.report.groups import read_groups
     from alseg.report.study import check_study, write_study
+    from alseg.report.tables import tables
 
     if options.check and not options.out.is_dir():
         raise UserError(f"out={options.out} is no folder, so that there is nothing to check.")
@@ -78,9 +82,11 @@ def compare(folders: Sequence[Path], options: CompareOptions) -> str:
         allowed=options.allow,
     )
     if options.check:
-        count = len(check_study(found, options.out))
+        count = len(check_study(found, options.out, options.plots))
         return f"{count} files in {options.out} are what these runs give."
-    return str(write_study(found, options.out))
+    page = write_study(found, options.out, options.plots)
+    shown = [f"{table.title}\n\n{table.markdown()}" for table in tables(found)]
+    return "\n".join([*shown, methods_paragraph(found), "", str(page)])
 
 
 def help_text() -> str:

@@ -209,7 +209,7 @@ class Comparison:
 
     @cached_property
     def ranks(self) -> NDArray[np.float64] | None:
-        """Ranks by the measure without each of the common seeds, (seeds, groups); None for few."""
+        """Ranks by the measure, one row for each of `left_out`; None for fewer than two seeds."""
         seeds = self.common_seeds
         if len(seeds) < 2 or len(self.groups) < 2:
             return None
@@ -217,7 +217,14 @@ class Comparison:
         for group in self.groups:
             by_seed = dict(zip(group.seeds, self.measured(group, self.measure), strict=True))
             rows.append([by_seed[seed] for seed in seeds])
-        return statistics.ranks_without_each(rows)
+        values = np.array(rows)
+        whole = statistics.ranks(values.mean(axis=1))
+        return np.vstack([whole, statistics.ranks_without_each(values)])
+
+    @property
+    def left_out(self) -> list[str]:
+        """What each row of `ranks` leaves out: nothing, then each of the common seeds."""
+        return ["none", *map(str, self.common_seeds)]
 
 
 def compare(

@@ -153,7 +153,7 @@ def ranks(comparison: Comparison, values: NDArray[np.float64]) -> "Figure":
 
     Args:
         comparison: The comparison.
-        values: Its ranks, (seeds, groups).
+        values: Its ranks, (1 + seeds, groups).
     """
     from matplotlib.figure import Figure
 
@@ -170,7 +170,7 @@ def ranks(comparison: Comparison, values: NDArray[np.float64]) -> "Figure":
             group.name, (len(values) - 1, height), xytext=(10, 0), textcoords="offset points",
             va="center", color=_color(slot),
         )  # fmt: skip
-    axes.set_xticks(places, [str(seed) for seed in comparison.common_seeds])
+    axes.set_xticks(places, comparison.left_out)
     axes.set_yticks(range(1, count + 1))
     axes.set_ylim(count + 0.6, 0.5)
     axes.set_xlabel("Seed left out")

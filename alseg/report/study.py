@@ -11,7 +11,7 @@ from alseg.report.comparison import Comparison
 from alseg.report.findings import findings, limits, methods_paragraph
 from alseg.report.page import render
 from alseg.report.plots import FORMATS, encoded, figures
-from alseg.report.tables import curves_csv, tables
+from alseg.report.tables import curves_csv, penalties_csv, ranks_csv, tables
 
 #: Name of the page among the files.
 PAGE = "index.html"
@@ -26,11 +26,15 @@ _RELEASE = re.compile(rb"Matplotlib v[\w.+]+")
 _FIGURE = re.compile(rb"data:image/svg\+xml;base64,[\w+/=]+")
 
 
-def files(comparison: Comparison) -> dict[str, bytes]:
+def files(comparison: Comparison, plots: bool = True) -> dict[str, bytes]:
     """Everything a comparison writes, by file name; the same bytes for the same runs.
 
+    Args:
+        comparison: The comparison.
+        plots: Whether figures are drawn.
+
     Raises:
-        UserError: Without matplotlib.
+        UserError: Without matplotlib, unless nothing is drawn.
     """
     found: dict[str, bytes] = {}
     shown = tables(comparison)
@@ -42,8 +46,10 @@ def files(comparison: Comparison) -> dict[str, bytes]:
         ):
             found[f"{table.name}.{suffix}"] = text.encode()
     found["curves.csv"] = curves_csv(comparison).encode()
+    found["penalties.csv"] = penalties_csv(comparison).encode()
+    found["ranks.csv"] = ranks_csv(comparison).encode()
     found["methods.txt"] = (methods_paragraph(comparison) + "\n").encode()
-    drawn = figures(comparison)
+    drawn = figures(comparison) if plots else {}
     for name, figure in drawn.items():
         for suffix in FORMATS:
             found[f"{name}.{suffix}"] = encoded(figure, suffix)
@@ -75,21 +81,21 @@ def files(comparison: Comparison) -> dict[str, bytes]:
     return found
 
 
-def write_study(comparison: Comparison, out: Path) -> Path:
+def write_study(comparison: Comparison, out: Path, plots: bool = True) -> Path:
     """Write the files of a comparison into a folder.
 
     Returns:
         The page among them.
 
     Raises:
-        UserError: Without matplotlib.
+        UserError: Without matplotlib, unless nothing is drawn.
     """
-    for name, content in files(comparison).items():
+    for name, content in files(comparison, plots).items():
         write_atomic(out / name, content)
     return out / PAGE
 
 
-def check_study(comparison: Comparison, out: Path) -> list[str]:
+def check_study(comparison: Comparison, out: Path, plots: bool = True) -> list[str]:
     """Compare the files in a folder with what the runs give today.
 
     Figures of another release of matplotlib differ in their bytes, not in what they show: they are
@@ -102,7 +108,7 @@ def check_study(comparison: Comparison, out: Path) -> list[str]:
         UserError: If a file is missing or differs, naming it.
     """
     compared, wrong = [], []
-    for name, content in files(comparison).items():
+    for name, content in files(comparison, plots).items():
         path = out / name
         if not path.is_file():
             wrong.append(f"{name} is missing")

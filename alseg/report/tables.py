@@ -214,6 +214,33 @@ def curves_csv(comparison: Comparison) -> str:
     return buffer.getvalue()
 
 
+def penalties_csv(comparison: Comparison) -> str:
+    """The pairwise penalty matrix: at what share of the budgets a row beats a column, as CSV."""
+    names = [group.name for group in comparison.groups]
+    lines = zip(names, comparison.penalties, strict=True)
+    return _matrix("method", names, [(name, row) for name, row in lines])
+
+
+def ranks_csv(comparison: Comparison) -> str:
+    """Ranks of all groups with all common seeds and without each of them, as CSV."""
+    names = [group.name for group in comparison.groups]
+    ranks = comparison.ranks
+    if ranks is None:
+        return _matrix("seed left out", names, [])
+    return _matrix("seed left out", names, list(zip(comparison.left_out, ranks, strict=True)))
+
+
+def _matrix(
+    corner: str, names: Sequence[str], lines: Sequence[tuple[str, NDArray[np.float64]]]
+) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([corner, *names])
+    for name, row in lines:
+        writer.writerow([name, *(_cell(float(value)) for value in row)])
+    return buffer.getvalue()
+
+
 def rare_mean(comparison: Comparison, group: Group) -> NDArray[np.float64]:
     """Mean IoU of the rare classes at the end of the shared costs, for every trial."""
     values = [comparison.class_values(group, name) for name in comparison.rare]

@@ -95,7 +95,8 @@ def test_pairs_of_equal_seeds_are_tested(tmp_path):
     every = compare(read_groups(folders, "clicks"), "clicks", against=None, family="all")
     assert len(every.contests) == 3
     assert found.common_seeds == [0, 1, 2, 4]
-    assert found.ranks.shape == (4, 3)
+    assert found.ranks.shape == (5, 3)
+    assert found.left_out == ["none", "0", "1", "2", "4"]
 
 
 def test_ends_are_tested_where_asked(tmp_path):
@@ -272,6 +273,11 @@ def test_files_are_the_same_every_time_and_say_the_same(tmp_path):
     markdown = written["summary.md"].decode().splitlines()
     assert markdown[0].count("|") == markdown[2].count("|") > 8
     assert r"51.0 $\pm$ 1.0" in written["summary.tex"].decode()
+    assert rows(written["penalties.csv"].decode())[1] == (
+        {"method": "margin", "random": "0", "margin": ""}  # differences without spread
+    )
+    assert written["ranks.csv"].decode().splitlines()[:2] == ["seed left out,random,margin",
+                                                              "none,2,1"]  # fmt: skip
     rounds = rows(written["curves.csv"].decode())
     assert len(rounds) == 2 * 3 * 3 + 3
     assert rounds[0] == {"method": "random", "seed": "0", "run": "random_0", "clicks": "100",
@@ -324,9 +330,16 @@ def test_the_command(tmp_path, capsys):
     folders = write_runs(tmp_path / "seed=0,1,2", {"random": RANDOM, "margin": MARGIN})
     words, out = [*map(str, folders), "--axis", "clicks", "measure=final"], tmp_path / "out"
     assert main([*words, "--out", str(out)]) == 0
-    assert capsys.readouterr().out.strip() == str(out / PAGE)
+    printed = capsys.readouterr().out
+    assert "| margin | 3 | 57.0 ± 1.0 |" in printed
+    assert printed.endswith(f"{out / PAGE}\n")
     assert main([*words, f"--out={out}", "--check"]) == 0
     assert "are what these runs give" in capsys.readouterr().out
+    bare = tmp_path / "bare"
+    assert main([*words, f"out={bare}", "plots=false"]) == 0
+    assert not list(bare.glob("*.svg"))
+    assert {"penalties.csv", "ranks.csv", PAGE} < {path.name for path in bare.iterdir()}
+    capsys.readouterr()
     assert main([*words, f"out={out}", "--check", "rare=[car]"]) == 2
     assert "summary.csv differs" in capsys.readouterr().err
     for more, sentence in [
