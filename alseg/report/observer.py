@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from alseg.active.ledger import Ledger
 from alseg.core.files import write_atomic
 from alseg.core.images import VOID, DataSplits, ImageSet, shown
+from alseg.labels.kinds import KINDS
 from alseg.labels.oracle import SimulatedOracle
 from alseg.labels.pool import LabelPool, rows_by_image
 from alseg.labels.tables import PIXELS, Answers, Query, plural
@@ -154,7 +155,7 @@ def answered_classes(history: Sequence[Answers], num_classes: int) -> list[int]:
     """
     counts = np.zeros(VOID + 1, dtype=np.int64)
     for answers in history:
-        if answers.answer == "scene":  # classes of another table
+        if not KINDS[answers.answer].covers_pixels:  # classes of another table
             continue
         said = answers.masks if answers.masks is not None else [answers.label]
         for labels in said:
