@@ -119,6 +119,7 @@ def read_answers(path: Path, query: Query, pool: LabelPool, images: ImageSet) ->
         where = f"{path}, line {number}"
         written = Written(
             text,
+            suggested=None,
             ids=lambda text=text: [_class_id(word, names) for word in text.split(";")],  # type: ignore[misc]
             mask=lambda t=text, r=row: _read_mask(path.parent / t, query, r, pool, images),  # type: ignore[misc]
         )

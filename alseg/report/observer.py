@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from alseg.active.ledger import Ledger
 from alseg.core.files import write_atomic
 from alseg.core.images import VOID, DataSplits, ImageSet, shown
+from alseg.labels.kinds import KINDS
 from alseg.labels.oracle import SimulatedOracle
 from alseg.labels.pool import LabelPool, rows_by_image
 from alseg.labels.tables import PIXELS, Answers, Query, plural
@@ -164,7 +165,7 @@ def pictures_of(
     entries = []
     if answers.kind == "image" and most:
         entries.append(_sheet(answers, images, score))
-    if answers.answer == "scene":  # nothing of their pixels was answered
+    if not KINDS[answers.answer].covers_pixels:  # nothing of their pixels was answered
         return entries
     groups = sorted(rows_by_image(answers.image), key=lambda group: -len(group[1]))
     for image, rows in groups[:most]:
@@ -193,7 +194,7 @@ def _sheet(answers: Answers, images: ImageSet, score: NDArray[np.float32] | None
     if score is not None and score.any():
         words = [[f"{value:.3g}"] for value in score[: len(first)]]
     if first.label is not None:
-        names = [*(images.scenes if first.answer == "scene" else images.classes.names), "void"]
+        names = [*KINDS[first.answer].names(images), "void"]
         for said, label in zip(words, first.label.tolist(), strict=True):
             said.append(names[-1 if label == VOID else label])
     indices = first.image.tolist()
