@@ -24,7 +24,7 @@ lint: $(VENV)/.installed
 bench: $(VENV)/.installed  ## side by side with the obvious way, as ratios
 	$(RUN) -m benchmarks
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable ".[dev,notebooks,label]"
 	# albumentations pulls opencv-python-headless, which writes the same cv2 without ximgproc

@@ -5,6 +5,7 @@ Its work is in `alseg.cli.run`.
 
 import sys
 from types import ModuleType
+from typing import Any
 
 from alseg.cli.run import main
 
@@ -28,6 +29,12 @@ class _Command(ModuleType):
         from alseg.cli.run import run
 
         return run(options(*words))
+
+    def __getattr__(self, name: str) -> Any:
+        """What stood here in release 0.1, such as ``build``."""
+        from alseg.cli import run
+
+        return getattr(run, name)
 
 
 sys.modules[__name__].__class__ = _Command

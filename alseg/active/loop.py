@@ -107,6 +107,7 @@ class ActiveLoop(L.Callback):
         self.record = record
         self.seed = seed
         self.query: Query | None = None
+        self._folder: Path | None = None
         if self.asking is None and method is None:
             Asking.of(self.pool)  # a pool that cannot be asked about is found out now
 
@@ -180,13 +181,12 @@ class ActiveLoop(L.Callback):
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open this process's shard."""
         self._since = time.perf_counter()
-        self._temporary = self.folder is None
 
         def make() -> Path:
             return self.folder or Path(tempfile.mkdtemp(prefix="alseg-scores-"))
 
-        self._folder = on_rank_zero(make)
-        self._shard = ShardWriter(self._folder / f"rank_{trainer.global_rank}")
+        self._folder = folder = on_rank_zero(make)
+        self._shard = ShardWriter(folder / f"rank_{trainer.global_rank}")
         diversity = self._now.diversity
         self._tap = FeatureTap(pl_module) if diversity is not None and diversity.measured else None
         self._scorer: UnitScorer | None = None
@@ -257,10 +257,18 @@ class ActiveLoop(L.Callback):
             self._tap.close()
         trainer.strategy.barrier("shards-on-disk")
         self.query = on_rank_zero(lambda: self._choose(trainer.world_size))
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and self._folder is not None:
             shutil.rmtree(self._folder)  # hundreds of MB on a large pool; the query is what counts
 
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Leave no temporary folder behind."""
+        if self.folder is None and self._folder is not None and trainer.is_global_zero:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
     def _choose(self, world: int) -> Query:
+        assert self._folder is not None
         tables = joined([self._folder / f"rank_{rank}" for rank in range(world)], self._expected())
         start = time.perf_counter()
         measured = tables.pop("diversity", None)

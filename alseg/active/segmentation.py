@@ -30,6 +30,7 @@ class Segmentation(ScoringModule):
         lr: Learning rate.
         recipe: Optimiser and schedule in full; None = AdamW that falls polynomially from `lr`.
         options: More keyword arguments for the architecture.
+        in_channels: Channels of the images.
 
     Raises:
         UserError: For an unknown name, or a committee without dropout.
@@ -46,6 +47,7 @@ class Segmentation(ScoringModule):
         lr: float = 1e-3,
         recipe: Recipe | None = None,
         options: Mapping[str, Any] | None = None,
+        in_channels: int = 3,
     ) -> None:
         known = COMMITTEE_SCORES if passes > 1 else SCORES
         if passes == 1 and isinstance(score, str) and score in COMMITTEE_SCORES.keys() - SCORES:
@@ -57,7 +59,7 @@ class Segmentation(ScoringModule):
             score=score,
             scorer=UnitScorer(most=1),  # until a predict run says which pool it is
             passes=passes,
-            network=network.build(num_classes),
+            network=network.reading(in_channels).build(num_classes),
             num_classes=num_classes,
             steps=1,  # until a fit says how long it is
             recipe=recipe or Recipe(lr, head_factor=1.0, weight_decay=1e-4),

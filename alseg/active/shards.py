@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-Table = dict[str, NDArray[Any]]
-
 
 class NotFiniteError(ValueError):
     """A column holds NaN or infinity.
@@ -74,7 +72,7 @@ class ShardWriter:
         (self.folder / "schema.json").write_text(json.dumps(self._schema))
 
 
-def read_shards(folders: Sequence[Path]) -> dict[str, Table]:
+def read_shards(folders: Sequence[Path]) -> dict[str, dict[str, NDArray[Any]]]:
     """Join the shards of all processes.
 
     Rows come sorted by image, in the order they were written within one image. An image scored by
@@ -88,7 +86,7 @@ def read_shards(folders: Sequence[Path]) -> dict[str, Table]:
         Tables by name; columns are memory-mapped where one process wrote them in order.
     """
     schemas = [json.loads((folder / "schema.json").read_text()) for folder in folders]
-    tables: dict[str, Table] = {}
+    tables: dict[str, dict[str, NDArray[Any]]] = {}
     for name in sorted({name for schema in schemas for name in schema}):
         parts = [
             {key: _column(folder, name, key, kind) for key, kind in schema[name].items()}
@@ -106,7 +104,7 @@ def _column(folder: Path, name: str, key: str, kind: dict[str, Any]) -> NDArray[
     return np.memmap(path, dtype=dtype, mode="r").reshape(-1, *shape)
 
 
-def _join(parts: list[Table]) -> Table:
+def _join(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
     image = np.concatenate([part["image"] for part in parts])
     shard = np.repeat(np.arange(len(parts)), [len(part["image"]) for part in parts])
     if len(parts) == 1 and (np.diff(image) >= 0).all():

@@ -38,8 +38,8 @@ from alseg.inference.prediction import (
 )
 from alseg.inference.trained import Checkpoint, load_segmenter, read_checkpoint
 from alseg.labels.quality import confusion
-from alseg.report.chart import Series, layout
-from alseg.report.figure import chart_svg
+from alseg.report.chart import Chart, Series, layout
+from alseg.report.page import write_chart
 
 Row = dict[str, Any]
 
@@ -54,7 +54,7 @@ class EvaluateOptions(ViewOptions):
     The one with the highest mean IoU on the validation images is marked best, the one that was
     trained longest last. Test images are shown to these two only, after the choice, so that their
     numbers choose nothing. Written to FOLDER: evaluation.csv and evaluation.json with a row per
-    checkpoint, and curve.svg. What is measured there is not measured again: a stopped command goes
+    checkpoint, and curve.html. What is measured there is not measured again: a stopped command goes
     on where it was, and a growing folder of checkpoints can be followed.
 
     In the place of images and masks, data=NAME with the options that run takes (data.root=FOLDER
@@ -141,9 +141,11 @@ def evaluate(options: EvaluateOptions, data: Any = None) -> list[Row]:
         )
     _measure_test(options, candidates, rows, test)
     _write(options, rows)
-    write_atomic(options.folder / "curve.svg", curve(rows, unit))
+    facts = [("Checkpoints", str(len(rows))), ("Best", rows[choose(rows)]["checkpoint"])]
+    path = options.folder / "curve.html"
+    write_chart("Checkpoints on validation images", facts, curve(rows, unit), path)
     _print(rows, unit, tested=test is not None)
-    print(f"\n{options.folder / 'evaluation.csv'}, {options.folder / 'curve.svg'}")
+    print(f"\n{options.folder / 'evaluation.csv'}, {options.folder / 'curve.html'}")
     return rows
 
 
@@ -207,8 +209,8 @@ def choose(rows: Sequence[Row]) -> int:
     return values.index(max(values))
 
 
-def curve(rows: Sequence[Row], unit: str) -> str:
-    """Mean IoU on the validation images against training, as SVG, the two chosen ones marked.
+def curve(rows: Sequence[Row], unit: str) -> Chart:
+    """Mean IoU on the validation images against training, the two chosen ones marked.
 
     Args:
         rows: See `evaluate`.
@@ -230,7 +232,7 @@ def curve(rows: Sequence[Row], unit: str) -> str:
     else:
         lines += [mark("best", 1, best), mark("last", 2, last)]
     label = "Batches trained on" if unit == "step" else "Round"
-    return chart_svg(layout(unit, label, "mIoU, %", lines))
+    return layout(unit, label, "mIoU, %", lines)
 
 
 def _step(read: Checkpoint) -> int:

@@ -10,7 +10,9 @@ from types import ModuleType
 
 #: Where modules went that had another name in release 0.1.
 MOVED = {
+    "alseg.command": "alseg.cli.command",
     "alseg.compose": "alseg.cli.compose",
+    "alseg.config": "alseg.cli.options",
     "alseg.config": "alseg.cli.options",
     "alseg.errors": "alseg.core.errors",
     "alseg.files": "alseg.core.files",

@@ -22,7 +22,8 @@ class ArrayImages(Sceneless):
     themselves, its ``val`` are given, or none.
 
     Args:
-        images: (H, W, 3), uint8, RGB, each; an array (N, H, W, 3) will do.
+        images: (H, W, 3), uint8, RGB, each; an array (N, H, W, 3) will do. Images of other sensors
+            may have any number of channels, all the same.
         masks: (H, W) each, class ids 0..C-1 or `VOID` (255); None where nobody knows the truth.
         classes: Names of the classes in the order of their ids, or a table with colours.
         val: Images and masks to evaluate on, as another set of the same classes.
@@ -54,6 +55,13 @@ class ArrayImages(Sceneless):
         self._images = [
             _checked_image(image, n) for image, n in zip(images, self.names, strict=True)
         ]
+        self.channels = self._images[0].shape[2] if self._images else 3
+        for image, name in zip(self._images, self.names, strict=True):
+            if image.shape[2] != self.channels:
+                raise UserError(
+                    f"{name} has {image.shape[2]} channels, {self.names[0]} {self.channels}; give "
+                    f"images of one kind."
+                )
         self.has_truth = masks is not None
         self._masks: list[NDArray[np.uint8]] = []
         if masks is not None:
@@ -87,7 +95,7 @@ class ArrayImages(Sceneless):
         return int(height), int(width)
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """The image, (H, W, 3), uint8, RGB."""
+        """The image, (H, W, C), uint8, RGB where C = 3."""
         return self._images[index].copy()
 
     def truth(self, index: int) -> NDArray[np.uint8]:
@@ -110,7 +118,7 @@ class ArrayImages(Sceneless):
 
 def _checked_image(image: NDArray[Any], name: str) -> NDArray[np.uint8]:
     image = np.asarray(image)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    if image.ndim != 3 or not image.shape[2] or image.dtype != np.uint8:
         raise UserError(
             f"{name} is {image.dtype} of shape {image.shape}; give images (H, W, 3), uint8, RGB."
         )

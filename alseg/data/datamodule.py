@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader, Dataset
 from alseg.active.module import LoopDataModule
 from alseg.active.stage import Fit
 from alseg.core.errors import UserError
-from alseg.core.images import VOID, ImageSet, Splits
+from alseg.core.images import VOID, ImageSet, Splits, channels_of
 from alseg.data.files import KEEP_SIZE, FileImages
 from alseg.data.reading.images import AS_RGB
 from alseg.data.samplers import OnePlace, Place, PoolShard, TrainerPlace, TrainStream
-from alseg.data.transforms import EvalTransform, TrainTransform
+from alseg.data.transforms import EvalTransform, TrainTransform, imagenet_normalization
 from alseg.data.windows import WindowImages
 from alseg.labels.pool import LabelPool
 from alseg.labels.supervision import LabelMaps, Streams, Supervision
@@ -130,7 +130,13 @@ class ActiveDataModule(LoopDataModule):
     ) -> None:
         super().__init__()
         if train_transform is None:
-            train_transform = TrainTransform(crop=crop or one_size(splits.train))
+            mean, std = imagenet_normalization(channels_of(splits.train))
+            train_transform = TrainTransform(
+                crop=crop or one_size(splits.train),
+                mean=mean,
+                std=std,
+                pad_value=tuple(round(255 * part) for part in mean),
+            )
         self.splits = splits
         self.pool = pool
         self.train_transform = train_transform

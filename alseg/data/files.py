@@ -142,6 +142,10 @@ class FileImages(Sceneless):
         self._fingerprints: dict[int, str] = {}
         self._truth_fingerprints: dict[int, str] = {}
 
+    def __repr__(self) -> str:
+        truth = "with masks" if self.has_truth else "without masks"
+        return f"FileImages({len(self)} images {truth}, {len(self.classes)} classes)"
+
     def __len__(self) -> int:
         return len(self.files)
 

@@ -28,6 +28,18 @@ Numbers = tuple[float, ...]
 Sample = tuple[Tensor, dict[str, Tensor]]
 
 
+def imagenet_normalization(channels: int = 3) -> tuple[Numbers, Numbers]:
+    """Mean and standard deviation of ImageNet for images of any number of channels.
+
+    Beyond three they begin anew, as the first layer of pretrained networks is repeated.
+
+    >>> imagenet_normalization(4)[0]
+    (0.485, 0.456, 0.406, 0.485)
+    """
+    order = [channel % 3 for channel in range(channels)]
+    return tuple(IMAGENET_MEAN[i] for i in order), tuple(IMAGENET_STD[i] for i in order)
+
+
 @dataclass(frozen=True)
 class TrainTransform:
     """Random scale, crop, flip and colours, then normalisation.

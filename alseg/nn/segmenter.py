@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from alseg.core.errors import UserError, unknown_name
@@ -21,6 +22,7 @@ from alseg.nn.interface import (
 )
 from alseg.nn.weights import (
     cached_weights,
+    first_layer,
     fit,
     offered_packages,
     packaged_weights,
@@ -56,11 +58,18 @@ def _architectures() -> dict[str, Any]:
     return {**smp.MODEL_ARCHITECTURES_MAPPING, **own}
 
 
-def check_network(architecture: str, encoder: str, weights: str | None) -> None:
-    """Check names and the weights file, before any work.
+def check_network(
+    architecture: str,
+    encoder: str,
+    weights: str | None,
+    in_channels: int = 3,
+    weights_bgr: bool = False,
+) -> None:
+    """Check names and the weights file, before any work; see `build_segmenter`.
 
     Raises:
-        UserError: For an unknown architecture or encoder, or a weights file that is not there.
+        UserError: For an unknown architecture or encoder, a weights file that is not there, or
+            ``weights_bgr`` without a file or with images of other than three channels.
     """
     import segmentation_models_pytorch as smp
     import timm
@@ -81,6 +90,11 @@ def check_network(architecture: str, encoder: str, weights: str | None) -> None:
             f"no weights file {weights!r}; give 'imagenet', a path to a state dict "
             f"(.pt, .pth or .safetensors), or null for random weights."
         )
+    if weights_bgr and (weights in (None, "imagenet") or in_channels != 3):
+        raise UserError(
+            f"network.weights_bgr=true is for a file of weights and images of three channels, not "
+            f"for network.weights={weights or 'null'} and {in_channels} channels; leave it out."
+        )
 
 
 def build_segmenter(
@@ -91,6 +105,7 @@ def build_segmenter(
     cosine: bool = False,
     options: dict[str, Any] | None = None,
     in_channels: int = 3,
+    weights_bgr: bool = False,
 ) -> Segmenter:
     """Build a network by name.
 
@@ -106,12 +121,14 @@ def build_segmenter(
         options: More keyword arguments for the architecture, e.g. ``decoder_atrous_rates``.
         in_channels: Channels of the images. The first layer of pretrained weights is repeated over
             other numbers than three, and scaled by 3 / `in_channels`; summed for one channel.
+        weights_bgr: The file's first layer takes blue, green and red, as Caffe's do; it is turned
+            round, since images here are RGB.
 
     Raises:
         UserError: For unknown names, options the architecture does not take or a checkpoint
             cannot hold, or weights that cannot be had or do not fit.
     """
-    check_network(architecture, encoder, weights)
+    check_network(architecture, encoder, weights, in_channels, weights_bgr)
     plain = _plain_options(options or {})
     cls = _architectures()[architecture.lower()]
     known = set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"}
@@ -167,7 +184,7 @@ def build_segmenter(
         "in_channels": in_channels,
     }
     if file is not None:
-        _load_weights(network, file)
+        _load_weights(network, file, weights_bgr)
     return network
 
 
@@ -203,8 +220,8 @@ def _plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
         ) from error
 
 
-def _load_weights(network: Segmenter, path: Path) -> None:
-    """Load an encoder's or a network's state dict.
+def _load_weights(network: Segmenter, path: Path, bgr: bool) -> None:
+    """Load an encoder's or a network's state dict, for RGB; ``bgr`` says the file is for BGR.
 
     Raises:
         UserError: If the file cannot be read, or has less than nine tenths of the encoder.
@@ -233,6 +250,11 @@ def _load_weights(network: Segmenter, path: Path) -> None:
     # some encoders take no strict=False, and drop the names of their classifiers by themselves
     nn.Module.load_state_dict(target, found.found, strict=False)
     log.info("loaded %d of the %d tensors of the encoder from %s", trunk.count, trunk.needed, path)
+    if bgr:
+        with torch.no_grad():
+            first = first_layer(dict(network.encoder.named_parameters()))
+            first.copy_(first.flip(1))
+        log.info("turned its first layer from BGR to RGB")
     if trunk.count < trunk.needed:
         log.warning("%s has no value for %s: they start at random", path, trunk.lacks)
     if target is network:

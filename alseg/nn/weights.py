@@ -19,6 +19,7 @@ from alseg.core.errors import UserError
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "network")
 #: What stands in front of names: the module that held the network when it was saved.
 PREFIXES = ("_orig_mod.", "module.", "model.", "network.", "encoder.", "backbone.", "base.")
+#: Part of a DenseNet's name in older releases of torchvision.
 _DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 #: Packages of the index that hold ImageNet weights, by timm's name of the model.
 PACKAGES = {
@@ -214,6 +215,24 @@ def repeated(weight: Tensor, channels: int) -> Tensor:
         return weight.sum(dim=1, keepdim=True)
     index = torch.arange(channels) % weight.shape[1]
     return weight[:, index] * (weight.shape[1] / channels)
+
+
+def first_layer(weights: Mapping[str, Tensor]) -> Tensor:
+    """The layer that sees the image: the first convolution, if it takes three channels.
+
+    Args:
+        weights: Of an encoder, by name, in the order of its layers.
+
+    Raises:
+        UserError: If there is none.
+    """
+    first = next((value for value in weights.values() if value.ndim == 4), None)
+    if first is None or first.shape[1] != 3:
+        raise UserError(
+            "network.weights_bgr=true is for encoders whose first convolution takes three "
+            "channels; turn the file's weights round yourself, and leave it out."
+        )
+    return first
 
 
 #: Layers of efficientnet-pytorch by their names in timm: outside the blocks, in a block, and in a

@@ -67,6 +67,10 @@ class RegionMaps:
     def __len__(self) -> int:
         return len(self._paths)
 
+    def __repr__(self) -> str:
+        count = int(self.num_regions.sum())
+        return f"RegionMaps({self.version}, {len(self.num_regions)} images, {count} region ids)"
+
     def __getitem__(self, index: int) -> NDArray[np.int32]:
         """Region id of each pixel of an image, (H, W), int32: 0..R-1, or -1 in no region."""
         index = range(len(self))[index]

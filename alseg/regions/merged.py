@@ -1,9 +1,11 @@
 """Coarser maps: neighbouring regions of other maps joined into one."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from alseg.regions.base import Maps
 
 
 def merged_map(regions: NDArray[np.integer], roots: NDArray[np.integer]) -> NDArray[np.int32]:
@@ -23,17 +25,6 @@ def merged_map(regions: NDArray[np.integer], roots: NDArray[np.integer]) -> NDAr
     return merged  # pixels in no region read the last entry
 
 
-class BaseMaps(Protocol):
-    """Region maps of an image set, see `alseg.regions.maps.RegionMaps`."""
-
-    version: str
-    num_regions: NDArray[np.int64]
-
-    def __getitem__(self, index: int) -> NDArray[np.int32]:
-        """Region ids of an image, (H, W), int32, -1 = in no region."""
-        ...
-
-
 class MergedMaps:
     """Maps whose regions are unions of regions of other maps; ids are a subset of theirs.
 
@@ -48,7 +39,7 @@ class MergedMaps:
         ValueError: If there is not one root for every base region.
     """
 
-    def __init__(self, base: BaseMaps, version: str, roots: list[NDArray[np.integer[Any]]]) -> None:
+    def __init__(self, base: Maps, version: str, roots: list[NDArray[np.integer[Any]]]) -> None:
         if [len(r) for r in roots] != np.asarray(base.num_regions).tolist():
             raise ValueError("every region of the base maps needs a root")
         self.base = base

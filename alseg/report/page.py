@@ -13,6 +13,7 @@ from markupsafe import Markup
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 from alseg.report import sections, wording
+from alseg.report.chart import Chart
 from alseg.report.curves import (
     COLORS,
     Curve,
@@ -63,6 +64,22 @@ def write_comparison(run_dirs: Sequence[Path], out: Path) -> Path:
     if twice:
         raise UserError(f"{twice[0]} is named twice; name each run to be compared once.")
     _render("comparison.html", _comparison_page([read_run(path) for path in run_dirs]), out)
+    return out
+
+
+def write_chart(title: str, facts: Sequence[tuple[str, str]], chart: Chart, out: Path) -> Path:
+    """Write one page with one chart.
+
+    Args:
+        title: Of the page.
+        facts: What stands under the title, names and values.
+        chart: From `alseg.report.chart.layout`.
+        out: Path of the page.
+
+    Returns:
+        The path of the page.
+    """
+    _render("chart.html", {"title": title, "facts": facts, "chart": chart}, out)
     return out
 
 

@@ -1,5 +1,8 @@
 """ActiveLoop without a run: from a predict run of any Trainer to a query."""
 
+import tempfile
+from pathlib import Path
+
 import lightning as L
 import numpy as np
 import pytest
@@ -178,8 +181,10 @@ def test_what_cannot_work_is_told():
         L.Trainer(max_epochs=1, callbacks=[loop], **QUIET).fit(model, data)
     with pytest.raises(UserError, match="compares regions, and this pool asks about pixels"):
         predict(*parts(Pixels())[::-1][:2], diversity="kmeans")
+    before = set(Path(tempfile.gettempdir()).glob("alseg-scores-*"))
     with pytest.raises(UserError, match="leave out score"):
         predict(Own(table=True), data, score="entropy")
+    assert set(Path(tempfile.gettempdir()).glob("alseg-scores-*")) <= before
     with pytest.raises(UserError, match="no alseg network"):
         predict(Own(table=True), data, diversity="kmeans")
 

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from alseg.core.images import VOID
 from alseg.inference.trained import load_segmenter, predict_labels, read_checkpoint
 from alseg.methods.mulquery.method import MulQuery
 from alseg.nn.segmenter import build_segmenter
+from alseg.report.page import write_chart
 from tests.cli.test_predict import NETWORK, SHORT
 from tests.toys import COLORS, ToyImages, toy_run
 
@@ -322,32 +322,29 @@ def test_bad_input_is_told_before_the_work(files, tmp_path, counted):
     assert not counted
 
 
-def test_curve(files):
+def test_curve(tmp_path):
     def row(step, miou):
         return {"checkpoint": f"{step}.ckpt", "step": step, "miou": miou}
 
     rows = [row(100, 0.25), row(200, 0.5), row(300, None), row(400, 0.5), row(500, 0.375)]
     assert choose(rows) == 1
-    root = ElementTree.fromstring(curve(rows, "step"))
-    space = {"s": "http://www.w3.org/2000/svg"}
-    points = root.find("s:polyline", space).get("points").split()
-    assert len(points) == 4, "not the one without a value"
-    large = [c for c in root.findall("s:circle", space) if c.get("r") == "6"]
-    assert [f"{c.get('cx')},{c.get('cy')}" for c in large] == [points[1], points[3]]
-    heights = [float(point.split(",")[1]) for point in points]
+    chart = curve(rows, "step")
+    line, best, last = chart.lines
+    assert len(line.marks) == 4, "not the one without a value"
+    assert [(m.x, m.y) for m in (*best.marks, *last.marks)] == [
+        (line.marks[1].x, line.marks[1].y), (line.marks[3].x, line.marks[3].y),
+    ]  # fmt: skip
+    heights = [mark.y for mark in line.marks]
     assert heights[0] - heights[3] == pytest.approx((heights[0] - heights[1]) / 2, abs=0.2)
-    texts = [text.text for text in root.findall("s:text", space)]
-    expected = {
-        "best: step 200, 50.00 %",
-        "last: step 500, 37.50 %",
-        "Batches trained on",
-        "mIoU, %",
-    }
-    assert expected <= {*texts}
-    assert "100.ckpt: 25.00 %" in [title.text for title in root.iter(f"{{{space['s']}}}title")]
+    assert (best.name, last.name) == ("best: step 200, 50.00 %", "last: step 500, 37.50 %")
+    assert (chart.x_label, chart.y_label) == ("Batches trained on", "mIoU, %")
+    assert line.marks[0].title == "100.ckpt: 25.00 %"
     one = curve([{"checkpoint": "a & b", "round": 0, "miou": 0.5}], "round")
-    assert "best and last: round 0, 50.00 %" in one
-    ElementTree.fromstring(one)
+    assert one.lines[1].name == "best and last: round 0, 50.00 %"
+    page = write_chart("Checkpoints", [("Best", "a & b")], one, tmp_path / "curve.html")
+    text = page.read_text()
+    assert "a &amp; b: 50.00 %" in text
+    assert "best and last: round 0, 50.00 %" in text
 
 
 def test_help_explains_every_option_and_errors_end_with_status_2(capsys):
@@ -374,5 +371,5 @@ def test_the_command_in_a_process_of_its_own(files, tmp_path):
     assert "3 measured, 0 skipped" in done.stdout
     assert "validation, b.ckpt: 100%" in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {
-        "evaluation.csv", "evaluation.json", "curve.svg",
+        "evaluation.csv", "evaluation.json", "curve.html",
     }  # fmt: skip

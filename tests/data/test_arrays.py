@@ -1,8 +1,14 @@
 import numpy as np
 import pytest
+import torch
 
+from alseg.active.segmentation import Segmentation
 from alseg.core.errors import UserError
 from alseg.data.arrays import ArrayImages
+from alseg.data.datamodule import ActiveDataModule
+from alseg.labels.budget import Budget
+from alseg.labels.pool import LabelPool
+from alseg.regions.simple import Grid
 from tests.data.make import picture
 
 IMAGES = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
@@ -42,6 +48,23 @@ def test_arrays_are_an_image_set_and_two_splits():
 def test_arrays_that_do_not_fit_are_refused(images, masks, names, sentence):
     with pytest.raises(UserError, match=sentence):
         ArrayImages(images, masks, ["a", "b"], names=names)
+
+
+def test_arrays_of_other_channels_reach_a_network():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, 16, 24, 5), dtype=np.uint8)
+    data = ArrayImages(images, np.zeros((2, 16, 24), int), ["a", "b"])
+    assert data.channels == 5
+    pool = LabelPool.of(data.train, Grid((8, 8)), Budget(2))
+    module = ActiveDataModule(data, pool, crop=(32, 32))
+    batch = module.train_transform(data.image(0), {}, 1)[0]
+    assert batch.shape == (5, 32, 32)
+    options = {"encoder_depth": 3, "decoder_channels": [8, 8, 8]}
+    model = Segmentation("Unet", "resnet18", 2, options=options, in_channels=5)
+    with torch.no_grad():
+        assert model.network.eval()(batch[None]).shape == (1, 2, 32, 32)
+    with pytest.raises(UserError, match="image_00001 has 3 channels, image_00000 5"):
+        ArrayImages([images[0], images[1, ..., :3]], None, ["a", "b"])
 
 
 def test_no_masks_no_truth():

@@ -9,6 +9,7 @@ from alseg.nn.segmenter import build_segmenter
 from alseg.nn.weights import (
     PACKAGES,
     cached_weights,
+    first_layer,
     fit,
     packaged_weights,
     prefixes,
@@ -196,6 +197,21 @@ def test_a_file_as_its_makers_ship_it(form, source, tmp_path, caplog):
     needed = sum("num_batches" not in name for name in timm)
     assert f"loaded {needed} of the {needed} tensors of the encoder from {path}" in caplog.text
     assert "start at random" not in caplog.text
+
+
+def test_files_for_bgr(source, tmp_path):
+    """An image answers as its mirror image in colour does with the file as it is."""
+    torch.save(source[1], tmp_path / "w.pt")
+    network = lite(str(tmp_path / "w.pt"), weights_bgr=True).encoder.eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        for ours, theirs in zip(network(images)[1:], source[0](images.flip(1))[1:], strict=True):
+            torch.testing.assert_close(ours, theirs)
+    for weights, channels in [("imagenet", 3), (None, 3), (str(tmp_path / "w.pt"), 1)]:
+        with pytest.raises(UserError, match=r"network\.weights_bgr=true is for a file of weights"):
+            lite(weights, weights_bgr=True, in_channels=channels)
+    with pytest.raises(UserError, match="whose first convolution takes three"):
+        first_layer({"bn.weight": torch.zeros(3), "conv.weight": torch.zeros(8, 1, 3, 3)})
 
 
 def test_older_names_of_torchvisions_densenets(tmp_path):

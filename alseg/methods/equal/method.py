@@ -14,7 +14,7 @@ from alseg.active.stage import KEEPS, Fit, Stage, Start
 from alseg.core.errors import UserError, unknown_name
 from alseg.labels.tables import AnswerKind, Query, Table, UnitKind
 from alseg.methods.equal import schedule
-from alseg.methods.equal.patches import grid_of, patch_of_region
+from alseg.methods.equal.patches import patch_grid, patch_of_region
 from alseg.methods.equal.recipe import recipe
 
 
@@ -156,7 +156,7 @@ class Equal(Method):
         """
         maps = context.pool.maps[context.regions]
         grids = {
-            size: grid_of(maps[int(np.flatnonzero((context.pool.sizes == size).all(axis=1))[0])])
+            size: patch_grid(maps[int(np.flatnonzero((context.pool.sizes == size).all(axis=1))[0])])
             for size in {(int(h), int(w)) for h, w in context.pool.sizes}
         }
         if len(set(grids.values())) > 1:

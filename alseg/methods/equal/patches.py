@@ -31,7 +31,7 @@ def patch_of_region(region: NDArray[np.integer[Any]], rows: int, cols: int) -> N
     return ix * rows + iy
 
 
-def grid_of(regions: NDArray[np.integer[Any]]) -> tuple[int, int]:
+def patch_grid(regions: NDArray[np.integer[Any]]) -> tuple[int, int]:
     """Rows and columns of a map of equal patches, numbered row by row.
 
     Args:

@@ -114,6 +114,11 @@ class MulQuery(Method):
             if not getattr(self, option) > 0:
                 raise UserError(f"method.{option} is {getattr(self, option)}; it must be > 0.")
 
+        if self.acquisition == "random" and self.diversity is not None:
+            raise UserError(
+                f"method.diversity={self.diversity} spreads out a ranking, and "
+                f"method.acquisition=random has none; give one of them."
+            )
         if not self.pseudo_scales or min(self.pseudo_scales) <= 0:
             raise UserError(
                 f"method.pseudo_scales is {list(self.pseudo_scales)}; give factors > 0, such as "

@@ -16,7 +16,7 @@ from alseg.methods.equal.acquisition import (
     two_view_entropy,
 )
 from alseg.methods.equal.patches import (
-    grid_of,
+    patch_grid,
     patch_of_region,
 )
 from alseg.regions.geometry import bounding_boxes
@@ -182,22 +182,22 @@ def test_iou_of_the_reference():
 
 @pytest.mark.parametrize(("rows", "cols"), [*SHAPES, (1, 1), (6, 6)])
 def test_the_grid_of_regions(rows, cols):
-    assert grid_of(grid(3 * rows, 2 * cols, rows, cols)) == (rows, cols)
-    assert grid_of(grid(rows, cols, rows, cols)) == (rows, cols)
+    assert patch_grid(grid(3 * rows, 2 * cols, rows, cols)) == (rows, cols)
+    assert patch_grid(grid(rows, cols, rows, cols)) == (rows, cols)
 
 
 def test_regions_that_are_no_grid_of_equal_patches():
     with pytest.raises(UserError, match=r"10 x 12 pixels .* 3 x 4 equal patches.* as 2 and 4"):
-        grid_of(grid(10, 12, 3, 4))
+        patch_grid(grid(10, 12, 3, 4))
     regions = grid(8, 12, 2, 3)
     transposed = np.array([0, 2, 4, 1, 3, 5])[regions]  # column by column
     for other in (transposed, regions + 1, np.where(regions == 5, -1, regions), regions[::-1]):
         with pytest.raises(UserError, match="8 x 12 pixels are no grid of equal patches"):
-            grid_of(other)
+            patch_grid(other)
     moved = regions.copy()
     moved[0, 4:6] = 0  # the first column and row still look like a grid
     with pytest.raises(UserError, match="no grid"):
-        grid_of(np.roll(moved, 1, axis=0))
+        patch_grid(np.roll(moved, 1, axis=0))
 
 
 @pytest.mark.parametrize("most", [1, 2, 5])

@@ -1,0 +1,228 @@
+"""Statistics of runs that differ in method and seed, as functions of arrays.
+
+Budgets are spent unevenly, so curves are compared on a shared grid of costs; runs with the same
+seed start from the same query and the same weights, so they are compared in pairs.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from alseg.core.errors import UserError
+
+#: Most pairs whose sign flips are counted one by one: 2 ** 23 sums of 8 bytes.
+MOST_PAIRS = 24
+
+
+def flat_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested options by their full names.
+
+    >>> flat_options({"seed": 3, "data": {"name": "camvid"}})
+    {'seed': 3, 'data.name': 'camvid'}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping) and value:
+            flat |= {f"{name}.{inner}": kept for inner, kept in flat_options(value).items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def group_runs(
+    runs: Sequence[Mapping[str, Any]], but: Collection[str] = ("seed",)
+) -> list[list[int]]:
+    """Group runs whose options are the same but for some.
+
+    Args:
+        runs: Options of each run, nested or flat; plain values.
+        but: Full names of options that may differ, with all that is under them.
+
+    Returns:
+        Indices into ``runs``; groups and their members in the order of ``runs``.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, options in enumerate(runs):
+        kept = _without(flat_options(options), but)
+        groups.setdefault(json.dumps(kept, sort_keys=True), []).append(index)
+    return list(groups.values())
+
+
+def differing_options(
+    one: Mapping[str, Any], other: Mapping[str, Any], but: Collection[str] = ("seed",)
+) -> dict[str, tuple[Any, Any]]:
+    """Options by full name that differ between two runs, and both values; None where absent.
+
+    Args:
+        one: Options of a run, nested or flat.
+        other: Those of another.
+        but: As in `group_runs`.
+    """
+    first, second = (_without(flat_options(options), but) for options in (one, other))
+    names = [*first, *(name for name in second if name not in first)]
+    pairs = {name: (first.get(name), second.get(name)) for name in names}
+    return {name: (a, b) for name, (a, b) in pairs.items() if a != b}
+
+
+def _without(flat: Mapping[str, Any], but: Collection[str]) -> dict[str, Any]:
+    left_out = tuple(f"{name}." for name in but)
+    return {name: value for name, value in flat.items() if not f"{name}.".startswith(left_out)}
+
+
+def shared_grid(costs: Sequence[ArrayLike]) -> NDArray[np.float64]:
+    """Costs at which all curves have a value: every curve's own ones, where all curves overlap.
+
+    Args:
+        costs: Of each curve, increasing, in any unit.
+
+    Returns:
+        Increasing costs. The first and the last are those of the overlap.
+
+    Raises:
+        UserError: If there is no cost that all curves reach.
+    """
+    curves = [np.asarray(curve, dtype=np.float64) for curve in costs]
+    if not curves or not all(curve.size for curve in curves):
+        raise UserError("there is no curve to compare, or one without a single round.")
+    start = max(float(curve[0]) for curve in curves)
+    stop = min(float(curve[-1]) for curve in curves)
+    if start > stop:
+        raise UserError(
+            f"the runs have no cost in common: one begins at {start:g}, another ends at {stop:g}; "
+            f"compare runs whose budgets overlap."
+        )
+    every = np.unique(np.concatenate(curves))
+    return every[(every >= start) & (every <= stop)]
+
+
+def on_grid(costs: ArrayLike, values: ArrayLike, grid: ArrayLike) -> NDArray[np.float64]:
+    """A curve's values between its rounds, on straight lines, never beyond its ends.
+
+    Args:
+        costs: (R,), strictly increasing.
+        values: (R,).
+        grid: (G,), costs asked for.
+
+    Returns:
+        (G,).
+
+    Raises:
+        ValueError: If costs do not increase, or the grid leaves their range.
+    """
+    x, y, at = (np.asarray(array, dtype=np.float64) for array in (costs, values, grid))
+    if x.shape != y.shape or x.ndim != 1 or not x.size or (np.diff(x) <= 0).any():
+        raise ValueError("costs must increase strictly, with one value each")
+    if at.size and (at.min() < x[0] or at.max() > x[-1]):
+        raise ValueError(f"the grid leaves the curve's costs, {x[0]:g} to {x[-1]:g}")
+    return np.interp(at, x, y)
+
+
+def mean_height(costs: ArrayLike, values: ArrayLike) -> float:
+    """Area under a curve, divided by its width: in the unit of its values.
+
+    Args:
+        costs: (G,), strictly increasing. A curve of a single cost has the height of its value.
+        values: (G,).
+
+    Raises:
+        ValueError: If costs do not increase.
+    """
+    x, y = np.asarray(costs, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    if x.shape != y.shape or x.ndim != 1 or not x.size or (np.diff(x) <= 0).any():
+        raise ValueError("costs must increase strictly, with one value each")
+    if x.size == 1:
+        return float(y[0])
+    return float(np.sum((y[1:] + y[:-1]) / 2 * np.diff(x)) / (x[-1] - x[0]))
+
+
+def paired_t(differences: ArrayLike) -> float:
+    """Two-sided p-value of Student's t test on paired differences.
+
+    Args:
+        differences: (n,), one per seed.
+
+    Returns:
+        In [0, 1]; NaN for fewer than two, or if all are the same: their spread is not known then.
+    """
+    from scipy.special import stdtr
+
+    values = _finite(differences)
+    if values.size < 2 or np.ptp(values) <= 1e-12 * np.abs(values).max():
+        return float("nan")
+    t = values.mean() / (values.std(ddof=1) / np.sqrt(values.size))
+    return float(2 * stdtr(values.size - 1, -abs(t)))
+
+
+def sign_flip(differences: ArrayLike) -> float:
+    """Two-sided exact p-value of paired differences: were their signs given by a fair coin.
+
+    It is the share of all 2 ** n signs whose sum is at least as far from 0 as the one seen; sums
+    that differ by rounding alone count as equal.
+
+    Args:
+        differences: (n,), one per seed, at most `MOST_PAIRS`.
+
+    Returns:
+        In [`least_p` (n), 1]; NaN for none.
+
+    Raises:
+        ValueError: For more than `MOST_PAIRS`.
+    """
+    values = np.abs(_finite(differences))
+    if values.size > MOST_PAIRS:
+        raise ValueError(f"{values.size} pairs; all signs are counted up to {MOST_PAIRS}")
+    if not values.size:
+        return float("nan")
+    sums = values[:1]  # the other sign of the first gives the same sums, turned round
+    for value in values[1:]:
+        sums = np.concatenate([sums + value, sums - value])
+    seen = abs(float(np.sum(_finite(differences))))
+    return float(np.mean(np.abs(sums) >= seen - 1e-9 * values.sum()))
+
+
+def least_p(pairs: int) -> float:
+    """Smallest p-value that `sign_flip` can give: all differences have one sign.
+
+    >>> least_p(5)
+    0.0625
+    """
+    return min(1.0, 2.0 ** (1 - pairs))
+
+
+def least_p_words(pairs: int) -> str:
+    """What so many seeds can show at best, as a sentence.
+
+    >>> least_p_words(5)
+    '5 seeds can at best give p = 0.0625 (exact sign-flip test, two-sided).'
+    >>> least_p_words(1)
+    '1 seed can at best give p = 1 (exact sign-flip test, two-sided).'
+    """
+    seeds = "1 seed" if pairs == 1 else f"{pairs} seeds"
+    return f"{seeds} can at best give p = {least_p(pairs):.3g} (exact sign-flip test, two-sided)."
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """p-values of a family of tests, adjusted by Holm's step-down method (Holm, 1979).
+
+    Args:
+        p_values: (m,), in [0, 1]; NaN are tests that could not be made, which are not counted.
+
+    Returns:
+        (m,), at most 1, in the order given; NaN stay NaN.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p)[: int(np.isfinite(p).sum())]  # NaN are sorted to the end
+    steps = p[order] * np.arange(order.size, 0, -1)
+    adjusted = np.full(p.shape, np.nan)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return adjusted
+
+
+def _finite(differences: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(differences, dtype=np.float64)
+    if values.ndim != 1 or not np.isfinite(values).all():
+        raise ValueError("differences must be a row of finite numbers")
+    return values
