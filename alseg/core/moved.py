@@ -13,7 +13,6 @@ MOVED = {
     "alseg.command": "alseg.cli.command",
     "alseg.compose": "alseg.cli.compose",
     "alseg.config": "alseg.cli.options",
-    "alseg.config": "alseg.cli.options",
     "alseg.errors": "alseg.core.errors",
     "alseg.files": "alseg.core.files",
     "alseg.images": "alseg.core.images",

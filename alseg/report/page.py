@@ -67,7 +67,13 @@ def write_comparison(run_dirs: Sequence[Path], out: Path) -> Path:
     return out
 
 
-def write_chart(title: str, facts: Sequence[tuple[str, str]], chart: Chart, out: Path) -> Path:
+def write_chart(
+    title: str,
+    facts: Sequence[tuple[str, str]],
+    chart: Chart,
+    out: Path,
+    last_labels: bool = True,
+) -> Path:
     """Write one page with one chart.
 
     Args:
@@ -75,11 +81,13 @@ def write_chart(title: str, facts: Sequence[tuple[str, str]], chart: Chart, out:
         facts: What stands under the title, names and values.
         chart: From `alseg.report.chart.layout`.
         out: Path of the page.
+        last_labels: Write the last value of every line beside it.
 
     Returns:
         The path of the page.
     """
-    _render("chart.html", {"title": title, "facts": facts, "chart": chart}, out)
+    context = {"title": title, "facts": facts, "chart": chart, "last_labels": last_labels}
+    _render("chart.html", context, out)
     return out
 
 
