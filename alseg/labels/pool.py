@@ -4,6 +4,7 @@ import atexit
 import shutil
 from collections.abc import Container, Sequence
 from functools import cache as once
+from itertools import chain, groupby
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Self
@@ -272,11 +273,15 @@ class LabelPool:
         """
         height, width = (int(side) for side in self.sizes[image])
         target = np.full((height, width), VOID, dtype=np.uint8)
-        for answers, rows in self.answers(image):
-            kind = KINDS[answers.answer]
-            if kind.covers_pixels and answers.answer in kinds:
-                units = self.units_of(answers.regions, image, answers.unit[rows])
-                kind.paint(target, units, answers.said_in(rows), answers.num_classes)
+        counted = [(a, r) for a, r in self.answers(image) if a.answer in kinds]
+        # no unit of a map is asked twice, so that the rounds of one map are painted at once
+        for (regions, answer), rounds in groupby(counted, lambda a: (a[0].regions, a[0].answer)):
+            kind, parts = KINDS[answer], list(rounds)
+            if kind.covers_pixels:
+                unit = np.concatenate([answers.unit[rows] for answers, rows in parts])
+                said = [answers.said_in(rows) for answers, rows in parts]
+                column = list(chain(*said)) if kind.column == "masks" else np.concatenate(said)
+                kind.paint(target, self.units_of(regions, image, unit), column, self.num_classes)
         return target
 
     def units_of(self, regions: str, image: int, unit: NDArray[np.int64]) -> Units:
