@@ -4,6 +4,7 @@ import csv
 import io
 import stat
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,10 +29,14 @@ class Line(NamedTuple):
 
 
 class Mistake(NamedTuple):
-    """What is wrong with a line of a file, as a clause."""
+    """What is wrong with a line of a file."""
 
     number: int
-    text: str
+    error: ValueError  #: Its text is a clause.
+
+
+class NoNameError(ValueError):
+    """A word that is no name; its text is the word alone."""
 
 
 class Lines(NamedTuple):
@@ -41,14 +46,29 @@ class Lines(NamedTuple):
     mistakes: list[Mistake]
 
 
-def raise_mistakes(path: Path, mistakes: Iterable[Mistake]) -> None:
-    """Raise one error for all mistakes, in the order of the lines, the first 20 in full."""
+def raise_mistakes(path: Path, mistakes: Iterable[Mistake], names: Sequence[str] = ()) -> None:
+    """Raise one error for all mistakes, in the order of the lines, the first 20 in full.
+
+    Args:
+        path: The file.
+        mistakes: Any number.
+        names: What words may have meant.
+    """
     found = sorted(mistakes, key=lambda mistake: mistake.number)
     if not found:
         return
-    texts = [f"{path}, line {number}: {text.rstrip('.')}" for number, text in found[:_SHOWN]]
+    texts, known = [], ""
+    for number, error in found[:_SHOWN]:
+        text = str(error)
+        if isinstance(error, NoNameError):  # the names are listed once
+            text, _, known = str(unknown_name("class", text, [*names, VOID_WORD])).partition(
+                " Known: "
+            )
+        texts.append(f"line {number}: {text.rstrip('.; ')}")
     more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-    raise UserError("; ".join([*texts, *more]) + ".")
+    known = f" Known: {known}" if known else ""
+    told = "; ".join([*texts, *more])
+    raise UserError(f"{path}, {told}{'' if told.endswith('?') else '.'}{known}")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -124,7 +144,7 @@ def parse_lines(path: Path, raw: bytes, questions: int) -> Lines:
                 raise ValueError(f"row {row} is answered in line {lines.of[row].number} already")
             lines.of[row] = Line(number, answer, seconds)
         except ValueError as error:
-            lines.mistakes.append(Mistake(number, str(error)))
+            lines.mistakes.append(Mistake(number, error))
     return lines
 
 
@@ -179,7 +199,8 @@ def is_unsure(text: str) -> bool:
     return text.casefold() in UNSURE_WORDS
 
 
-def id_of(word: str, names: Sequence[str]) -> int:
+@lru_cache(1 << 12)
+def id_of(word: str, names: tuple[str, ...]) -> int:
     """Id of a name: C for void.
 
     Names are taken in any case, by their number, and by a beginning that is that of one name alone.
@@ -191,7 +212,7 @@ def id_of(word: str, names: Sequence[str]) -> int:
     Raises:
         ValueError: If it is no name, or may be several.
 
-    >>> [id_of(word, ["road", "roof", "tree"]) for word in ("road", "ROOF", "t", "2", "255")]
+    >>> [id_of(word, ("road", "roof", "tree")) for word in ("road", "ROOF", "t", "2", "255")]
     [0, 1, 2, 2, 3]
     """
     word = word.strip()
@@ -213,7 +234,7 @@ def id_of(word: str, names: Sequence[str]) -> int:
             raise ValueError(f"{word!r} may mean {ways}")
     if is_unsure(word):
         raise ValueError(f"{word!r} stands alone, for an answer that cannot be told")
-    raise unknown_name("class", word, known)
+    raise NoNameError(word)
 
 
 def seconds_of(text: str) -> float:

@@ -218,7 +218,7 @@ def _read_rows(
     mask: Callable[[str, int], NDArray[np.uint8]],
 ) -> _Rows:
     """What the lines of a file say; all mistakes are told in one error."""
-    kind, n = KINDS[query.answer], len(query)
+    kind, n, known = KINDS[query.answer], len(query), tuple(names)
     lines = parse_lines(path, raw, n)
     said: dict[int, Any] = {}
     seconds = np.full(n, np.nan, dtype=np.float32)
@@ -228,7 +228,7 @@ def _read_rows(
         written = Written(
             line.answer,
             suggested=_suggested(query, row, len(names)),
-            ids=lambda text=line.answer: [id_of(word, names) for word in text.split(";")],  # type: ignore[misc]
+            ids=lambda text=line.answer: [id_of(word, known) for word in text.split(";")],  # type: ignore[misc]
             mask=lambda text=line.answer, row=row: mask(text, row),  # type: ignore[misc]
         )
         # a class may be called like it
@@ -236,12 +236,12 @@ def _read_rows(
         try:
             said[row] = kind.void(len(names)) if unsure[row] else kind.written(written, len(names))
         except ValueError as error:
-            mistakes.append(Mistake(line.number, str(error)))
+            mistakes.append(Mistake(line.number, error))
         try:
             seconds[row] = seconds_of(line.seconds) if line.seconds else np.nan
         except ValueError as error:
-            mistakes.append(Mistake(line.number, str(error)))
-    raise_mistakes(path, mistakes)
+            mistakes.append(Mistake(line.number, error))
+    raise_mistakes(path, mistakes, names)
     in_order(path, lines)
     count = len(lines.of)
     return _Rows([said[row] for row in range(count)], seconds[:count], unsure[:count])
