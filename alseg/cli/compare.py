@@ -46,12 +46,13 @@ def compare(folders: Sequence[Path], options: CompareOptions) -> str:
     Raises:
         UserError: For runs that cannot be compared, or files that are not theirs.
     """
-    from alseg.report import compare as work
+    from alseg.report import compared as work
+    from alseg.report.compare import compare as compare_runs
     from alseg.report.folder import read_run
     from alseg.report.page import write_chart
 
     runs = [read_run(folder) for folder in folders]
-    found = work.compare(runs, options.against, options.axis, options.full)
+    found = compare_runs(runs, options.against, options.axis, options.full)
     texts = {
         "comparison.csv": work.table_csv(found),
         "comparison.md": work.table_markdown(found),
