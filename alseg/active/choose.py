@@ -29,6 +29,7 @@ def query_from_scores(
     pixels: NDArray[np.integer[Any]] | None = None,
     ties: Ties = "first",
     regions: str | None = None,
+    suggested: NDArray[np.uint8] | None = None,
 ) -> Query:
     """The open units of highest score, as many as the budget may pay for.
 
@@ -46,6 +47,7 @@ def query_from_scores(
         ties: See `alseg.acquisition.selection.order`.
         regions: Version of the maps the units are of, where they were made for this round and
             nobody has been asked about them; None = the maps of the run.
+        suggested: Label suggested for each unit, (n,), for kinds of answers that suggest one.
 
     Returns:
         The query, possibly empty when nothing is open.
@@ -77,6 +79,7 @@ def query_from_scores(
         image=images[rows],
         unit=units[rows],
         score=score[rows].astype(np.float32),
+        suggested=None if suggested is None else suggested[open_rows][rows],
     )
 
 

@@ -25,6 +25,8 @@ from alseg.active.ranks import on_rank_zero
 from alseg.active.run import Run
 from alseg.core.errors import UserError
 from alseg.core.seeds import derive
+from alseg.labels.human import told_changes
+from alseg.labels.kinds import KINDS
 from alseg.labels.oracle import AwaitingAnswersError
 from alseg.labels.tables import PIXELS, Answers, Query, Table, plural
 
@@ -111,6 +113,8 @@ def buy(run: Run, round: int) -> bool:
         if answers is None:
             answers = _answered(run, query)
             run.ledger.write_answers(answers)
+        elif told := told_changes(run.ledger.round(round)):
+            log.warning("%s", told)
         head = query.head(len(answers))
         same = np.array_equal(head.image, answers.image) and np.array_equal(head.unit, answers.unit)
         if not same:
@@ -165,7 +169,8 @@ def _repeat(run: Run, round: int) -> None:
     query, answers, scores = source.query(round), source.answers(round), source.scores(round)
     if query is None or answers is None:
         return
-    if answers.answer != "scene" and answers.num_classes != run.pool.num_classes:
+    of_pixels = KINDS[answers.answer].covers_pixels
+    if of_pixels and answers.num_classes != run.pool.num_classes:
         raise UserError(
             f"{run.replay} has answers for {answers.num_classes} classes and not for "
             f"{run.pool.num_classes}; give the same data as there."

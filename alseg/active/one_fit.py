@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -127,7 +127,7 @@ class OneFit(TrainingOptions, Method):
 
     def asked(self, context: RoundContext) -> AnswerKind:
         """What is asked about a unit."""
-        return cast(AnswerKind, self.answer or self.asks[context.kind][0])
+        return self.answer or self.asks[context.kind][0]
 
     def stages(self, context: RoundContext) -> Sequence[Stage]:
         """One fit."""

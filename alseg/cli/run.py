@@ -21,6 +21,8 @@ from alseg.cli.words import defaults_of
 from alseg.cli.world import FolderLock
 from alseg.core.errors import UserError
 from alseg.core.typed import plain
+from alseg.labels.human import check_waiting
+from alseg.labels.oracle import HumanOracle
 from alseg.methods import METHODS
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -385,13 +387,15 @@ def run(options: Options) -> int:
     """
     # first of all: two processes must not both believe to be the one that writes
     options.components["trainer"].world()
+    root = run_dir(options)
+    if isinstance(options.components["oracle"], HumanOracle):
+        check_waiting(root)  # a person learns of mistakes before torch is imported
     from alseg.active.driver import drive
     from alseg.active.ranks import is_rank_zero
     from alseg.active.stopping import StoppedError, stoppable
     from alseg.labels.oracle import AwaitingAnswersError
 
     _quieten(is_rank_zero())
-    root = run_dir(options)
     with FolderLock(root, is_rank_zero()):
         try:
             with stoppable():

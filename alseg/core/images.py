@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +90,42 @@ class ImageSet(Protocol):
     def fingerprint(self, index: int) -> str:
         """Hex digest of everything that decides the pixels `image` returns."""
         ...
+
+
+class Origin(NamedTuple):
+    """Where the pixels of an image come from.
+
+    Attributes:
+        path: The file.
+        size: Height and width of the picture in it.
+        box: The part of the picture that the image shows: top, left, bottom, right, in pixels of
+            the file. Whole numbers, unless a file is cut into windows after it is resized.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    box: tuple[float, float, float, float]
+
+
+def origin_of(images: ImageSet, index: int) -> Origin | None:
+    """Where the pixels of an image come from; None where it is of no file.
+
+    Sets of files have a method ``origin(index)``; sets that look at another one have it as
+    ``images``.
+    """
+    while not hasattr(images, "origin") and hasattr(images, "images"):
+        images = images.images
+    own = getattr(images, "origin", None)
+    return None if own is None else own(index)
+
+
+def original(images: ImageSet, index: int) -> NDArray[np.uint8]:
+    """An image in pixels of its file, (h, w, C), uint8; as it is loaded where it is of none."""
+    while not hasattr(images, "original") and hasattr(images, "images"):
+        images = images.images
+    own = getattr(images, "original", None)
+    pixels: NDArray[np.uint8] = images.image(index) if own is None else own(index)
+    return pixels
 
 
 def truth_fingerprint(images: ImageSet, index: int) -> str:

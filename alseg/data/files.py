@@ -16,7 +16,7 @@ from PIL import Image
 
 from alseg.core.errors import UserError
 from alseg.core.files import uncollected
-from alseg.core.images import VOID, ClassTable, Sceneless
+from alseg.core.images import VOID, ClassTable, Origin, Sceneless
 from alseg.core.masks import UNKNOWN, MaskTable
 from alseg.core.rasters import ENDINGS, read_header
 from alseg.data.masks import stored_values
@@ -219,6 +219,16 @@ class FileImages(Sceneless):
         """
         loaded, own = self.size(index), self._file_size(index)
         return resize_nearest(labels, *loaded) if labels.shape in (loaded, own) else None
+
+    def origin(self, index: int) -> Origin:
+        """Where the pixels of an image come from: all of its file."""
+        height, width = self._file_size(index)
+        box = (0.0, 0.0, float(height), float(width))
+        return Origin(self.files[index].image, (height, width), box)
+
+    def original(self, index: int) -> NDArray[np.uint8]:
+        """The image at the size of its file, (H, W, C), uint8; see `image`."""
+        return read_image(self.files[index].image, self.reading)
 
     def scene(self, index: int) -> int:
         """Class of a whole image; see `alseg.core.images.ImageSet.scene`."""

@@ -1,5 +1,6 @@
 """Big images as windows of one size, each an image of its own."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.core.errors import UserError
-from alseg.core.images import VOID, DataSplits, Sceneless
+from alseg.core.images import VOID, DataSplits, Origin, Sceneless
 from alseg.core.windows import window_parts, window_starts
 from alseg.data.checks import Problems
 from alseg.data.files import FileImages
@@ -90,6 +91,7 @@ class WindowImages(Sceneless):
         self._window = window
         self._images = _Decoded(files.image)
         self._truths = _Decoded(files.truth)
+        self._originals = _Decoded(files.original)
 
     def __repr__(self) -> str:
         truth = "with masks" if self.has_truth else "without masks"
@@ -144,6 +146,21 @@ class WindowImages(Sceneless):
         whole = self.files.fit_mask(image, labels)
         height, width = self._window
         return None if whole is None else whole[top : top + height, left : left + width]
+
+    def origin(self, index: int) -> Origin:
+        """Where the pixels of a window come from."""
+        image, top, left = self.windows[index]
+        path, size, _ = self.files.origin(image)
+        loaded, (height, width) = self.files.size(image), self._window
+        down, across = size[0] / loaded[0], size[1] / loaded[1]
+        box = (top * down, left * across, (top + height) * down, (left + width) * across)
+        return Origin(path, size, box)
+
+    def original(self, index: int) -> NDArray[np.uint8]:
+        """The window in pixels of its file, (h, w, C), uint8; its sides are rounded outwards."""
+        top, left, bottom, right = self.origin(index).box
+        pixels = self._originals[self.windows[index].image]
+        return pixels[int(top) : math.ceil(bottom), int(left) : math.ceil(right)]
 
     def _cut(self, decoded: "_Decoded", index: int) -> NDArray[np.uint8]:
         image, top, left = self.windows[index]

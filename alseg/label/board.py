@@ -3,7 +3,7 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from alseg.label.journal import Line
 from alseg.label.session import Session
 from alseg.labels.budget import Cost
 from alseg.labels.kinds import KINDS
-from alseg.labels.tables import Answers, Query
+from alseg.labels.tables import Answers
 
 #: Rows of a block; a block is leased to one annotator at a time.
 BLOCK = 50
@@ -96,6 +96,7 @@ class Board:
         self._label = np.full(n, VOID, dtype=np.uint8)
         self._members = np.zeros((n, num_classes + 1), dtype=bool)
         self._seconds = np.full(n, np.nan, dtype=np.float32)
+        self._unsure = np.zeros(n, dtype=bool)
         self._live: dict[int, list[int]] = defaultdict(list)  # answers that stand, per row
         self._stack: dict[str, list[int]] = defaultdict(list)  # answers that stand, per annotator
         self._redo: dict[str, list[int]] = defaultdict(list)  # rows taken back, last one last
@@ -181,9 +182,11 @@ class Board:
         self._members[row] = False
         self._label[row] = VOID
         self._seconds[row] = np.nan
+        self._unsure[row] = False
         if not live:
             return
         given = self.given[live[0]]
+        self._unsure[row] = given.unsure
         self._seconds[row] = given.seconds + self._undone[row]
         answer = self.session.query.answer
         if given.unsure:
@@ -206,13 +209,13 @@ class Board:
 
     def _table(self, rows: NDArray[np.int64], masks: Sequence[NDArray[np.uint8]]) -> Answers:
         query = self.session.query
-        part: Query = replace(
-            query, image=query.image[rows], unit=query.unit[rows], score=query.score[rows]
-        )
+        part = query.rows(rows)
         said: Any = {"label": self._label[rows], "sets": self._members[rows], "masks": masks}[
             KINDS[query.answer].column
         ]
-        return Answers.of_rows(part, self.session.num_classes, said, self._seconds[rows])
+        return Answers.of_rows(
+            part, self.session.num_classes, said, self._seconds[rows], self._unsure[rows]
+        )
 
     @property
     def prefix(self) -> int:

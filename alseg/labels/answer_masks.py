@@ -7,9 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.core.errors import UserError
-from alseg.core.images import VOID, ImageSet
-from alseg.core.labelfiles import LabelFile, read_labels
+from alseg.core.images import VOID, ImageSet, origin_of
+from alseg.core.labelfiles import LabelFile, check_labels, read_labels
 from alseg.core.masks import UNKNOWN, MaskTable, table_of, table_of_colors, table_of_ids
+
+#: Pixels a label image may have whatever the size of the image.
+_ALWAYS = 1 << 26
 
 
 def describe_values(images: ImageSet) -> str:
@@ -46,15 +49,20 @@ def read_answer_mask(path: Path, images: ImageSet, index: int) -> NDArray[np.uin
         UserError: If the file cannot be read, has another size, holds what stands for no class, or
             can be read in two ways that differ; the sentence has the path.
     """
-    file = read_labels(path)
-    labels = _labels(path, file, images)
-    own = getattr(images, "fit_mask", None)
-    fitted = labels if own is None else own(index, labels)
-    if fitted is None or fitted.shape != images.size(index):
-        high, wide = images.size(index)
+    if path.exists() and not path.is_file():  # to open a pipe would wait for ever
+        raise UserError(f"{path} is not a file; give the path of a label image.")
+    header = check_labels(path)
+    size, origin = images.size(index), origin_of(images, index)
+    most = max(_ALWAYS, size[0] * size[1], 0 if origin is None else origin.size[0] * origin.size[1])
+    fitted = None
+    if header.height * header.width <= most:  # else decoding it may take all memory
+        labels = _labels(path, read_labels(path), images)
+        own = getattr(images, "fit_mask", None)
+        fitted = labels if own is None else own(index, labels)
+    if fitted is None or fitted.shape != size:
         raise UserError(
-            f"{path} is {labels.shape[0]} x {labels.shape[1]} (height x width); save it at "
-            f"{high} x {wide}, as the image is loaded, or at the size of the image's file."
+            f"{path} is {header.height} x {header.width} (height x width); save it at "
+            f"{size[0]} x {size[1]}, as the image is loaded, or at the size of the image's file."
         )
     return fitted
 

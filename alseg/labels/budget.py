@@ -99,8 +99,8 @@ class Budget:
                 f"budget.amount is {self.amount:g}; a round needs a positive number of {self.axis}."
             )
         for answer, price in self.prices.items():
-            if answer not in PRICES:
-                raise unknown_name("answer in budget.prices", answer, PRICES)
+            if answer not in KINDS:
+                raise unknown_name("answer in budget.prices", answer, KINDS)
             for rate, value in price.items():
                 if rate not in _RATES:
                     raise unknown_name(f"rate in budget.prices.{answer}", rate, _RATES)
@@ -110,7 +110,7 @@ class Budget:
     @property
     def table(self) -> dict[str, dict[str, float]]:
         """Prices in force. A kind of answer that is changed keeps its other rates."""
-        return {kind: {**price, **self.prices.get(kind, {})} for kind, price in PRICES.items()}
+        return {name: {**kind.prices, **self.prices.get(name, {})} for name, kind in KINDS.items()}
 
     def cost(self, answers: Answers, pixels: NDArray[np.int64]) -> Cost:
         """Price given answers.
@@ -123,7 +123,7 @@ class Budget:
             Arrays of (n,) per axis. Seconds are the measured ones where the oracle measured.
         """
         kind = KINDS[answers.answer]
-        classes = kind.named(answers.said, answers.num_classes, self.void_costs)
+        classes = kind.named(answers.content, answers.num_classes, self.void_costs)
         cost = cost_of(answers.answer, classes, pixels, self.table)
         if answers.seconds is not None:
             measured = np.isfinite(answers.seconds)

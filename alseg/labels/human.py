@@ -2,24 +2,41 @@
 
 import csv
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.core.errors import UserError, unknown_name
+from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
-from alseg.core.images import VOID, ImageSet
+from alseg.core.images import VOID, ImageSet, origin_of
 from alseg.labels.answer_masks import describe_values, read_answer_mask
+from alseg.labels.answerfile import (
+    VOID_WORD,
+    Mistake,
+    differences,
+    id_of,
+    in_order,
+    is_unsure,
+    parse_lines,
+    raise_mistakes,
+    read_bytes,
+    seconds_of,
+)
 from alseg.labels.kinds import KINDS
-from alseg.labels.kinds.base import Written
+from alseg.labels.kinds.base import Kind, Written
 from alseg.labels.pool import LabelPool, rows_by_image
 from alseg.labels.tables import PIXELS, Answers, Query
 
-VOID_WORD = "void"
-_SHOWN = 20
+ANSWERS = "answers.csv"
+#: What `ANSWERS` held when it was read.
+READ = "answers_read.csv"
+#: What the answers are chosen from, for a check of `ANSWERS` without the images.
+NAMES = "names.json"
+_ANY = 10**11  # more questions than any round has
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -45,41 +62,78 @@ def write_questions(query: Query, pool: LabelPool, images: ImageSet, folder: Pat
         images: The pool's images.
         folder: Folder of the round.
     """
-    boxes = unit_boxes(query, pool)
-    buffer = io.StringIO()
-    table = csv.writer(buffer, lineterminator="\n")
-    table.writerow(["row", "image", "unit", "top", "left", "bottom", "right"])
-    for row in range(len(query)):
-        name = images.names[int(query.image[row])]
-        table.writerow([row, name, int(query.unit[row]), *(int(side) for side in boxes[row])])
-    write_atomic(folder / "questions.csv", buffer.getvalue())
     kind = KINDS[query.answer]
     names = [*kind.names(images), VOID_WORD]
+    boxes, resized = file_boxes(query, pool, images)
+    columns: dict[str, list[Any]] = {
+        "row": list(range(len(query))),
+        "image": [images.names[image] for image in query.image.tolist()],
+        "unit": query.unit.tolist(),
+        **dict(zip(("top", "left", "bottom", "right"), boxes.T.tolist(), strict=True)),
+    }
+    if query.suggested is not None:
+        said = np.minimum(query.suggested.astype(np.int64), len(names) - 1).tolist()
+        columns["suggested"] = [names[label] for label in said]
+    buffer = io.StringIO()
+    table = csv.writer(buffer, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows(zip(*columns.values(), strict=True))
+    write_atomic(folder / "questions.csv", buffer.getvalue())
+    write_atomic(folder / NAMES, json.dumps(names[:-1], ensure_ascii=False) + "\n")
+    how = _how_to_answer(query, kind, names, pool, images, resized)
+    write_atomic(folder / "HOW_TO_ANSWER.txt", how)
+
+
+def _how_to_answer(
+    query: Query,
+    kind: Kind,
+    names: Sequence[str],
+    pool: LabelPool,
+    images: ImageSet,
+    resized: bool,
+) -> str:
     budget = pool.budget
     until = ", all of them"
     if budget.amount < float("inf"):
         until = f", until {budget.amount:g} {budget.axis} are spent or you have no more"
     listed = ", ".join(f"{number} {name}" for number, name in enumerate(names[:-1]))
     listed += f", {VOID} {VOID_WORD}"
-    if query.answer == "mask":  # what the masks of this data set hold, ids or colours
+    if kind.column == "masks":  # what the masks of this data set hold, ids or colours
         listed = describe_values(images)
-    text = (
+    forms = ""
+    if kind.column != "masks":
+        forms = (
+            "Names may be shortened, as long as they are clear, written in small letters or "
+            "capitals, or given by their numbers. "
+        )
+    unsure = ""
+    if kind.takes_unsure:
+        unsure = (
+            "'unsure', or ?, is for what you cannot tell: it is paid as an answer is, and nothing "
+            "is learnt from it.\n"
+        )
+    loaded = " The run itself loads the images at another size." if resized else ""
+    return (
         f"Answer the questions of questions.csv{until}.\n"
-        f"Write answers.csv beside this file, with a first line\n\n    row,answer\n\n"
+        f"The folder questions has a picture of each; its name begins with the row.\n"
+        f"Write {ANSWERS} beside this file, with a first line\n\n    row,answer\n\n"
         f"and one line per question: its row number, and {kind.question.format(unit=query.kind)}. "
         f"For example:\n\n    0,{kind.example.format(*names)}\n\n"
-        f"Lines may stand in any order; the rows from 0 on without a gap count. Names may be "
-        f"shortened, as long as they are clear, and written in small letters or capitals. A "
-        f"third column named seconds may hold the time each answer took.\n"
-        f"Boxes are in pixels: top and left inclusive, bottom and right exclusive.\n\n"
+        f"Lines may stand in any order; the rows from 0 on without a gap count. {forms}Columns may "
+        f"be separated by commas, semicolons or tabs; a third one named seconds may hold the time "
+        f"each answer took.\n"
+        f"Boxes are in pixels of the image files: top and left inclusive, bottom and right "
+        f"exclusive.{loaded}\n\n"
         f"{'Classes' if kind.covers_pixels else 'Scenes'}: {listed}.\n"
-        f"'{VOID_WORD}' is for what belongs to none of them.\n"
+        f"'{VOID_WORD}' is for what belongs to none of them.\n{unsure}"
     )
-    write_atomic(folder / "HOW_TO_ANSWER.txt", text)
 
 
 def unit_boxes(query: Query, pool: LabelPool) -> NDArray[np.int64]:
-    """Bounding box of every unit: top, left, bottom, right (exclusive), (n, 4), int64."""
+    """Bounding box of every unit: top, left, bottom, right (exclusive), (n, 4), int64.
+
+    In pixels of the images as they are loaded; see `file_boxes`.
+    """
     from alseg.regions.geometry import bounding_boxes
 
     boxes = np.zeros((len(query), 4), dtype=np.int64)
@@ -94,7 +148,33 @@ def unit_boxes(query: Query, pool: LabelPool) -> NDArray[np.int64]:
     return boxes
 
 
-def read_answers(path: Path, query: Query, pool: LabelPool, images: ImageSet) -> Answers:
+def file_boxes(query: Query, pool: LabelPool, images: ImageSet) -> tuple[NDArray[np.int64], bool]:
+    """`unit_boxes` in pixels of the image files, rounded outwards, and whether they differ in size.
+
+    Args:
+        query: The n units.
+        pool: Knows the region maps.
+        images: The pool's images.
+    """
+    boxes = unit_boxes(query, pool)
+    resized = False
+    for image, rows in rows_by_image(query.image):
+        origin = origin_of(images, image)
+        if origin is None:
+            continue
+        corner = np.array(origin.box[:2])
+        scale = (np.array(origin.box[2:]) - corner) / pool.sizes[image]
+        resized |= bool((scale != 1).any())
+        ends = boxes[rows].reshape(-1, 2, 2) * scale + corner
+        # what is whole but for the last digits stays whole
+        boxes[rows, :2] = np.floor(ends[:, 0] + 1e-6)
+        boxes[rows, 2:] = np.ceil(ends[:, 1] - 1e-6)
+    return boxes, resized
+
+
+def read_answers(
+    path: Path, query: Query, pool: LabelPool, images: ImageSet, raw: bytes | None = None
+) -> Answers:
     """Read an answers file; see `write_questions` for its form.
 
     Args:
@@ -102,154 +182,141 @@ def read_answers(path: Path, query: Query, pool: LabelPool, images: ImageSet) ->
         query: What was asked.
         pool: Knows the region maps.
         images: The pool's images.
+        raw: What the file holds, if it was read before.
 
     Returns:
         Answers for the first rows of the query.
 
     Raises:
-        UserError: Naming the file, the line and what is wrong with it.
+        UserError: Naming the file, every line that cannot be used, and what is wrong with it.
     """
-    lines = _read_lines(path, len(query))
-    kind = KINDS[query.answer]
-    names = kind.names(images)
-    said: list[Any] = []
-    seconds = np.full(len(lines), np.nan, dtype=np.float32)
-    mistakes: list[str] = []
-    for row, (number, text, took) in enumerate(lines):
-        where = f"{path}, line {number}"
+    names = KINDS[query.answer].names(images)
+
+    def mask(text: str, row: int) -> NDArray[np.uint8]:
+        return _read_mask(path.parent / text, query, row, pool, images)
+
+    raw = read_bytes(path) if raw is None else raw
+    rows = _read_rows(path, raw, query, names, mask)
+    measured = rows.seconds if np.isfinite(rows.seconds).any() else None
+    head = query.head(len(rows.said))
+    return Answers.of_rows(head, len(names), rows.said, measured, rows.unsure)
+
+
+class _Rows(NamedTuple):
+    """The answers of a file, in the order of the questions."""
+
+    said: list[Any]
+    seconds: NDArray[np.float32]
+    unsure: NDArray[np.bool_]
+
+
+def _read_rows(
+    path: Path,
+    raw: bytes,
+    query: Query,
+    names: Sequence[str],
+    mask: Callable[[str, int], NDArray[np.uint8]],
+) -> _Rows:
+    """What the lines of a file say; all mistakes are told in one error."""
+    kind, n, known = KINDS[query.answer], len(query), tuple(names)
+    lines = parse_lines(path, raw, n)
+    said: dict[int, Any] = {}
+    seconds = np.full(n, np.nan, dtype=np.float32)
+    unsure = np.zeros(n, dtype=bool)
+    mistakes = list(lines.mistakes)
+    for row, line in lines.of.items():
         written = Written(
-            text,
-            ids=lambda text=text: [_class_id(word, names) for word in text.split(";")],  # type: ignore[misc]
-            mask=lambda t=text, r=row: _read_mask(path.parent / t, query, r, pool, images),  # type: ignore[misc]
+            line.answer,
+            suggested=_suggested(query, row, len(names)),
+            ids=lambda text=line.answer: [id_of(word, known) for word in text.split(";")],  # type: ignore[misc]
+            mask=lambda text=line.answer, row=row: mask(text, row),  # type: ignore[misc]
         )
+        # a class may be called like it
+        unsure[row] = kind.takes_unsure and line.answer not in names and is_unsure(line.answer)
         try:
-            if took:
-                seconds[row] = _seconds(took)
-            said.append(kind.written(written, len(names)))
+            said[row] = kind.void(len(names)) if unsure[row] else kind.written(written, len(names))
         except ValueError as error:
-            mistakes.append(f"{where}: {error}")
-    _raise(mistakes)
-    measured = seconds if np.isfinite(seconds).any() else None
-    return Answers.of_rows(query.head(len(lines)), len(names), said, measured)
+            mistakes.append(Mistake(line.number, error))
+        try:
+            seconds[row] = seconds_of(line.seconds) if line.seconds else np.nan
+        except ValueError as error:
+            mistakes.append(Mistake(line.number, error))
+    raise_mistakes(path, mistakes, names)
+    in_order(path, lines)
+    count = len(lines.of)
+    return _Rows([said[row] for row in range(count)], seconds[:count], unsure[:count])
 
 
-def _raise(mistakes: Sequence[str]) -> None:
-    """Raise one error for all mistakes, the first 20 in full."""
-    if not mistakes:
-        return
-    more = [f"and {len(mistakes) - _SHOWN} more"] if len(mistakes) > _SHOWN else []
-    texts = [text.rstrip(".") for text in mistakes[:_SHOWN]]
-    raise UserError("; ".join([*texts, *more]) + ".")
+def _suggested(query: Query, row: int, num_names: int) -> int | None:
+    return None if query.suggested is None else min(int(query.suggested[row]), num_names)
 
 
 def _read_lines(path: Path, questions: int) -> list[tuple[int, str, str]]:
     """Line number, answer and seconds per question, in the order of the questions.
 
-    Takes what spreadsheets write: commas, semicolons or tabs between cells, a line ``sep=;``, a
-    byte-order mark, UTF-16, capitals in the head, and empty last lines.
-
     Raises:
         UserError: Naming every line that cannot be used.
     """
+    lines = parse_lines(path, read_bytes(path), questions)
+    raise_mistakes(path, lines.mistakes)
+    return [tuple[int, str, str](line) for line in in_order(path, lines)]
+
+
+def check_waiting(run_dir: Path) -> None:
+    """Look for mistakes in the answers that a run waits for, without its images.
+
+    Does nothing where a run does not wait, or waits for other answers than an answers file. Masks
+    are not opened.
+
+    Raises:
+        UserError: As `read_answers`.
+    """
+    for folder in sorted(Path(run_dir).glob("round_*"))[-1:]:
+        path, names = folder / ANSWERS, folder / NAMES
+        parts = (path, names, folder / "query.npz")
+        if all(part.exists() for part in parts) and not (folder / "answers.npz").exists():
+            try:
+                known: list[str] = json.loads(names.read_text("utf-8"))
+            except (OSError, ValueError):
+                return  # the run writes it anew
+            query = Query.load(folder / "query.npz")
+            _read_rows(path, read_bytes(path), query, known, _unread)
+
+
+def _unread(text: str, row: int) -> NDArray[np.uint8]:
+    """Stands for a mask that is not opened."""
+    return np.zeros(0, dtype=np.uint8)
+
+
+def keep_read(folder: Path, raw: bytes) -> None:
+    """Keep what an answers file held when it was read, see `told_changes`."""
+    write_atomic(folder / READ, raw)
+
+
+def told_changes(folder: Path) -> str | None:
+    """What differs between the answers file of a round and what was read of it.
+
+    Args:
+        folder: Folder of a round that was answered.
+
+    Returns:
+        A sentence; None if nothing does, or if one of the files is not there.
+    """
+    path = folder / ANSWERS
+    if not (path.exists() and (folder / READ).exists()):
+        return None
     try:
-        raw = path.read_bytes()
-        utf16 = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
-        text = raw.decode("utf-16" if utf16 else "utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path} ({error}); save it as UTF-8 text.") from error
-    first, _, rest = text.partition("\n")
-    before = 0
-    if first.strip().lower().startswith("sep="):
-        text, before = rest, 1
-    head = text.partition("\n")[0]
-    delimiter = max(",;\t", key=head.count)
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
-    try:
-        rows = [(reader.line_num + before, [cell.strip() for cell in cells]) for cells in reader]
-    except csv.Error as error:
-        raise UserError(
-            f"{path}, line {reader.line_num + before}: {error}; the file is no table of short "
-            f"cells: look for a quotation mark that is not closed."
-        ) from error
-    columns = [name.lower() for name in rows[0][1]] if rows else []
-    if not {"row", "answer"} <= set(columns):
-        raise UserError(
-            f"{path}, line {before + 1}: the first line must be 'row,answer' (and ',seconds'), "
-            f"with commas, semicolons or tabs between the columns."
-        )
-    found: dict[int, tuple[int, str, str]] = {}
-    mistakes: list[str] = []
-    for number, cells in rows[1:]:
-        if not any(cells):
-            continue
-        try:
-            row, line = _line(cells, columns, delimiter, questions)
-            if row in found:
-                raise ValueError(f"row {row} is answered in line {found[row][0]} already")
-            found[row] = (number, *line)
-        except ValueError as error:
-            mistakes.append(f"{path}, line {number}: {error}")
-    gap = next((row for row in range(len(found)) if row not in found), None)
-    if gap is not None and not mistakes:
-        mistakes.append(
-            f"{path} leaves out row {gap}; rows count from 0 on without a gap, answer it or delete "
-            f"the lines after it"
-        )
-    _raise(mistakes)
-    if not found:
-        raise UserError(f"{path} holds no answers; it needs one line per question.")
-    return [found[row] for row in range(len(found))]
-
-
-def _line(
-    cells: Sequence[str], columns: Sequence[str], delimiter: str, questions: int
-) -> tuple[int, tuple[str, str]]:
-    """Row, and answer and seconds, of a line."""
-    if len(cells) > len(columns):
-        raise ValueError(
-            "there are more cells than columns; separate classes by semicolons, not commas, and "
-            "put them between quotation marks where semicolons separate the columns"
-            if delimiter != ";"
-            else "there are more cells than columns; put classes between quotation marks, since "
-            "semicolons separate the columns here"
-        )
-    said = dict(zip(columns, cells, strict=False))
-    if not said["row"].isascii() or not said["row"].isdecimal():
-        raise ValueError(f"row is {said['row']!r}, not a number of questions.csv")
-    row = int(said["row"]) if len(said["row"]) < 12 else questions
-    if row >= questions:
-        raise ValueError(f"there are only {questions} questions; delete this line")
-    if not said.get("answer"):
-        raise ValueError(f"the answer is empty; write {VOID_WORD!r} for no class")
-    return row, (said["answer"], said.get("seconds", ""))
-
-
-def _class_id(word: str, names: Sequence[str]) -> int:
-    """Id of a class name, C for void; any case, and beginnings that are clear."""
-    word = word.strip()
-    known = [*names, VOID_WORD]
-    if word in known:
-        return known.index(word)
-    folded = [name.casefold() for name in known]
-    same = [i for i, name in enumerate(folded) if name == word.casefold()]
-    begun = [i for i, name in enumerate(folded) if word and name.startswith(word.casefold())]
-    for found in (same, begun):
-        if len(found) == 1:
-            return found[0]
-        if found:
-            ways = " or ".join(repr(known[i]) for i in found)
-            raise ValueError(f"{word!r} may mean {ways}")
-    raise unknown_name("class", word, known)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(f"seconds is {text!r}; write a number of at least 0")
-    return seconds
+        old = parse_lines(path, read_bytes(folder / READ), _ANY)
+        raw = read_bytes(path)
+        told = differences(old, parse_lines(path, raw, _ANY))
+    except UserError as error:
+        told = [str(error).rstrip(".")]
+    if not told:
+        return None
+    return (
+        f"{path} has changed since its answers were taken: {'; '.join(told)}. The run goes on with "
+        f"what it read then, which is in {READ}."
+    )
 
 
 def _read_mask(

@@ -1,5 +1,7 @@
 """Who answers: the ground truth, or a person through files."""
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,11 +13,14 @@ from alseg.core.errors import UserError
 from alseg.core.images import ImageSet
 from alseg.core.options import FREE
 from alseg.core.registry import Registry
-from alseg.labels.human import check_names, read_answers, write_questions
+from alseg.labels.answerfile import UNSURE_WORDS, VOID_WORD, read_bytes
+from alseg.labels.human import ANSWERS, check_names, keep_read, read_answers, write_questions
 from alseg.labels.kinds import KINDS
 from alseg.labels.kinds.base import Annotator
 from alseg.labels.pool import LabelPool, rows_by_image
 from alseg.labels.tables import Answers, Query
+
+log = logging.getLogger(__name__)
 
 ORACLES = Registry(
     "oracle",
@@ -153,7 +158,7 @@ class HumanOracle:
 
     def answer(self, query: Query, pool: LabelPool, images: ImageSet, folder: Path) -> Answers:
         """Read the answers file of the round, or write the questions; see `Oracle.answer`."""
-        path = folder / "answers.csv"
+        path = folder / ANSWERS
         if not path.exists():
             write_questions(query, pool, images, folder)
             raise AwaitingAnswersError(
@@ -162,10 +167,12 @@ class HumanOracle:
                 f"images, {folder / 'HOW_TO_ANSWER.txt'} says what to write. Save your answers as "
                 f"{path}, then give the same command again."
             )
-        answers = read_answers(path, query, pool, images)
+        raw = read_bytes(path)
+        answers = read_answers(path, query, pool, images, raw)
         cost = pool.budget.cost(answers, pool.unit_pixels(answers))
         costs = np.asarray(getattr(cost, pool.budget.axis))
-        if len(answers) < len(query) and not self.accept_partial:
+        reached = costs.sum() >= pool.budget.amount
+        if len(answers) < len(query) and not reached and not self.accept_partial:
             # would the budget pay for one more? Every answer given is kept, also beyond the budget
             following = query.tail(len(answers)).head(1)
             least = pool.budget.least_cost(query.answer, pool.unit_pixels(following))
@@ -175,4 +182,14 @@ class HumanOracle:
                     f"{pool.budget.amount:g} {pool.budget.axis}; go on from row {len(answers)} of "
                     f"questions.csv, or give oracle.accept_partial=true to train with these."
                 )
+        log.info("%s: %s", path, _counted(answers, KINDS[query.answer].names(images)))
+        keep_read(folder, raw)
         return answers
+
+
+def _counted(answers: Answers, names: Sequence[str]) -> str:
+    """How often each name was said, in words."""
+    if answers.masks is not None:
+        return f"{len(answers)} masks"
+    counts = zip([*names, VOID_WORD, UNSURE_WORDS[0]], answers.counts().tolist(), strict=True)
+    return ", ".join(f"{count} {name}" for name, count in counts if count)

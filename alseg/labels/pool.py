@@ -4,9 +4,10 @@ import atexit
 import shutil
 from collections.abc import Container, Sequence
 from functools import cache as once
+from itertools import chain, groupby
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from alseg.labels.tables import PIXELS, AnswerKind, Answers, Query, UnitKind, pl
 from alseg.regions.base import Maps, RegionSource
 from alseg.regions.maps import extract_regions
 
-_EVERY: tuple[AnswerKind, ...] = get_args(AnswerKind)
+_EVERY: tuple[AnswerKind, ...] = tuple(KINDS)
 
 
 class LabelPool:
@@ -98,7 +99,7 @@ class LabelPool:
         self.history: list[Answers] = []
         self.costs: list[Cost] = []
         self._rows: dict[int, list[tuple[int, NDArray[np.int64]]]] = {}  # image: (batch, rows)
-        self._asked: dict[tuple[str, int], NDArray[np.int64]] = {}
+        self._asked: dict[tuple[str, int], SortedIds] = {}  # (regions, image): units
         self._units: dict[str, tuple[Any, Any, Any]] = {}
 
     def __len__(self) -> int:
@@ -141,27 +142,20 @@ class LabelPool:
         units = self.num_units(answers.regions)
         if (answers.unit < 0).any() or (answers.unit >= units[answers.image]).any():
             raise ValueError(f"a unit is not in {answers.regions!r}")
-        if answers.label is not None:
-            wrong = (answers.label >= num_classes) & (answers.label != VOID)
-            if wrong.any():
-                raise ValueError(f"class {answers.label[wrong][0]} of {num_classes}")
         pixels = self.unit_pixels(answers)
-        if answers.masks is not None:
-            lengths = np.array([m.size for m in answers.masks], dtype=np.int64)
-            if not np.array_equal(lengths, pixels):
-                raise ValueError("a mask does not have the size of its unit")
-        asked = {}
-        for image, rows in rows_by_image(answers.image):
-            old = self.asked(answers.regions, image)
-            new = np.concatenate([old, answers.unit[rows]])
-            if len(np.unique(new)) != len(new):
+        KINDS[answers.answer].check(answers.said, num_classes, pixels)
+        groups = rows_by_image(answers.image)
+        asked = [np.sort(answers.unit[rows]) for _, rows in groups]
+        for (image, _), units in zip(groups, asked, strict=True):
+            before = self._asked.get((answers.regions, image))
+            twice = (units[1:] == units[:-1]).any()
+            if twice or (before is not None and before.holds(units).any()):
                 raise ValueError(f"a unit of image {image} is asked twice")
-            asked[answers.regions, image] = new
         cost = self.budget.cost(answers, pixels).total()
         # nothing above changed the pool: a refused commit leaves it as it was
-        self._asked |= asked
-        for image, rows in rows_by_image(answers.image):
+        for (image, rows), units in zip(groups, asked, strict=True):
             self._rows.setdefault(image, []).append((len(self.history), rows))
+            self._asked.setdefault((answers.regions, image), SortedIds()).add(units)
         self.history.append(answers)
         self.costs.append(cost)
         return cost
@@ -224,7 +218,13 @@ class LabelPool:
 
     def asked(self, regions: str, image: int) -> NDArray[np.int64]:
         """Unit ids of an image asked so far, in order of purchase, int64."""
-        return self._asked.get((regions, image), np.zeros(0, dtype=np.int64))
+        parts = [a.unit[rows] for a, rows in self.answers(image) if a.regions == regions]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
+
+    def num_asked(self, regions: str, image: int) -> int:
+        """Number of units of an image asked so far."""
+        asked = self._asked.get((regions, image))
+        return 0 if asked is None else len(asked)
 
     def round_of(self, regions: str, image: int) -> NDArray[np.int16]:
         """Round of purchase of every unit of an image, (R,), int16, -1 = open."""
@@ -246,7 +246,7 @@ class LabelPool:
         for index, rows in rows_by_image(image):
             asked = self._asked.get((regions, index))
             if asked is not None:
-                is_open[rows] = ~np.isin(unit[rows], asked)
+                is_open[rows] = ~asked.holds(unit[rows])
         return is_open
 
     def open_images(self, regions: str) -> NDArray[np.int64]:
@@ -255,7 +255,7 @@ class LabelPool:
             count = self.num_units(PIXELS)
         else:
             count = np.bincount(self.units(regions)[0], minlength=len(self))
-        left = np.array([count[i] - len(self.asked(regions, i)) for i in range(len(self))])
+        left = np.array([count[i] - self.num_asked(regions, i) for i in range(len(self))])
         return np.flatnonzero(left > 0)
 
     def render(self, image: int, kinds: Container[AnswerKind] = _EVERY) -> NDArray[np.uint8]:
@@ -273,11 +273,15 @@ class LabelPool:
         """
         height, width = (int(side) for side in self.sizes[image])
         target = np.full((height, width), VOID, dtype=np.uint8)
-        for answers, rows in self.answers(image):
-            kind = KINDS[answers.answer]
-            if kind.covers_pixels and answers.answer in kinds:
-                units = self.units_of(answers.regions, image, answers.unit[rows])
-                kind.paint(target, units, answers.said_in(rows), answers.num_classes)
+        counted = [(a, r) for a, r in self.answers(image) if a.answer in kinds]
+        # no unit of a map is asked twice, so that the rounds of one map are painted at once
+        for (regions, answer), rounds in groupby(counted, lambda a: (a[0].regions, a[0].answer)):
+            kind, parts = KINDS[answer], list(rounds)
+            if kind.covers_pixels:
+                unit = np.concatenate([answers.unit[rows] for answers, rows in parts])
+                said = [answers.said_in(rows) for answers, rows in parts]
+                column = list(chain(*said)) if kind.column == "masks" else np.concatenate(said)
+                kind.paint(target, self.units_of(regions, image, unit), column, self.num_classes)
         return target
 
     def units_of(self, regions: str, image: int, unit: NDArray[np.int64]) -> Units:
@@ -292,6 +296,36 @@ class LabelPool:
             return Units(image, unit, None, 0)
         maps = self.maps[regions]
         return Units(image, unit, maps[image], int(maps.num_regions[image]))
+
+
+class SortedIds:
+    """A growing set of ids in sorted parts, each more than twice as long as the next.
+
+    To add and to look up takes a time that grows with the logarithm of their number; one sorted
+    array would be copied at every addition.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[NDArray[np.int64]] = []
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self._parts)
+
+    def add(self, ids: NDArray[np.int64]) -> None:
+        """Add ids that are not in the set, ascending."""
+        parts = [*self._parts, ids]
+        while len(parts) > 1 and len(parts[-2]) <= 2 * len(parts[-1]):
+            last = parts.pop()
+            parts[-1] = np.sort(np.concatenate([parts[-1], last]), kind="stable")
+        self._parts = parts
+
+    def holds(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of some ids are in the set, (n,), bool."""
+        found = np.zeros(len(ids), dtype=bool)
+        for part in self._parts:
+            place = np.minimum(np.searchsorted(part, ids), len(part) - 1)
+            found |= part[place] == ids
+        return found
 
 
 def rows_by_image(image: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:

@@ -4,13 +4,14 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, get_args
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from alseg.labels.imagefiles import ImageFiles
+from alseg.labels.kinds import KINDS
 from alseg.labels.pool import LabelPool
 from alseg.labels.tables import AnswerKind
 
@@ -51,7 +52,7 @@ class LabelMaps:
     """
 
     pool: LabelPool
-    kinds: tuple[AnswerKind, ...] = get_args(AnswerKind)
+    kinds: tuple[AnswerKind, ...] = tuple(KINDS)
 
     @property
     def images(self) -> NDArray[np.int64]:

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 from alseg.labels.kinds import KINDS
-from alseg.labels.kinds.class_set import pack_sets, unpack_sets
+from alseg.labels.kinds.base import Said
+from alseg.labels.kinds.class_set import pack_sets as pack_sets
 
 UnitKind = Literal["pixel", "patch", "region", "image"]
-AnswerKind = Literal["class", "class_set", "dominant", "mask", "scene"]
+#: Name of a kind of answer, one of `alseg.labels.kinds.KINDS`.
+AnswerKind = str
 
 #: Columns of equal length, such as the scores of units; every table has a column ``image``.
 Table = Mapping[str, NDArray[Any]]
@@ -52,6 +54,8 @@ class Query:
         image: Index of the image in the training set, (n,), int64.
         unit: Unit id inside the image: region id, or ``y * W + x`` for pixels, (n,), int64.
         score: Why it was asked, higher is more urgent, (n,), float32.
+        suggested: Label suggested for each unit, class id or VOID, (n,), uint8, for kinds of
+            answers that suggest one, such as ``correct``; None for all others.
     """
 
     round: int
@@ -61,12 +65,14 @@ class Query:
     image: NDArray[np.int64]
     unit: NDArray[np.int64]
     score: NDArray[np.float32]
+    suggested: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(UnitKind) or self.answer not in get_args(AnswerKind):
+        if self.kind not in get_args(UnitKind) or self.answer not in KINDS:
             raise ValueError(f"unknown unit {self.kind!r} or answer {self.answer!r}")
         if not len(self.image) == len(self.unit) == len(self.score):
             raise ValueError("columns of a query must have equal length")
+        _check_suggested(self.answer, self.suggested, len(self))
 
     def __len__(self) -> int:
         return len(self.image)
@@ -84,13 +90,28 @@ class Query:
         return self._cut(slice(start, None))
 
     def _cut(self, rows: slice) -> "Query":
-        return replace(self, image=self.image[rows], unit=self.unit[rows], score=self.score[rows])
+        return self.rows(np.arange(len(self))[rows])
+
+    def rows(self, rows: NDArray[np.int64]) -> "Query":
+        """Some of the rows, (k,) numbers of rows."""
+        suggested = None if self.suggested is None else self.suggested[rows]
+        return replace(
+            self,
+            image=self.image[rows],
+            unit=self.unit[rows],
+            score=self.score[rows],
+            suggested=suggested,
+        )
 
     def save(self, path: Path) -> None:
         """Write the query: the whole file or no file."""
-        rows = _rows(image=self.image, unit=self.unit, score=self.score)
+        columns: dict[str, NDArray[Any]] = {
+            "image": self.image, "unit": self.unit, "score": self.score
+        }  # fmt: skip
+        if self.suggested is not None:
+            columns["suggested"] = self.suggested
         meta = {"round": self.round, "kind": self.kind, "answer": self.answer}
-        write_atomic(path, _pack({**meta, "regions": self.regions}, rows=rows))
+        write_atomic(path, _pack({**meta, "regions": self.regions}, rows=_rows(**columns)))
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -107,6 +128,7 @@ class Query:
                 image=rows["image"].astype(np.int64),
                 unit=rows["unit"].astype(np.int64),
                 score=rows["score"].astype(np.float32),
+                suggested=_column(rows, "suggested"),
             )
 
 
@@ -122,12 +144,15 @@ class Answers:
         num_classes: C; of ``scene`` answers the number of scenes.
         image: Image index, (n,), int64.
         unit: Unit id inside the image, (n,), int64.
-        label: For ``class`` and ``dominant``: class id or VOID; for ``scene``: the class of a whole
-            image, an id of another table, or VOID; (n,), uint8.
+        label: For ``class``, ``dominant`` and ``correct``: class id or VOID; for ``scene``: the
+            class of a whole image, an id of another table, or VOID; (n,), uint8.
         sets: For ``class_set``: bits of the C classes and, last, void; packed along the second
             axis as `numpy.packbits` does, (n, ceil((C + 1) / 8)), uint8.
         masks: For ``mask``: per unit the labels of its pixels in raster order, uint8 each.
         seconds: Measured time per answer where the oracle measured it, (n,), float32.
+        unsure: Units of which the annotator could not tell, (n,), bool; None = of none. They are
+            paid, and void in the column of the answer.
+        suggested: See `Query`.
     """
 
     round: int
@@ -141,6 +166,8 @@ class Answers:
     sets: NDArray[np.uint8] | None = None
     masks: tuple[NDArray[np.uint8], ...] | None = None
     seconds: NDArray[np.float32] | None = None
+    unsure: NDArray[np.bool_] | None = None
+    suggested: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         said = getattr(self, KINDS[self.answer].column)
@@ -149,6 +176,9 @@ class Answers:
             raise ValueError(f"answers of kind {self.answer!r} need exactly their own column")
         if not len(self.image) == len(self.unit) == len(said):
             raise ValueError("columns of answers must have equal length")
+        if self.unsure is not None and len(self.unsure) != len(self):
+            raise ValueError("columns of answers must have equal length")
+        _check_suggested(self.answer, self.suggested, len(self))
 
     def __len__(self) -> int:
         return len(self.image)
@@ -164,6 +194,7 @@ class Answers:
         num_classes: int,
         said: Sequence[Any],
         seconds: NDArray[np.float32] | None = None,
+        unsure: NDArray[np.bool_] | None = None,
     ) -> Self:
         """Answers to a whole query.
 
@@ -173,11 +204,9 @@ class Answers:
             said: n rows in the form of the kind's column: class or scene ids or VOID; class sets,
                 (C + 1,) bool, the last one void; or label arrays.
             seconds: Measured times, (n,).
+            unsure: Units of which the annotator could not tell, (n,); in `said` they are void.
         """
-        column = KINDS[query.answer].column
-        sets = np.zeros((0, num_classes + 1), dtype=bool)
-        if column == "sets" and len(said):
-            sets = np.array(said, dtype=bool)
+        kind = KINDS[query.answer]
         return cls(
             round=query.round,
             kind=query.kind,
@@ -186,16 +215,22 @@ class Answers:
             num_classes=num_classes,
             image=query.image,
             unit=query.unit,
-            label=np.array(said, dtype=np.uint8) if column == "label" else None,
-            sets=pack_sets(sets) if column == "sets" else None,
-            masks=tuple(said) if column == "masks" else None,
+            **{kind.column: kind.stored(said, num_classes)},
             seconds=seconds,
+            unsure=None if unsure is None or not unsure.any() else unsure,
+            suggested=query.suggested,
         )
 
     @property
     def said(self) -> Any:
         """What was said: the one column of the kind of answer, n rows."""
         return getattr(self, KINDS[self.answer].column)
+
+    @property
+    def content(self) -> Said:
+        """What was said, as kinds of answers take it."""
+        unsure = np.zeros(len(self), dtype=bool) if self.unsure is None else self.unsure
+        return Said(self.said, unsure, self.suggested)
 
     def said_in(self, rows: NDArray[np.int64]) -> Any:
         """Some rows of what was said."""
@@ -205,23 +240,36 @@ class Answers:
     def members(self, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.bool_]:
         """Class sets unpacked, (n, C + 1), bool; the last column is void.
 
-        For ``class``, ``dominant`` and ``scene`` answers the set holds the one that was said.
+        For answers of one label the set holds the one that was said.
 
         Args:
             rows: Rows to unpack.
+
+        Raises:
+            ValueError: For masks.
         """
-        if self.sets is not None:
-            return unpack_sets(self.sets[rows], self.num_classes)
-        if self.label is None:
-            raise ValueError("mask answers have no class set per unit")
-        column = np.minimum(self.label[rows].astype(np.int64), self.num_classes)
-        return np.asarray(np.arange(self.num_classes + 1)[None] == column[:, None])
+        said = self.said
+        some = said if isinstance(said, tuple) else said[rows]
+        return KINDS[self.answer].members(some, self.num_classes)
+
+    def counts(self) -> NDArray[np.int64]:
+        """How often each class was said, void, and that it cannot be told, (C + 2,), int64.
+
+        Raises:
+            ValueError: For masks.
+        """
+        unsure = self.content.unsure
+        said = self.members()[~unsure].sum(axis=0, dtype=np.int64)
+        return np.append(said, np.count_nonzero(unsure))
 
     def head(self, n: int) -> "Answers":
         """The first ``n`` rows."""
         cut = {
             name: column[:n]
-            for name in ("image", "unit", "label", "sets", "masks", "seconds")
+            for name in (
+                *("image", "unit", "label", "sets", "masks", "seconds"),
+                *("unsure", "suggested"),
+            )
             if (column := getattr(self, name)) is not None
         }
         return replace(self, **cut)
@@ -236,6 +284,10 @@ class Answers:
             columns["sets"] = self.sets
         if self.seconds is not None:
             columns["seconds"] = self.seconds
+        if self.unsure is not None and self.unsure.any():
+            columns["unsure"] = self.unsure
+        if self.suggested is not None:
+            columns["suggested"] = self.suggested
         if self.masks is not None:
             columns["pixels"] = np.array([m.size for m in self.masks], dtype=np.int64)
             extra["masks"] = np.concatenate([np.zeros(0, np.uint8), *self.masks])
@@ -262,11 +314,29 @@ class Answers:
                 **meta,
                 image=rows["image"].astype(np.int64),
                 unit=rows["unit"].astype(np.int64),
-                label=rows["label"].copy() if "label" in names else None,
-                sets=rows["sets"].copy() if "sets" in names else None,
+                label=_column(rows, "label"),
+                sets=_column(rows, "sets"),
                 masks=masks,
-                seconds=rows["seconds"].copy() if "seconds" in names else None,
+                seconds=_column(rows, "seconds"),
+                unsure=_column(rows, "unsure"),
+                suggested=_column(rows, "suggested"),
             )
+
+
+def _column(rows: NDArray[Any], name: str) -> NDArray[Any] | None:
+    """A column of a file, None where it has none of that name."""
+    return rows[name].copy() if name in (rows.dtype.names or ()) else None
+
+
+def _check_suggested(answer: str, suggested: NDArray[np.uint8] | None, n: int) -> None:
+    """Suggestions are there for the kinds of answers that need them, and only for those."""
+    if KINDS[answer].suggests != (suggested is not None) and n:
+        raise ValueError(
+            f"questions of kind {answer!r} "
+            + ("need suggested labels" if suggested is None else "suggest no label")
+        )
+    if suggested is not None and len(suggested) != n:
+        raise ValueError("columns must have equal length")
 
 
 def _rows(**columns: NDArray[Any]) -> NDArray[Any]:

@@ -1,7 +1,6 @@
-"""The tools pictures are drawn with: sizes, fading, outlines, markers, free places for labels."""
+"""The tools pictures are drawn with: sizes, fading, outlines, markers."""
 
 import colorsys
-from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -178,39 +177,3 @@ def stamp(
     distance = np.hypot(rows - y, columns - x)
     cover = np.clip(radius - distance + 0.5, 0, 1) * np.clip(distance - hole + 0.5, 0, 1)
     window += cover[..., None] * (np.array(color, dtype=np.float32) - window)
-
-
-def free_places(
-    anchors: Sequence[tuple[float, float]],
-    halves: Sequence[tuple[float, float]],
-    size: tuple[int, int],
-    marker: float = 0.0,
-) -> list[tuple[float, float]]:
-    """Put a box near each anchor so that no two boxes overlap, as far as there is room.
-
-    Args:
-        anchors: The wanted centres, (y, x) in pixels.
-        halves: Half the height and half the width of each box, in pixels.
-        size: Height and width of the picture; boxes stay inside.
-        marker: Half the side of a square around every anchor that no box may cover, in pixels.
-
-    Returns:
-        The centre of each box, (y, x): the anchor, or the nearest free place around it.
-
-    >>> free_places([(20, 20), (20, 20)], [(5, 5), (5, 5)], (40, 40))
-    [(20.0, 20.0), (20.0, 32.0)]
-    """
-    turns = np.arange(8) * np.pi / 4
-    ring = np.stack([np.sin(turns), np.cos(turns)], axis=1)
-    distances = 12.0 * np.arange(1 + max(size) // 12)
-    offsets = (distances[:, None, None] * ring).reshape(-1, 2)
-    # What is taken: first the markers, then box after box.
-    centers = np.array(anchors, dtype=np.float64).reshape(-1, 2)[: None if marker else 0]
-    extents = np.full_like(centers, marker)
-    for anchor, half in zip(anchors, halves, strict=True):
-        places = np.clip(np.add(anchor, offsets), half, np.subtract(size, half))
-        apart = np.abs(places[:, None] - centers) >= np.add(half, extents)
-        free = apart.any(axis=2).all(axis=1)
-        centers = np.vstack([centers, places[np.argmax(free)]])  # all taken: the first place
-        extents = np.vstack([extents, half])
-    return [(float(y), float(x)) for y, x in np.round(centers[-len(anchors) :], 3)]

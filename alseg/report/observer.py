@@ -28,10 +28,9 @@ from alseg.report.pictures import (
     groups_picture,
     heat_picture,
     label_overlay,
-    numbered_picture,
     regions_picture,
-    save_picture,
 )
+from alseg.report.questions import save_questions
 
 #: Images on one contact sheet.
 _MOST_TILES = 48
@@ -64,18 +63,7 @@ class Reporter:
 
     def waiting(self, query: Query, pool: LabelPool, folder: Path) -> None:
         """Draw the questions, numbered as in ``questions.csv``."""
-        images = self.splits.train
-        for image, rows in rows_by_image(query.image):
-            name = images.names[image].replace("/", "_")
-            path = folder / "questions" / f"{int(rows[0]):05d}_{name}.png"
-            if not path.exists():
-                picture = numbered_picture(
-                    shown(images.image(image)),
-                    None if query.regions == PIXELS else pool.maps[query.regions][image],
-                    query.unit[rows],
-                    rows.tolist(),
-                )
-                save_picture(path, picture)
+        save_questions(query, pool, self.splits.train, folder / "questions")
 
     def round_closed(self, round: int, pool: LabelPool, rows: Sequence[Mapping[str, Any]]) -> None:
         """Draw what was asked and answered, and write the page anew."""
@@ -187,7 +175,7 @@ def pictures_of(
     entries = []
     if answers.kind == "image" and most:
         entries.append(_sheet(answers, images, score))
-    if answers.answer == "scene":  # nothing of their pixels was answered
+    if not KINDS[answers.answer].covers_pixels:  # nothing of their pixels was answered
         return entries
     groups = sorted(rows_by_image(answers.image), key=lambda group: -len(group[1]))
     for image, rows in groups[:most]:
@@ -216,7 +204,7 @@ def _sheet(answers: Answers, images: ImageSet, score: NDArray[np.float32] | None
     if score is not None and score.any():
         words = [[f"{value:.3g}"] for value in score[: len(first)]]
     if first.label is not None:
-        names = [*(images.scenes if first.answer == "scene" else images.classes.names), "void"]
+        names = [*KINDS[first.answer].names(images), "void"]
         for said, label in zip(words, first.label.tolist(), strict=True):
             said.append(names[-1 if label == VOID else label])
     indices = first.image.tolist()

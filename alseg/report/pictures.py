@@ -29,7 +29,6 @@ __all__ = [
     "groups_picture",
     "heat_picture",
     "label_overlay",
-    "numbered_picture",
     "save_picture",
     "with_legend",
 ]
@@ -39,10 +38,7 @@ ASKED_COLOR: Color = (255, 0, 170)
 
 _WHITE: Color = (255, 255, 255)
 _BLACK: Color = (0, 0, 0)
-_SMALLEST_FONT = 20
 _LEGEND_FONT = 14
-_READABLE_SIDE = 96  # a number of three digits leaves most of a region this wide to be seen
-_LARGEST_NUMBERED_SIDE = 2048
 _JPEG_QUALITY = 88
 _TILE, _TILE_GAP = 144, 8
 
@@ -236,47 +232,6 @@ def answered_picture(
     return draw.close_canvas(canvas)
 
 
-def numbered_picture(
-    image: NDArray[np.uint8],
-    regions: NDArray[np.int32] | None,
-    ids: NDArray[np.int64],
-    numbers: Sequence[int],
-    *,
-    color: Color = ASKED_COLOR,
-) -> NDArray[np.uint8]:
-    """Outline units and write a number on each, for someone who answers by hand.
-
-    The image is enlarged, by a whole factor, until a number fits into a region of middling size. A
-    number that would cover another one moves aside and is tied to its region by a line.
-
-    Args:
-        image: The image, (H, W, 3), uint8, RGB.
-        regions: Region id per pixel, (H, W), int32; None for pixels as units.
-        ids: Ids of the units, (n,), int64.
-        numbers: The number to write on each unit, n of them.
-        color: Colour of outlines, rings and lines.
-
-    Returns:
-        The picture, (H', W', 3), uint8; its longer side is at most 2048 pixels unless the image's
-        is longer.
-    """
-    size = _numbered_size(image.shape[:2], regions, ids)
-    canvas = draw.open_canvas(image, size)
-    if regions is None:
-        anchors = draw.pixel_centers(ids, image.shape[:2], size)
-        marker = draw.marker_radius(size) + 2
-        for y, x in anchors:
-            _ring(canvas, y, x, color, halo=_WHITE)
-    else:
-        shown = draw.fit_map(regions, size)
-        anchors = [_middle(shown == unit) for unit in ids]
-        marker = 0.0
-        canvas[draw.outlines(shown, np.isin(shown, ids), max(2, max(size) // 500))] = color
-    picture = Image.fromarray(draw.close_canvas(canvas))
-    _write(picture, anchors, [str(number) for number in numbers], marker, color)
-    return np.asarray(picture)
-
-
 def contact_sheet(
     images: Sequence[NDArray[np.uint8]], texts: Sequence[str], columns: int = 6
 ) -> NDArray[np.uint8]:
@@ -398,46 +353,3 @@ def _ring(canvas: draw.Canvas, y: float, x: float, color: Color, halo: Color) ->
     radius = draw.marker_radius(canvas.shape[:2])
     draw.stamp(canvas, y, x, radius + 1.5, halo, hole=radius / 2 - 1.5)
     draw.stamp(canvas, y, x, radius, color, hole=radius / 2)
-
-
-def _middle(region: NDArray[np.bool_]) -> tuple[float, float]:
-    """The pixel of a region nearest to its centroid, (y, x)."""
-    y, x = np.nonzero(region)
-    nearest = np.argmin((y - y.mean()) ** 2 + (x - x.mean()) ** 2)
-    return float(y[nearest]), float(x[nearest])
-
-
-def _numbered_size(
-    shape: tuple[int, ...], regions: NDArray[np.int32] | None, ids: NDArray[np.int64]
-) -> tuple[int, int]:
-    height, width = shape
-    wanted = 1024 / max(shape)
-    if regions is not None and len(ids):
-        area = float(np.median([np.count_nonzero(regions == unit) for unit in ids]))
-        wanted = max(wanted, _READABLE_SIDE / max(area, 1.0) ** 0.5)
-    factor = max(1, min(round(wanted), _LARGEST_NUMBERED_SIDE // max(shape)))
-    return height * factor, width * factor
-
-
-def _write(
-    picture: Image.Image,
-    anchors: Sequence[tuple[float, float]],
-    texts: Sequence[str],
-    marker: float,
-    color: Color,
-) -> None:
-    """Write each text at its anchor, or at a free place near it with a line to the marker."""
-    pen = ImageDraw.Draw(picture)
-    height = max(_SMALLEST_FONT, max(picture.size) // 64)
-    font = ImageFont.load_default(size=height)
-    halves = [(height / 2 + 3, font.getlength(text) / 2 + 6) for text in texts]
-    places = draw.free_places(anchors, halves, (picture.height, picture.width), marker)
-    rows = list(zip(anchors, halves, places, texts, strict=True))
-    for (y, x), (half_y, half_x), (cy, cx), _ in rows:
-        if abs(cy - y) > half_y or abs(cx - x) > half_x:
-            start = marker / float(np.hypot(cy - y, cx - x))
-            pen.line([(x + start * (cx - x), y + start * (cy - y)), (cx, cy)], fill=color, width=3)
-    for _, (half_y, half_x), (cy, cx), text in rows:
-        box = (cx - half_x, cy - half_y, cx + half_x, cy + half_y)
-        pen.rounded_rectangle(box, radius=5, fill=_WHITE, outline=color, width=2)
-        pen.text((cx, cy), text, font=font, fill=(20, 20, 20), anchor="mm")

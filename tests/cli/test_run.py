@@ -170,7 +170,7 @@ def test_a_person_answers_through_files(finished, tmp_path):
     assert first.returncode == WAITING
     assert "waits for your answers" in first.stdout
     folder = tmp_path / "run" / "round_000"
-    assert list((folder / "questions").glob("*.png"))
+    assert list((folder / "questions").glob("00000_*.jpg"))
     rows = (folder / "questions.csv").read_text().splitlines()[1:]
     answers = folder / "answers.csv"
     answers.write_text("row,answer\n" + "".join(f"{i},sky;rode\n" for i in range(len(rows))))

@@ -1,5 +1,9 @@
 """Label images that a person saves as an answer, read as the data set's own masks are."""
 
+import os
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -107,3 +111,32 @@ def test_files_that_say_two_things_are_refused(tmp_path):
     Image.fromarray(LABELS + 1).save(tmp_path / "a.jpg")
     with pytest.raises(UserError, match="JPEG"):
         read_answer_mask(tmp_path / "a.jpg", images, 0)
+
+
+def huge(width, height):
+    """A PNG of a few bytes that promises so many pixels."""
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))]
+    parts += [(b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")]
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize(("width", "height"), [(2**31 - 1, 2**31 - 1), (44_000, 44_000)])
+def test_files_that_promise_too_many_pixels_are_not_decoded(tmp_path, width, height, monkeypatch):
+    images = by_ids(tmp_path)
+    path = tmp_path / "answer.png"
+    path.write_bytes(huge(width, height))
+    monkeypatch.setattr("alseg.labels.answer_masks.read_labels", lambda path: pytest.fail("read"))
+    with pytest.raises(UserError, match=f"is {height} x {width} .* save it at 8 x 12"):
+        read_answer_mask(path, images, 0)
+
+
+def test_what_is_no_file_is_not_opened(tmp_path):
+    images = by_ids(tmp_path)
+    os.mkfifo(tmp_path / "answer.png")
+    for path in (tmp_path / "answer.png", tmp_path):
+        with pytest.raises(UserError, match="is not a file"):
+            read_answer_mask(path, images, 0)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from alseg.core.images import VOID
+from alseg.labels.pool import SortedIds
 from alseg.labels.tables import PIXELS, Answers, pack_sets
 from tests.toys import BlockMaps, toy_pool
 
@@ -154,3 +155,38 @@ def test_a_refused_commit_changes_nothing(answers, sentence):
     assert np.array_equal(pool.render(0), before)
     assert len(pool.history) == len(pool.costs) == 1
     assert pool.asked("blocks", 0).tolist() == [3, 5]
+
+
+def test_sorted_ids_against_a_set():
+    rng = np.random.default_rng(0)
+    ids, known, left = SortedIds(), set(), rng.permutation(2000)
+    while len(left):
+        new, left = np.split(left, [rng.integers(1, 90)])
+        ids.add(np.sort(new))
+        known |= set(new.tolist())
+        asked = rng.integers(-5, 2100, 300)
+        assert ids.holds(asked).tolist() == [one in known for one in asked.tolist()]
+        assert len(ids) == len(known)
+
+
+def test_open_units_and_their_order_over_many_rounds():
+    """Against lists of what was asked, image by image."""
+    _, pool = toy_pool()
+    rng = np.random.default_rng(1)
+    known = {}
+    for round in range(12):
+        image = rng.permutation(np.repeat(np.arange(4), 3))
+        unit = np.zeros(12, np.int64)
+        for row in range(12):
+            asked = known.setdefault(image[row], [])
+            unit[row] = rng.choice(np.setdiff1d(np.arange(32 * 48), asked))
+            asked.append(unit[row])
+        pool.commit(dominant(round, image, unit, np.zeros(12), PIXELS))
+        images, units = rng.integers(0, 4, 400), rng.integers(0, 60, 400)
+        is_open = [u not in known[i] for i, u in zip(images.tolist(), units.tolist(), strict=True)]
+        assert pool.is_open(PIXELS, images, units).tolist() == is_open
+    for image, units in known.items():
+        assert pool.asked(PIXELS, image).tolist() == units
+        assert pool.num_asked(PIXELS, image) == len(units)
+        with pytest.raises(ValueError, match=f"a unit of image {image} is asked twice"):
+            pool.commit(dominant(99, [image], [units[5]], [0], PIXELS))

@@ -10,7 +10,6 @@ from alseg.report.canvas import (
     display_size,
     faded,
     fit_map,
-    free_places,
     group_colors,
     lay_stripes,
     open_canvas,
@@ -24,7 +23,6 @@ from alseg.report.pictures import (
     groups_picture,
     heat_picture,
     label_overlay,
-    numbered_picture,
     regions_picture,
     save_picture,
     with_legend,
@@ -211,43 +209,6 @@ def test_answered_pixels_are_dots_and_void_is_an_eye():
     assert picture[30, 40].tolist() == [0, 0, 0]
     assert picture[30, 42].tolist() == list(VOID_COLORS[0])
     assert picture[20, 25].tolist() == [FADED] * 3
-
-
-def test_boxes_keep_off_each_other_and_off_markers():
-    anchors = [(50.0, 50.0), (50.0, 52.0), (2.0, 97.0)]
-    halves = [(8.0, 12.0)] * 3
-    for marker in (0.0, 5.0):
-        places = np.array(free_places(anchors, halves, (100, 100), marker))
-        boxes = [(p - h, p + h) for p, h in zip(places, np.array(halves), strict=True)]
-        for i, (low, high) in enumerate(boxes):
-            assert (low >= 0).all()
-            assert (high <= 100).all()
-            for other_low, other_high in boxes[:i]:
-                assert ((low >= other_high) | (other_low >= high)).any()
-            for anchor in anchors if marker else []:
-                assert (np.abs(places[i] - anchor) >= np.array(halves[i]) + marker).any()
-
-
-def test_numbers_are_written_on_enlarged_regions():
-    image = np.full((96, 128, 3), 100, np.uint8)
-    grid = (np.arange(96)[:, None] // 16 * 8 + np.arange(128) // 16).astype(np.int32)
-    one = numbered_picture(image, grid, np.array([9]), [1])
-    other = numbered_picture(image, grid, np.array([9]), [888])
-    assert one.shape == (768, 1024, 3)  # regions of 16 pixels become 128 wide
-    inside = np.s_[128 + 2 : 256 - 2, 128 + 2 : 256 - 2]
-    assert (one[inside] != other[inside]).any()
-    elsewhere = np.ones(one.shape[:2], bool)
-    elsewhere[124:260, 124:260] = False
-    assert (one[elsewhere] == 100).all()
-    assert (one[190, 128] == ASKED_COLOR).all()
-
-
-def test_numbers_of_pixels_leave_the_pixel_in_sight():
-    image = np.full((100, 100, 3), 100, np.uint8)
-    picture = numbered_picture(image, None, np.array([50 * 100 + 50]), [7])
-    assert picture.shape == (1000, 1000, 3)
-    assert picture[504:506, 504:506].tolist() == [[[100] * 3] * 2] * 2
-    assert (picture == 255).all(axis=2).sum() > 200  # the box behind the number
 
 
 def test_saved_pictures_open_as_what_their_suffix_says(tmp_path):

@@ -2,6 +2,7 @@
 
 from alseg.labels.kinds.base import Kind
 from alseg.labels.kinds.class_set import ClassSet
+from alseg.labels.kinds.correct import Correct
 from alseg.labels.kinds.dominant import Dominant
 from alseg.labels.kinds.mask import Mask
 from alseg.labels.kinds.pixel_class import PixelClass
@@ -14,4 +15,5 @@ KINDS: dict[str, Kind] = {
     "dominant": Dominant(),
     "mask": Mask(),
     "scene": Scene(),
+    "correct": Correct(),
 }

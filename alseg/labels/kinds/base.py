@@ -36,17 +36,34 @@ class Annotator:
     vote_void: bool
 
 
+class Said(NamedTuple):
+    """What was said about n units.
+
+    Attributes:
+        column: The column of the kind, n rows, see `alseg.labels.tables.Answers`.
+        unsure: Units whose answer is that it cannot be told, (n,), bool; in the column they are
+            void.
+        suggested: Label that was suggested for each unit, (n,), uint8; None where none was.
+    """
+
+    column: Any
+    unsure: NDArray[np.bool_]
+    suggested: NDArray[np.uint8] | None = None
+
+
 class Written(NamedTuple):
     """One answer as a person wrote it.
 
     Attributes:
         text: What stands in the cell, not empty.
+        suggested: Id of the name that was suggested, void as `ids` has it; None without.
         ids: Ids of the names in it; raises `UserError` for a name there is not.
         mask: Labels of the unit's pixels in the file the text names, (m,), uint8; raises
             `UserError` for a file that cannot be used.
     """
 
     text: str
+    suggested: int | None
     ids: Callable[[], list[int]]
     mask: Callable[[], NDArray[np.uint8]]
 
@@ -65,6 +82,10 @@ class Kind(ABC):
     prices: ClassVar[Mapping[str, float]]
     #: Whether it says something of the pixels of the unit.
     covers_pixels: ClassVar[bool] = True
+    #: Whether a query suggests a label for each unit.
+    suggests: ClassVar[bool] = False
+    #: Whether a person may write that it cannot be told.
+    takes_unsure: ClassVar[bool] = True
     #: What a person is to write, with the unit for ``{unit}``.
     question: ClassVar[str]
     #: An answer as a person writes it, with names of classes for ``{0}`` and ``{1}``.
@@ -92,6 +113,23 @@ class Kind(ABC):
         """
 
     @abstractmethod
+    def stored(self, rows: Sequence[Any] | NDArray[Any], num_classes: int) -> Any:
+        """The column of n rows as `of_truth` gives them."""
+
+    @abstractmethod
+    def check(self, column: Any, num_classes: int, pixels: NDArray[np.int64]) -> None:
+        """Refuse what cannot have been said.
+
+        Args:
+            column: What was said about n units.
+            num_classes: C.
+            pixels: Pixels of each unit, (n,).
+
+        Raises:
+            ValueError: For ids that are no class, or a mask that is not of the size of its unit.
+        """
+
+    @abstractmethod
     def written(self, answer: Written, num_names: int) -> Any:
         """One row from what a person wrote, as `of_truth` gives them.
 
@@ -103,9 +141,24 @@ class Kind(ABC):
             ValueError: With what is wrong with the answer, as a clause.
         """
 
-    def named(self, column: Any, num_classes: int, void_costs: bool) -> NDArray[np.int64]:
-        """Classes named in each answer, which may have a price, (n,), int64."""
-        return np.ones(len(column), dtype=np.int64)
+    @abstractmethod
+    def void(self, num_names: int) -> Any:
+        """The row that says void, as `of_truth` gives them."""
+
+    def named(self, said: Said, num_classes: int, void_costs: bool) -> NDArray[np.int64]:
+        """Classes named in each answer, which may have a price, (n,), int64.
+
+        To say that it cannot be told costs what naming one class does.
+        """
+        return np.ones(len(said.column), dtype=np.int64)
+
+    @abstractmethod
+    def members(self, column: Any, num_classes: int) -> NDArray[np.bool_]:
+        """The set of classes each answer implies, (n, C + 1), bool; the last column is void.
+
+        Raises:
+            ValueError: For a kind that implies none.
+        """
 
     @abstractmethod
     def labels(self, column: Any, num_classes: int) -> NDArray[np.uint8]:
@@ -138,12 +191,31 @@ class LabelKind(Kind):
     column: ClassVar[Column] = "label"
     example: ClassVar[str] = "{0}"
 
+    def stored(self, rows: Sequence[Any] | NDArray[Any], num_classes: int) -> NDArray[np.uint8]:
+        """A byte each."""
+        return np.array(rows, dtype=np.uint8)
+
+    def check(self, column: NDArray[np.uint8], num_classes: int, pixels: NDArray[np.int64]) -> None:
+        """Ids are those of classes, or VOID."""
+        wrong = (column >= num_classes) & (column != VOID)
+        if wrong.any():
+            raise ValueError(f"class {column[wrong][0]} of {num_classes}")
+
     def written(self, answer: Written, num_names: int) -> int:
         """The one name of an answer."""
         said = answer.ids()
         if len(said) != 1:
             raise ValueError(f"{answer.text!r} names {len(said)} classes; name one")
         return VOID if said[0] == num_names else said[0]
+
+    def void(self, num_names: int) -> int:
+        """VOID."""
+        return VOID
+
+    def members(self, column: NDArray[np.uint8], num_classes: int) -> NDArray[np.bool_]:
+        """The set of the one that was said."""
+        said = np.minimum(column.astype(np.int64), num_classes)
+        return np.asarray(np.arange(num_classes + 1)[None] == said[:, None])
 
     def labels(self, column: NDArray[np.uint8], num_classes: int) -> NDArray[np.uint8]:
         """The answers themselves."""

@@ -1,12 +1,13 @@
 """The set of classes in a region."""
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alseg.core.images import VOID, ImageSet
-from alseg.labels.kinds.base import Annotator, Column, Kind, Units, Written
+from alseg.labels.kinds.base import Annotator, Column, Kind, Said, Units, Written
 from alseg.labels.truth import class_sets
 
 
@@ -31,18 +32,35 @@ class ClassSet(Kind):
         column = np.minimum(truth.ravel()[units.unit], num_classes)
         return np.asarray(np.arange(num_classes + 1)[None] == column[:, None])
 
+    def stored(self, rows: Sequence[Any] | NDArray[Any], num_classes: int) -> NDArray[np.uint8]:
+        """A bit for each class and for void."""
+        members = np.array(rows, dtype=bool) if len(rows) else np.zeros((0, num_classes + 1), bool)
+        return pack_sets(members)
+
+    def check(self, column: NDArray[np.uint8], num_classes: int, pixels: NDArray[np.int64]) -> None:
+        """As many bits as there are classes."""
+        if column.shape[1:] != (-(-(num_classes + 1) // 8),):
+            raise ValueError(f"sets of {column.shape[1:]} bytes for {num_classes} classes")
+
     def written(self, answer: Written, num_names: int) -> NDArray[np.bool_]:
         """The set of the names in an answer."""
         members = np.zeros(num_names + 1, dtype=bool)
         members[answer.ids()] = True
         return members
 
-    def named(
-        self, column: NDArray[np.uint8], num_classes: int, void_costs: bool
-    ) -> NDArray[np.int64]:
+    def void(self, num_names: int) -> NDArray[np.bool_]:
+        """The set of void alone."""
+        return np.arange(num_names + 1) == num_names
+
+    def named(self, said: Said, num_classes: int, void_costs: bool) -> NDArray[np.int64]:
         """The size of each set."""
-        members = unpack_sets(column, num_classes)
-        return np.asarray(members[:, : None if void_costs else -1].sum(axis=1))
+        members = unpack_sets(said.column, num_classes)
+        sizes = members[:, : None if void_costs else -1].sum(axis=1)
+        return np.where(said.unsure, 1, sizes)
+
+    def members(self, column: NDArray[np.uint8], num_classes: int) -> NDArray[np.bool_]:
+        """The sets."""
+        return unpack_sets(column, num_classes)
 
     def labels(self, column: NDArray[np.uint8], num_classes: int) -> NDArray[np.uint8]:
         """The label of sets that hold one class and nothing else, VOID for all others."""

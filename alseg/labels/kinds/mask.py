@@ -1,6 +1,7 @@
 """The label of every pixel of a region or an image."""
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ class Mask(Kind):
         "clicks_per_pixel": 8.167e-4,
         "seconds_per_pixel": 2.575e-3,
     }
+    takes_unsure: ClassVar[bool] = False  # such pixels are void in the mask
     question: ClassVar[str] = (
         "the path of a label image (PNG or TIFF, of the size of the image or of its file; "
         "only the {unit} is read), relative to this folder"
@@ -36,9 +38,34 @@ class Mask(Kind):
         flat = truth.ravel()
         return [flat[where] for where in pixels_of(units)]
 
+    def stored(
+        self, rows: Sequence[Any] | NDArray[Any], num_classes: int
+    ) -> tuple[NDArray[np.uint8], ...]:
+        """A byte for each pixel."""
+        return tuple(rows)
+
+    def check(
+        self,
+        column: Sequence[NDArray[np.uint8]],
+        num_classes: int,
+        pixels: NDArray[np.int64],
+    ) -> None:
+        """As many labels as the unit has pixels."""
+        lengths = np.array([mask.size for mask in column], dtype=np.int64)
+        if not np.array_equal(lengths, pixels):
+            raise ValueError("a mask does not have the size of its unit")
+
     def written(self, answer: Written, num_names: int) -> NDArray[np.uint8]:
         """The labels in the file an answer names."""
         return answer.mask()
+
+    def void(self, num_names: int) -> NDArray[np.uint8]:
+        """None: how many pixels are void depends on the unit."""
+        raise TypeError("a mask of void has the size of its unit")
+
+    def members(self, column: object, num_classes: int) -> NDArray[np.bool_]:
+        """None: classes may be in some pixels of a unit only."""
+        raise ValueError("mask answers have no class set per unit")
 
     def labels(self, column: object, num_classes: int) -> NDArray[np.uint8]:
         """None: a mask is no single label."""
