@@ -34,7 +34,9 @@ def limits(comparison: Comparison) -> list[str]:
         if not contest.seeds
     ]
     if not comparison.contests:
-        said.append("Nothing is tested: there is no second group to compare with.")
+        said.append(
+            "Nothing is tested: it takes two groups, and against= that names one, or family=all."
+        )
     trials = [(t, group) for group in comparison.groups for t in group.trials]
     end = float(comparison.grid[-1])
     longest = max(float(trial.costs[-1]) for trial, _ in trials)

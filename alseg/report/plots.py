@@ -39,6 +39,8 @@ _STYLE: dict[Any, Any] = {
     "pdf.fonttype": 42,  # text stays text, as publishers ask
 }
 _WIDTH = 6.4
+#: Points of a mean curve, and dots of a run, that are drawn at most: some runs have 1000 rounds.
+_POINTS, _DOTS = 200, 40
 #: Names side by side in a legend.
 _COLUMNS = 3
 _INK = "#15191e"
@@ -84,12 +86,14 @@ def curves(comparison: Comparison) -> "Figure":
     figure, axes = _figure(comparison, 3.4)
     scale, _ = _unit(comparison)
     for slot, group in enumerate(comparison.groups):
-        intervals = [mean_interval(column) for column in group.values(group.grid).T]
-        _band(axes, group.grid / scale, intervals, slot, group.name, 100)
+        grid = group.grid[_spread(len(group.grid), _POINTS)]
+        intervals = [mean_interval(column) for column in group.values(grid).T]
+        _band(axes, grid / scale, intervals, slot, group.name, 100)
         for trial in group.trials:
             dots = {"ls": "", "ms": 3, "alpha": 0.55, **_look(slot)}
-            shift = _aside(slot, group.grid / scale)
-            axes.plot(trial.costs / scale + shift, 100 * trial.miou, **dots)
+            kept = _spread(len(trial.costs), _DOTS)
+            places = trial.costs[kept] / scale + _aside(slot, grid / scale)
+            axes.plot(places, 100 * trial.miou[kept], **dots)
     if comparison.level is not None and comparison.full is not None:
         label = f"{comparison.full.name} (all labels)"
         axes.axhline(100 * comparison.level, color=_INK, lw=1.2, ls=(0, (5, 3)), label=label)
@@ -102,19 +106,20 @@ def differences(comparison: Comparison) -> "Figure":
     """How far every method is from the one compared with, in pairs of equal seeds."""
     figure, axes = _figure(comparison, 3.0)
     scale, _ = _unit(comparison)
-    against = comparison.against
+    against, grid = comparison.against, comparison.grid
+    grid = grid[_spread(len(grid), _POINTS)]
     assert against is not None
     for slot, group in enumerate(comparison.groups):
         seeds = [seed for seed in group.seeds if seed in against.seeds]
         if group is against or not seeds:
             continue
-        ours, theirs = (g.values(comparison.grid, seeds) for g in (group, against))
+        ours, theirs = (g.values(grid, seeds) for g in (group, against))
         intervals = [mean_interval(column) for column in (ours - theirs).T]
-        _band(axes, comparison.grid / scale, intervals, slot, group.name, 100)
+        _band(axes, grid / scale, intervals, slot, group.name, 100)
         ends = 100 * (ours - theirs)[:, -1]
-        reach = (comparison.grid[-1] - comparison.grid[0]) / scale
+        reach = (grid[-1] - grid[0]) / scale
         beside = 0.04 * reach * slot / len(comparison.groups)  # dots do not hide each other
-        right = comparison.grid[-1] / scale + beside + _aside(slot, comparison.grid / scale)
+        right = grid[-1] / scale + beside + _aside(slot, grid / scale)
         dots = {"ls": "", "ms": 3.5, "alpha": 0.7, "clip_on": False, **_look(slot)}
         axes.plot(np.full(len(ends), right), ends, **dots)
     axes.axhline(0, color=_INK, lw=1)
@@ -236,6 +241,15 @@ def _band(
         return
     axes.fill_between(x, low, high, color=color, alpha=0.12, lw=0)
     axes.plot(x, mean, color=color, lw=1.8, ls=DASHES[slot // len(COLORS) % 3], label=name)
+
+
+def _spread(count: int, most: int) -> NDArray[np.int64]:
+    """Positions among so many, all or as many as a figure bears, the first and the last included.
+
+    >>> _spread(7, 3).tolist()
+    [0, 3, 6]
+    """
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
 def _aside(slot: int, grid: NDArray[np.float64]) -> float:

@@ -105,10 +105,11 @@ def check_study(comparison: Comparison, out: Path, plots: bool = True) -> list[s
         Names of the files that were compared.
 
     Raises:
-        UserError: If a file is missing or differs, naming it.
+        UserError: If a file is missing, differs or is one too many, naming it.
     """
     compared, wrong = [], []
-    for name, content in files(comparison, plots).items():
+    expected = files(comparison, plots)
+    for name, content in expected.items():
         path = out / name
         if not path.is_file():
             wrong.append(f"{name} is missing")
@@ -121,6 +122,13 @@ def check_study(comparison: Comparison, out: Path, plots: bool = True) -> list[s
         compared.append(name)
         if content != stored:
             wrong.append(f"{name} differs")
+    stems = {*_CAPTIONS, "summary", "tests", "classes"}
+    suffixes = [f".{suffix}" for suffix in ("csv", "md", "tex", *(FORMATS if plots else ()))]
+    wrong += [
+        f"{path.name} is left from other runs"
+        for path in sorted(out.iterdir())
+        if path.stem in stems and path.suffix in suffixes and path.name not in expected
+    ]
     if wrong:
         raise UserError(
             f"{out} is not what these runs give: {', '.join(wrong)}; write it anew without check, "

@@ -316,6 +316,11 @@ def test_check_finds_what_differs(tmp_path):
     assert "classes.tex is missing" in str(caught.value)
     assert f"{PAGE} differs" in str(caught.value)
     assert "curves" not in str(caught.value)
+    write_study(found, out)
+    (out / "ranks.pdf").touch()
+    with pytest.raises(UserError, match=r"give: ranks.pdf is left from other runs; write"):
+        check_study(found, out)
+    (out / "ranks.pdf").unlink()
     # figures of another release are not compared, and the page only without them
     write_study(found, out)
     figure = out / "curves.svg"
