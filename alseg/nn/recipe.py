@@ -1,4 +1,4 @@
-"""How weights follow gradients: an optimiser, and a learning rate that changes with the step."""
+"""The optimiser of a fit, and the learning rate it has at each step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""What one looks at after a run: curves, query pictures, the page that shows them."""
+"""What one looks at after a run: its page, pictures of queries, comparisons of several runs."""

@@ -49,5 +49,6 @@ def write_study(root, methods, seeds=range(3), full=0.6, **options):
     for seed in seeds if full else ():
         path = root / f"supervised_{seed}"
         spend = {"budget__amount": 1e9, "answered": [900, 80, 20]}
-        folders.append(write_trial(path, "supervised", seed, [full], [5e4], **spend))
+        rounds = [full / 2, full], [4e4, 5e4]
+        folders.append(write_trial(path, "supervised", seed, *rounds, **spend))
     return folders

@@ -46,7 +46,10 @@ def test_known_curves_give_known_numbers(tmp_path):
     assert found.full.name == "supervised"
     assert found.grid.tolist() == [100, 200, 300]
     assert found.rare == ["sign"]  # 2 % of the answers; car has 8 %, over a fifth of a third
-    random, margin = rows(tables(found)[0].csv())[:2]
+    random, margin, full = rows(tables(found)[0].csv())
+    assert float(full["final_miou_mean"]) == pytest.approx(0.6)
+    assert float(full["rare_iou_mean"]) == pytest.approx(0.3)
+    assert rows(tables(found)[2].csv())[2]["sign_mean"] == "0.3"
     # seeds lie 0, 0.01 and 0.02 above the curve: mean 0.01, deviation 0.01
     assert float(random["final_miou_mean"]) == pytest.approx(0.51)
     assert float(random["final_miou_sd"]) == pytest.approx(0.01)
@@ -280,7 +283,7 @@ def test_files_are_the_same_every_time_and_say_the_same(tmp_path):
     assert written["ranks.csv"].decode().splitlines()[:2] == ["seed left out,random,margin",
                                                               "none,2,1"]  # fmt: skip
     rounds = rows(written["curves.csv"].decode())
-    assert len(rounds) == 2 * 3 * 3 + 3
+    assert len(rounds) == 2 * 3 * 3 + 3 * 2
     assert rounds[0] == {"method": "random", "seed": "0", "run": "random_0", "clicks": "100",
                          "miou": "0.3"}  # fmt: skip
     assert latex_text(r"a_b & 5 % \x") == r"a\_b \& 5 \% \textbackslash{}x"

@@ -105,6 +105,22 @@ def test_outline_is_half_on_the_region_and_half_around_it():
     np.testing.assert_array_equal(lines, expected)
 
 
+@pytest.mark.parametrize("width", [2, 3, 6])
+def test_outlines_pixel_by_pixel(width):
+    """On the region: a square around touches another id. Beside it: a disc touches the region."""
+    rng = np.random.default_rng(width)
+    ids = rng.integers(-1, 5, (4, 5)).repeat(6, 0).repeat(5, 1).astype(np.int32)
+    inside = np.isin(ids, [1, 3])
+    framed, around = np.pad(ids, width, constant_values=-1), width - width // 2
+    expected = np.zeros_like(inside)
+    for y, x in np.ndindex(ids.shape):
+        rows, columns = (np.arange(c + around, c + width + width // 2 + 1) for c in (y, x))
+        square = framed[np.ix_(rows, columns)]
+        gaps = np.hypot(*(np.argwhere(inside) - (y, x)).T)
+        expected[y, x] = (square != ids[y, x]).any() if inside[y, x] else gaps.min() <= around
+    np.testing.assert_array_equal(outlines(ids, inside, width), expected)
+
+
 def test_outline_separates_two_asked_neighbours_and_follows_the_frame():
     ids = np.array([[0, 0, 0, 1, 1, 1]] * 3, np.int32)
     lines = outlines(ids, np.ones((3, 6), bool), width=2)
