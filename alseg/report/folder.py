@@ -78,12 +78,6 @@ class About:
         """Plural of the unit."""
         return plural(self.unit or "unit")
 
-    def share_of(self) -> dict[str, float]:
-        """Share of each class among what was answered, by class name; empty if not known."""
-        whole = sum(self.answered)
-        pairs = zip(self.classes, self.answered, strict=False)
-        return {name: count / whole for name, count in pairs} if whole else {}
-
     def color_of(self) -> dict[str, str]:
         """CSS colour by class name."""
         pairs = zip(self.classes, self.colors, strict=False)

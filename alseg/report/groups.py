@@ -21,6 +21,9 @@ from alseg.report.statistics import differing_options, group_runs, on_grid, shar
 SAME_TASK = ("data", "train", "val", "train_masks", "val_masks", "masks", "network")
 #: What all others must share besides: how much may be spent, and what an answer costs.
 SAME_PRICES = ("budget", "oracle")
+#: Options that may be allowed to differ in earnest: curves are compared at equal costs, so that it
+#: matters less how these were cut into rounds.
+SPENDING = ("budget.amount", "budget.axis", "budget.rule")
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def read_groups(folders: Sequence[Path], axis: str) -> list[Group]:
         ordered = sorted(group, key=lambda index: identities[index]["seed"])
         trials = [_trial(runs[index], int(identities[index]["seed"]), axis) for index in ordered]
         first = identities[group[0]]
-        shares = next((s for i in ordered if (s := runs[i].about.share_of())), {})
+        shares = _shares([runs[index] for index in ordered])
         groups.append(Group(name, str(first["method"]), first, trials, shares))
     return groups
 
@@ -169,22 +172,30 @@ def check_comparable(
     """
     first = next((group for group in groups if group is not full), groups[0])
     excused: list[str] = []
+    refused: list[str] = []
+    said: list[str] = []
+    culprit = first
     for other in groups:
         rooms = SAME_TASK if other is full else (*SAME_TASK, *SAME_PRICES)
-        found = differing_options(first.identity, other.identity)
-        found = {name: pair for name, pair in found.items() if name.split(".")[0] in rooms}
-        fine = {name for name in found if _covered(name, allowed)}
-        excused += sorted(fine - set(excused))
-        wrong = {name: pair for name, pair in found.items() if name not in fine}
-        if wrong:
-            said = [f"{name} ({a} and {b})" for name, (a, b) in list(wrong.items())[:3]]
-            more = f" and {len(wrong) - 3} options more" if len(wrong) > 3 else ""
-            raise UserError(
-                f"{first.trials[0].folder} and {other.trials[0].folder} differ in "
-                f"{', '.join(said)}{more}, so that their curves cannot be compared; leave one out, "
-                f"or give allow=[{', '.join(list(wrong)[:3])}] if the difference is meant."
-            )
-    return excused
+        for name, pair in differing_options(first.identity, other.identity).items():
+            if name.split(".")[0] not in rooms:
+                continue
+            if not any(f"{name}.".startswith(f"{given}.") for given in allowed):
+                culprit = culprit if refused else other
+                refused += [] if name in refused else [name]
+                said += [f"{name} ({pair[0]} and {pair[1]})"] if other is culprit else []
+            elif name not in excused:
+                excused.append(name)
+    if refused:
+        more = f" and {len(said) - 3} options more" if len(said) > 3 else ""
+        mend = "leave one out"
+        if set(refused) <= set(SPENDING):
+            mend += f", or give allow=[{','.join(refused)}] if the difference is meant"
+        raise UserError(
+            f"{first.trials[0].folder} and {culprit.trials[0].folder} differ in "
+            f"{', '.join(said[:3])}{more}, so that their curves cannot be compared; {mend}."
+        )
+    return sorted(excused)
 
 
 def group_names(identities: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -223,10 +234,6 @@ def _said(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _covered(name: str, allowed: Collection[str]) -> bool:
-    return any(f"{name}.".startswith(f"{given}.") for given in allowed)
-
-
 def _identity(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if not path.is_file():
@@ -241,6 +248,16 @@ def _identity(folder: Path) -> dict[str, Any]:
     if not isinstance(identity, dict) or not {"method", "seed"} <= set(identity):
         raise UserError(f"{path} names no method and seed; restore it from a copy.")
     return identity
+
+
+def _shares(runs: Sequence[Run]) -> dict[str, float]:
+    """Share of each class among what was answered in all runs together; empty if not known."""
+    classes = runs[0].about.classes
+    counts = np.zeros(len(classes))
+    for run in runs:
+        if len(run.about.answered) == len(classes):
+            counts += run.about.answered
+    return dict(zip(classes, (counts / counts.sum()).tolist(), strict=True)) if counts.any() else {}
 
 
 def _trial(run: Run, seed: int, axis: str) -> Trial:

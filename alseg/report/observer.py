@@ -143,7 +143,7 @@ def answered_classes(history: Sequence[Answers], num_classes: int) -> list[int]:
     """
     counts = np.zeros(VOID + 1, dtype=np.int64)
     for answers in history:
-        if answers.answer == "scene":  # classes of another table
+        if not KINDS[answers.answer].covers_pixels:  # classes of another table
             continue
         said = answers.masks if answers.masks is not None else [answers.label]
         for labels in said:

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Colours and markers of groups, in their order; told apart in grey, too, by the markers.
+#: Colours and markers of groups, in their order; further groups have the same colours dashed.
 COLORS = ("#5d6670", "#0068a8", "#cf5600", "#008a64", "#b8558f", "#b07c00", "#3f9fdb", "#7a4fbf")
 MARKERS = "osD^vPX*"
+DASHES = ("-", "--", ":")
 FORMATS = ("svg", "pdf")
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -38,6 +39,8 @@ _STYLE: dict[Any, Any] = {
     "pdf.fonttype": 42,  # text stays text, as publishers ask
 }
 _WIDTH = 6.4
+#: Names side by side in a legend.
+_COLUMNS = 3
 _INK = "#15191e"
 
 
@@ -78,14 +81,15 @@ def encoded(figure: "Figure", suffix: str) -> bytes:
 
 def curves(comparison: Comparison) -> "Figure":
     """Mean curves with 95 % intervals, the runs as dots, and full supervision as a line."""
-    figure, axes = _figure(comparison, 3.9)
+    figure, axes = _figure(comparison, 3.4)
     scale, _ = _unit(comparison)
     for slot, group in enumerate(comparison.groups):
         intervals = [mean_interval(column) for column in group.values(group.grid).T]
         _band(axes, group.grid / scale, intervals, slot, group.name, 100)
         for trial in group.trials:
             dots = {"ls": "", "ms": 3, "alpha": 0.55, **_look(slot)}
-            axes.plot(trial.costs / scale, 100 * trial.miou, **dots)
+            shift = _aside(slot, group.grid / scale)
+            axes.plot(trial.costs / scale + shift, 100 * trial.miou, **dots)
     if comparison.level is not None and comparison.full is not None:
         label = f"{comparison.full.name} (all labels)"
         axes.axhline(100 * comparison.level, color=_INK, lw=1.2, ls=(0, (5, 3)), label=label)
@@ -96,7 +100,7 @@ def curves(comparison: Comparison) -> "Figure":
 
 def differences(comparison: Comparison) -> "Figure":
     """How far every method is from the one compared with, in pairs of equal seeds."""
-    figure, axes = _figure(comparison, 3.5)
+    figure, axes = _figure(comparison, 3.0)
     scale, _ = _unit(comparison)
     against = comparison.against
     assert against is not None
@@ -108,10 +112,11 @@ def differences(comparison: Comparison) -> "Figure":
         intervals = [mean_interval(column) for column in (ours - theirs).T]
         _band(axes, comparison.grid / scale, intervals, slot, group.name, 100)
         ends = 100 * (ours - theirs)[:, -1]
-        step = 0.008 * (comparison.grid[-1] - comparison.grid[0])  # beside each other, not hidden
-        right = np.full(len(ends), (comparison.grid[-1] + step * slot) / scale)
+        reach = (comparison.grid[-1] - comparison.grid[0]) / scale
+        beside = 0.04 * reach * slot / len(comparison.groups)  # dots do not hide each other
+        right = comparison.grid[-1] / scale + beside + _aside(slot, comparison.grid / scale)
         dots = {"ls": "", "ms": 3.5, "alpha": 0.7, "clip_on": False, **_look(slot)}
-        axes.plot(right, ends, **dots)
+        axes.plot(np.full(len(ends), right), ends, **dots)
     axes.axhline(0, color=_INK, lw=1)
     axes.set_ylabel("Difference in mIoU, points")
     axes.set_title(f"Against {against.name}", fontsize=9, loc="left")
@@ -129,7 +134,7 @@ def penalties(comparison: Comparison) -> "Figure":
     beaten = [m[k].mean() if k.any() else np.nan for m, k in zip(matrix.T, known.T, strict=True)]
     shown = np.vstack([matrix, beaten])
     side = 0.52 * len(names) + 2.2
-    figure = Figure(figsize=(max(side + 0.8, 4.2), side), layout="constrained")
+    figure = Figure(figsize=(max(side + 0.8, 4.4), max(side, 3.0)), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(shown, cmap="Blues", vmin=0, vmax=1)
     for (row, column), value in np.ndenumerate(shown):
@@ -144,7 +149,7 @@ def penalties(comparison: Comparison) -> "Figure":
     axes.spines[:].set_visible(False)
     count = len(comparison.budgets)
     budgets = "1 budget" if count == 1 else f"{count} budgets"
-    axes.set_title(f"Share of {budgets} at which a row beats a column", fontsize=9, loc="left")
+    figure.suptitle(f"Share of {budgets} at which a row beats a column", fontsize=9)
     return figure
 
 
@@ -158,7 +163,7 @@ def ranks(comparison: Comparison, values: NDArray[np.float64]) -> "Figure":
     from matplotlib.figure import Figure
 
     count = len(comparison.groups)
-    figure = Figure(figsize=(_WIDTH, 0.34 * count + 1.5), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, max(0.34 * count + 1.2, 2.4)), layout="constrained")
     axes = figure.add_subplot()
     places = range(len(values))
     for slot, group in enumerate(comparison.groups):
@@ -200,10 +205,16 @@ def _unit(comparison: Comparison) -> tuple[float, str]:
 def _figure(comparison: Comparison, height: float) -> "tuple[Figure, Axes]":
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    # the legend below takes its lines from the figure, not from the curves
+    lines = -(-len(comparison.everyone) // _COLUMNS)
+    figure = Figure(figsize=(_WIDTH, height + 0.17 * lines), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(axis_label(comparison))
     axes.xaxis.set_major_formatter(lambda value, _: wording.compact(round(value, 9)))
+    if all(len(group.grid) == 1 for group in comparison.groups):  # groups stand side by side
+        cost = float(comparison.grid[0]) / _unit(comparison)[0]
+        axes.set_xticks([cost])
+        axes.set_xlim(0.9 * cost, (1.1 + 0.01 * len(comparison.groups)) * cost)
     return figure, axes
 
 
@@ -220,16 +231,23 @@ def _band(
     color = _color(slot)
     if len(x) == 1:
         bars = None if np.isnan(low[0]) else [mean - low, high - mean]
-        axes.errorbar(x, mean, bars, color=color, fmt=_marker(slot), ms=6, capsize=3, label=name)
+        place = x + _aside(slot, x)
+        axes.errorbar(place, mean, bars, **_look(slot), ls="", ms=6, capsize=3, label=name)
         return
-    axes.fill_between(x, low, high, color=color, alpha=0.13, lw=0)
-    axes.plot(x, mean, color=color, lw=1.8, label=name)
+    axes.fill_between(x, low, high, color=color, alpha=0.12, lw=0)
+    axes.plot(x, mean, color=color, lw=1.8, ls=DASHES[slot // len(COLORS) % 3], label=name)
+
+
+def _aside(slot: int, grid: NDArray[np.float64]) -> float:
+    """How far a group stands to the side where all have one cost only and would hide each other."""
+    return float(0.01 * grid[0] * slot) if len(grid) == 1 else 0.0
 
 
 def _legend(figure: "Figure", axes: "Axes") -> None:
     handles, _ = axes.get_legend_handles_labels()
     if handles:
-        figure.legend(loc="outside lower center", ncols=2 if len(handles) > 1 else 1, fontsize=8.5)
+        columns = min(_COLUMNS, len(handles))
+        figure.legend(loc="outside lower center", ncols=columns, fontsize=8)
 
 
 def _look(slot: int) -> dict[str, Any]:

@@ -135,6 +135,7 @@ def test_nothing_is_guessed_beyond_a_curve(tmp_path):
         ),
         ({"budget__amount": 20.0}, ("budget.am",), "differ in budget.amount"),
         ({"budget__amount": 20.0, "val": "x"}, ("budget",), r"a and b differ in val \(d2 and x\)"),
+        ({"budget__amount": 20.0, "val": "x"}, (), r"budget.amount .*; leave one out\.$"),
         ({"budget__amount": 20.0}, ("budget",), None),
         ({"method__lr": 0.1, "regions": "grid"}, (), None),
     ],
