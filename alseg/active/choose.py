@@ -29,7 +29,7 @@ def query_from_scores(
     pixels: NDArray[np.integer[Any]] | None = None,
     ties: Ties = "first",
     regions: str | None = None,
-    suggested: NDArray[np.uint8] | None = None,
+    suggested: NDArray[np.integer[Any]] | None = None,
 ) -> Query:
     """The open units of highest score, as many as the budget may pay for.
 
@@ -79,7 +79,7 @@ def query_from_scores(
         image=images[rows],
         unit=units[rows],
         score=score[rows].astype(np.float32),
-        suggested=None if suggested is None else suggested[open_rows][rows],
+        suggested=None if suggested is None else suggested[open_rows][rows].astype(np.uint8),
     )
 
 
@@ -128,8 +128,16 @@ def random_query(asking: Asking | LabelPool, answer: AnswerKind) -> Query:
         asking: Of the round that asks; decides the order. A pool that knows its regions stands
             for the next question about it, with seed 0.
         answer: What is asked.
+
+    Raises:
+        UserError: For an unknown kind of answer, or one that needs a label suggested.
     """
     check_answer(answer)
+    if KINDS[answer].suggests:
+        raise UserError(
+            f"random questions suggest no label, and answer={answer} confirms or replaces one; "
+            f"choose by scores, from a table with a column suggested."
+        )
     if isinstance(asking, LabelPool):
         asking = Asking.of(asking)
     asking = replace(asking, diversity=None)

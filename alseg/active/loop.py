@@ -23,6 +23,7 @@ from alseg.active.scoring import SCORES, UnitScorer, usual_answer
 from alseg.active.segmentation import Segmentation
 from alseg.active.shards import NotFiniteError, ShardWriter, read_shards
 from alseg.core.errors import UserError, unknown_name
+from alseg.labels.kinds import KINDS
 from alseg.labels.pool import LabelPool
 from alseg.labels.tables import AnswerKind, Query, Table
 
@@ -285,15 +286,22 @@ class ActiveLoop(L.Callback):
         if self._pass is not None:
             return self._pass.pick(tables)
         units = tables["units"]
-        lacking = [name for name in ("unit", "score") if name not in units]
+        answer = self.answer or usual_answer(self._now.kind)
+        needed = ("unit", "score", *(["suggested"] if KINDS[answer].suggests else []))
+        lacking = [name for name in needed if name not in units]
         if lacking:
             raise UserError(
                 f"the table of predict_step has no column {lacking[0]!r}; it has "
                 f"{', '.join(units)}."
             )
-        answer = self.answer or usual_answer(self._now.kind)
         return query_from_scores(
-            self._now, answer, units["image"], units["unit"], units["score"], units.get("pixels")
+            self._now,
+            answer,
+            units["image"],
+            units["unit"],
+            units["score"],
+            units.get("pixels"),
+            suggested=units["suggested"] if KINDS[answer].suggests else None,
         )
 
 

@@ -52,6 +52,24 @@ def test_a_query_of_unknown_price_reaches_as_far_as_the_budget_might():
     assert last.unit.tolist() == [23, 22, 21, 20, 19, 18]
 
 
+def test_suggested_labels_stay_with_their_units():
+    _, pool = toy_pool(amount=5)
+    image, unit = units(pool)
+    score = np.random.default_rng(0).permutation(len(image)).astype(np.float32)
+    suggested = (7 * image + unit) % 3
+    best = np.argsort(-score)
+    for round, rows in enumerate([best[:6], best[6:12]]):
+        asking = context(pool, round)
+        query = query_from_scores(asking, "correct", image, unit, score, suggested=suggested)
+        assert query.unit.tolist() == unit[rows].tolist()
+        assert query.suggested.tolist() == suggested[rows].tolist()
+        assert query.suggested.dtype == np.uint8
+        pool.commit(Answers.of_rows(query, 3, query.suggested))
+    assert pool.spent().clicks == 0
+    with pytest.raises(UserError, match="random questions suggest no label"):
+        random_query(context(pool), "correct")
+
+
 def test_a_budget_in_pixels_counts_the_size_of_units():
     _, pool = toy_pool(amount=200, axis="pixels", rule="within")
     image, unit = units(pool)

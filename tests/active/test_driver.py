@@ -179,7 +179,7 @@ def test_a_run_cut_off_inside_a_stage_goes_on_bit_for_bit(
     assert same_weights(tmp_path / "run", root)
 
 
-def test_a_run_waits_for_a_person_and_goes_on(tmp_path):
+def test_a_run_waits_for_a_person_and_goes_on(tmp_path, caplog):
     run = toy_run(tmp_path, rounds=1)
     run.oracle = HumanOracle()
     with pytest.raises(AwaitingAnswersError, match="waits for your answers"):
@@ -193,6 +193,10 @@ def test_a_run_waits_for_a_person_and_goes_on(tmp_path):
     rows = drive(run)
     assert rows[0]["clicks"] == 12
     assert rows[0]["units"] == 6
+    assert "has changed" not in caplog.text
+    (tmp_path / "round_000" / "answers.csv").write_text("\n".join([*lines[:6], "5,green"]))
+    assert drive(toy_run(tmp_path, rounds=1)) == rows
+    assert "row 5 was 'red;blue' and is 'green'" in caplog.text
 
 
 def test_the_best_checkpoint_is_kept_on_request(tmp_path):

@@ -116,9 +116,10 @@ def test_scores_by_name_by_function_and_of_pixels():
 class Own(L.LightningModule):
     """A module of somebody's own: a table, or logits."""
 
-    def __init__(self, table):
+    def __init__(self, table, suggests=False):
         super().__init__()
         self.table = table
+        self.suggests = suggests
 
     def predict_step(self, batch, batch_idx):
         index, regions = batch["index"], batch["regions"]
@@ -129,7 +130,8 @@ class Own(L.LightningModule):
         image = index.repeat_interleave(24)
         score = (image * 31 + unit * 7) % 97
         pixels = torch.full_like(unit, 64)
-        return {"image": image, "unit": unit, "score": score.float(), "pixels": pixels}
+        table = {"image": image, "unit": unit, "score": score.float(), "pixels": pixels}
+        return table | ({"suggested": unit % 3} if self.suggests else {})
 
 
 def test_a_module_of_ones_own_returns_a_table_or_logits():
@@ -139,6 +141,11 @@ def test_a_module_of_ones_own_returns_a_table_or_logits():
     expected = sorted(every, key=lambda p: (-((p[0] * 31 + p[1] * 7) % 97), p))
     assert query.answer == "mask"
     assert rows(query) == expected[: len(query)]
+    with pytest.raises(UserError, match="has no column 'suggested'"):
+        predict(Own(table=True), data, answer="correct")
+    corrected = predict(Own(table=True, suggests=True), data, answer="correct").query
+    assert rows(corrected) == expected[: len(corrected)]
+    assert corrected.suggested.tolist() == [unit % 3 for _, unit in rows(corrected)]
     lowest = predict(Own(table=False), data, answer="dominant").query
     assert rows(lowest) == [(0, unit) for unit in range(6)], "logits are closest there"
 

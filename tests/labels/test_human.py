@@ -20,6 +20,7 @@ from alseg.labels.human import (
     told_changes,
     write_questions,
 )
+from alseg.labels.kinds import KINDS
 from alseg.labels.oracle import AwaitingAnswersError, HumanOracle
 from alseg.labels.pool import LabelPool
 from alseg.labels.tables import PIXELS, Query
@@ -261,3 +262,26 @@ def test_many_differences_are_counted():
     told = differences(Lines(old, []), Lines(new | {0: Line(2, "a", "3")}, []))
     assert told[0] == "the seconds of row 0 were '1' and are '3'"
     assert told[5:] == ["and 4 more"]
+
+
+@pytest.mark.parametrize("answer", KINDS)
+def test_what_to_write_is_said_for_every_kind(tmp_path, answer):
+    """The example that is given is an answer that is read."""
+    images, pool = toy_pool()
+    images = type(images)(4, scenes=("town", "field", "wood"))
+    kind, suggested = KINDS[answer], [2] * 6 if KINDS[answer].suggests else None
+    asked = query(answer, suggested=suggested)
+    write_questions(asked, pool, images, tmp_path)
+    text = (tmp_path / "HOW_TO_ANSWER.txt").read_text()
+    assert kind.question.format(unit="region") in text
+    listed = "Classes: 0 red, 1 green, 2 blue" if kind.covers_pixels else "Scenes: 0 town, 1 field"
+    assert listed in text
+    assert ("'unsure', or ?, is for what you cannot tell" in text) == kind.takes_unsure
+    assert ("another size" in text) is False
+    example = next(line.strip() for line in text.splitlines() if line.startswith("    0,"))
+    if answer == "mask":
+        save(tmp_path / "masks" / "0.png", images.truth(0))
+    answers = read_answers(answered(tmp_path, example), asked, pool, images)
+    expected = {"correct": [2], "class_set": [0, 1], "mask": None}.get(answer, [0])
+    if expected is not None:
+        assert np.flatnonzero(answers.members()[0]).tolist() == expected

@@ -85,6 +85,15 @@ def filled_pool():
 
 def test_render_paints_as_the_slow_reference_does():
     pool = filled_pool()
+    pool.commit(dominant(6, [0, 1], [4, 4], [1, 0], "coarse"))  # a map painted at once
+    masks = tuple(np.array([[0, 1, VOID, 2]], np.uint8).repeat(64) for _ in range(2))
+    units = np.array([2, 3])
+    for round in (7, 8):
+        one = slice(round - 7, round - 6)
+        pool.commit(
+            Answers(round, "patch", "mask", "coarse", 3, units[one] * 0, units[one],
+                    masks=masks[one])
+        )  # fmt: skip
     for image in range(len(pool)):
         assert np.array_equal(pool.render(image), slow_render(pool, image))
     assert (pool.render(0) != VOID).any()
