@@ -1,122 +1,102 @@
-"""The command: ``python -m alseg.compare RUN_DIR RUN_DIR ... against=random axis=clicks``."""
+"""The command: ``python -m alseg.compare RUN_DIR RUN_DIR ... [--against NAME] [--out DIR]``."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from alseg.cli import command
+from alseg.cli.folders import read_folders
 from alseg.cli.help import explain
-from alseg.cli.words import read_options
 from alseg.core.errors import UserError
-from alseg.core.files import write_atomic
+
+#: The method that stands for full supervision unless another is named.
+FULL = "supervised"
 
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """Compares methods over seeds: tables, curves, tests, and a paragraph for a paper.
+    """Compares methods over several seeds, with tests, tables and figures.
 
-    Runs are grouped by everything but their seed and compared at equal cost; runs on different
-    data, at different prices or with different networks are refused. Written to the folder:
-    comparison.csv, .md, .tex and .html, pairs.csv (who beats whom, and ranks that leave out a
-    seed), methods.txt, curves.svg and curves.pdf. Options may also be written --name VALUE.
+    Runs that differ in their seed alone form a group, named after its method and what sets it apart
+    from other groups of that method. All must have the same data, network, budget and prices. Runs
+    with the same seed are compared in pairs. Every option is also written --name VALUE.
 
     Attributes:
-        against: The reference, a method or the name of a group; differences are from it.
-        full: The method whose runs are full supervision; null = none of them.
-        axis: Cost axis: clicks, seconds, pixels or units.
-        out: The folder.
-        plots: Draw the curves, which takes matplotlib.
-        check: Write nothing; fail if the tables in the folder are not those of these runs.
+        against: The group or method that all others are compared with; null = none.
+        full: The group or method of full supervision, which may have another budget; null = the
+            runs of method supervised, if there are any.
+        axis: What was spent: clicks, seconds, pixels, units, images or round.
+        out: Folder of the tables, the figures and the page, index.html.
+        measure: What is tested: area (the mean over the budget) or final (the last shared cost).
+        family: Which pairs are tested: against (each with the one named there) or all.
+        rare: Names of the rare classes; null = those with less than a fifth of an equal share of
+            what was answered.
+        allow: Options that may differ between groups, by their full names, such as
+            [budget.amount].
+        plots: Draw the figures, which takes matplotlib.
+        check: Write nothing, and fail if the files in out differ from what the runs give. Also
+            written --check.
     """
 
-    against: str = "random"
-    full: str | None = "supervised"
+    against: str | None = "random"
+    full: str | None = None
     axis: str = "clicks"
     out: Path = Path("comparison")
+    measure: str = "area"
+    family: str = "against"
+    rare: tuple[str, ...] | None = None
+    allow: tuple[str, ...] = ()
     plots: bool = True
     check: bool = False
 
 
 def compare(folders: Sequence[Path], options: CompareOptions) -> str:
-    """Compare runs and write what was found, or check what is there.
+    """Compare runs.
 
     Returns:
-        The table, as Markdown.
+        The tables, how they were made, and where they lie.
 
     Raises:
-        UserError: For runs that cannot be compared, or files that are not theirs.
+        UserError: For runs or options that cannot be used, or files that differ.
     """
-    from alseg.report import compared as work
-    from alseg.report.compare import compare as compare_runs
-    from alseg.report.folder import read_run
-    from alseg.report.page import write_chart
+    from alseg.report.comparison import compare as put_side_by_side
+    from alseg.report.findings import methods_paragraph
+    from alseg.report.groups import read_groups
+    from alseg.report.study import check_study, write_study
+    from alseg.report.tables import tables
 
-    runs = [read_run(folder) for folder in folders]
-    found = compare_runs(runs, options.against, options.axis, options.full)
-    texts = {
-        "comparison.csv": work.table_csv(found),
-        "comparison.md": work.table_markdown(found),
-        "comparison.tex": work.table_latex(found),
-        "pairs.csv": work.pairs_csv(found),
-        "methods.txt": work.words(found),
-    }
-    for name, text in texts.items():
-        path = options.out / name
-        if not options.check:
-            write_atomic(path, text)
-        elif not path.exists() or path.read_text(encoding="utf-8") != text:
-            raise UserError(
-                f"{path} is not what these runs give; make it anew by the same command without "
-                f"check."
-            )
-    if not options.check:
-        names = ", ".join(group.name for group in found.groups)
-        facts = [("Methods", names), ("Against", found.groups[0].name)]
-        page = options.out / "comparison.html"
-        write_chart(f"{len(runs)} runs compared", facts, work.mean_chart(found), page, False)
-        if options.plots:
-            work.draw(found, options.out)
-    return texts["comparison.md"] + "\n" + texts["methods.txt"]
-
-
-def options_from(words: Sequence[str]) -> tuple[list[Path], CompareOptions]:
-    """Run folders, and the options, of the words of a command.
-
-    Raises:
-        UserError: For options that do not exist.
-    """
-    names = {field.name for field in fields(CompareOptions)}
-    folders: list[Path] = []
-    given: list[str] = []
-    left = list(words)
-    while left:
-        word = left.pop(0)
-        name, is_set, _ = word.removeprefix("--").partition("=")
-        if name in names and is_set:
-            given.append(word.removeprefix("--"))
-        elif word == "--check":
-            given.append("check=true")
-        elif word.startswith("--") and name in names:
-            if not left:
-                raise UserError(f"{word} stands without a value; give {word} VALUE.")
-            given.append(f"{name}={left.pop(0)}")
-        elif word.startswith("-"):
-            raise UserError(
-                f"cannot read {word!r}; give run folders, and options: {', '.join(sorted(names))}."
-            )
-        else:
-            folders.append(Path(word))
-    return folders, read_options(CompareOptions, given)
+    if options.check and not options.out.is_dir():
+        raise UserError(f"out={options.out} is no folder, so that there is nothing to check.")
+    groups = read_groups(folders, options.axis)
+    full = options.full
+    if full is None and any(group.method == FULL for group in groups):
+        full = FULL
+    found = put_side_by_side(
+        groups,
+        options.axis,
+        against=options.against,
+        full=full,
+        rare=options.rare,
+        measure=options.measure,
+        family=options.family,
+        allowed=options.allow,
+    )
+    if options.check:
+        count = len(check_study(found, options.out, options.plots))
+        return f"{count} files in {options.out} are what these runs give."
+    page = write_study(found, options.out, options.plots)
+    shown = [f"{table.title}\n\n{table.markdown()}" for table in tables(found)]
+    return "\n".join([*shown, methods_paragraph(found), "", str(page)])
 
 
 def help_text() -> str:
     """What ``--help`` prints."""
     return explain(
         CompareOptions,
-        "python -m alseg.compare RUN_DIR RUN_DIR ... [against=METHOD] [axis=AXIS] [out=FOLDER]",
+        "python -m alseg.compare RUN_DIR RUN_DIR ... [option=value ...]",
         [
-            "python -m alseg.compare runs/random_* runs/margin_* against=random axis=clicks",
-            "python -m alseg.compare runs/* out=tables --check",
+            "python -m alseg.compare runs/*_seed* --against random --axis clicks --out results",
+            "python -m alseg.compare runs/*_seed* --out results --check",
         ],
     )
 
@@ -125,6 +105,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit status, see `alseg.cli.command.main`."""
 
     def work(words: list[str]) -> None:
-        print(compare(*options_from(words)))
+        print(compare(*read_folders(CompareOptions, words)))
 
     return command.main(arguments, lambda words: help_text(), work)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alseg.cli import command
+from alseg.cli.folders import read_folders
 from alseg.cli.help import explain
-from alseg.cli.words import read_options
 from alseg.core.errors import UserError
 
 
@@ -44,30 +44,6 @@ def report(folders: Sequence[Path], options: ReportOptions) -> Path:
     return write_report(folders[0])
 
 
-def options_from(words: Sequence[str]) -> tuple[list[Path], ReportOptions]:
-    """Run folders, and the options, of the words of a command.
-
-    Raises:
-        UserError: For options that do not exist.
-    """
-    folders: list[Path] = []
-    given: list[str] = []
-    left = list(words)
-    while left:
-        word = left.pop(0)
-        if word == "--out":
-            if not left:
-                raise UserError("--out stands without a file; give --out FILE.")
-            word = f"--out={left.pop(0)}"
-        if word.removeprefix("--").startswith("out="):
-            given.append(word.removeprefix("--"))
-        elif word.startswith("-"):
-            raise UserError(f"cannot read {word!r}; give run folders, and out=FILE.")
-        else:  # also with = in it: experiments are often named by their options
-            folders.append(Path(word))
-    return folders, read_options(ReportOptions, given)
-
-
 def help_text() -> str:
     """What ``--help`` prints."""
     return explain(
@@ -84,6 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit status, see `alseg.cli.command.main`."""
 
     def work(words: list[str]) -> None:
-        print(report(*options_from(words)))
+        print(report(*read_folders(ReportOptions, words)))
 
     return command.main(arguments, lambda words: help_text(), work)

@@ -156,19 +156,14 @@ def outlines(ids: NDArray[np.int32], inside: NDArray[np.bool_], width: int) -> N
     Returns:
         Pixels of the lines, (H, W), bool. The frame of the image counts as an edge.
     """
-    within = width // 2
-    height, span = ids.shape
-    padded_ids = np.pad(ids, width, constant_values=-1)
-    padded_inside = np.pad(inside, width)
-    edge = np.zeros_like(inside)
-    near = np.zeros_like(inside)
-    for dy in range(-width, width + 1):
-        for dx in range(-width, width + 1):
-            window = np.s_[width + dy : width + dy + height, width + dx : width + dx + span]
-            if max(abs(dy), abs(dx)) <= within:
-                edge |= padded_ids[window] != ids
-            if dy * dy + dx * dx <= (width - within) ** 2:
-                near |= padded_inside[window]
+    from scipy import ndimage
+
+    within, around = width // 2, width - width // 2
+    window = {"size": 2 * within + 1, "mode": "constant", "cval": -1}
+    edge = ndimage.maximum_filter(ids, **window) != ndimage.minimum_filter(ids, **window)
+    offsets = np.arange(-around, around + 1)
+    disc = offsets**2 + offsets[:, None] ** 2 <= around**2
+    near = ndimage.binary_dilation(inside, disc)
     return np.asarray((inside & edge) | (~inside & near))
 
 

@@ -60,6 +60,8 @@ class About:
         unit: What one asked unit is, e.g. ``"region"``.
         answer: What was asked about it, e.g. ``"class_set"``.
         pool: Size of the whole pool: ``images``, ``units`` and ``pixels``, each may be missing.
+        answered: How much was answered of each class, in the order of their ids: pixels of masks,
+            or units with one class; empty if neither was.
     """
 
     title: str = ""
@@ -69,6 +71,7 @@ class About:
     unit: str = ""
     answer: str = ""
     pool: Mapping[str, int] = field(default_factory=dict)
+    answered: Sequence[int] = ()
 
     @property
     def units(self) -> str:
@@ -104,6 +107,11 @@ class Run:
     def rounds(self) -> list[int]:
         """Numbers of the finished rounds."""
         return [int(r) for r in self.table["round"]]
+
+    @property
+    def measured(self) -> bool:
+        """Whether any round, or any companion of its mIoU, was measured on validation images."""
+        return any(np.isfinite(self.table[name]).any() for name in ("miou", *self.companions))
 
     @property
     def ious(self) -> dict[str, NDArray[np.float64]]:

@@ -105,6 +105,7 @@ class Reporter:
             "unit": first.kind,
             "answer": first.answer,
             "pool": sizes,
+            "answered": answered_classes(pool.history, len(classes)),
             "notes": self._notes(),
         }
         write_atomic(self.root / "report.json", json.dumps(about, ensure_ascii=False) + "\n")
@@ -128,6 +129,27 @@ class Reporter:
                 "kept: the mIoU shown is on images that were looked at."
             )
         return notes
+
+
+def answered_classes(history: Sequence[Answers], num_classes: int) -> list[int]:
+    """How much was answered of each class, for an idea of which are rare.
+
+    Args:
+        history: The answers of all rounds.
+        num_classes: C.
+
+    Returns:
+        C counts: pixels of masks, or units with one class; empty where neither was asked.
+    """
+    counts = np.zeros(VOID + 1, dtype=np.int64)
+    for answers in history:
+        if not KINDS[answers.answer].covers_pixels:  # classes of another table
+            continue
+        said = answers.masks if answers.masks is not None else [answers.label]
+        for labels in said:
+            if labels is not None:
+                counts += np.bincount(np.asarray(labels).ravel(), minlength=VOID + 1)
+    return counts[:num_classes].tolist() if counts.any() else []
 
 
 def pictures_of(

@@ -1,6 +1,7 @@
 "use strict";
 
-// Pictures open large; the arrow keys go through the pictures of one image, a click closes.
+// Pictures open large; arrow keys, or taps at the sides, go through the pictures of one image, and
+// a tap in the middle closes.
 const viewer = document.getElementById("viewer");
 if (viewer) {
   let row = [];
@@ -26,7 +27,12 @@ if (viewer) {
       }
     });
   }
-  viewer.addEventListener("click", () => viewer.close());
+  viewer.addEventListener("click", (event) => {
+    const place = event.clientX / viewer.clientWidth;
+    if (row.length > 1 && place < 0.25) show(at - 1);
+    else if (row.length > 1 && place > 0.75) show(at + 1);
+    else viewer.close();
+  });
   viewer.addEventListener("keydown", (event) => {
     if (event.key === "ArrowRight") show(at + 1);
     if (event.key === "ArrowLeft") show(at - 1);

@@ -43,7 +43,7 @@ def write_report(run_dir: Path) -> Path:
         UserError: If this is no run folder, no round is finished, or a file cannot be read.
     """
     path = run_dir / "report.html"
-    _render("run.html", _run_page(read_run(run_dir)), path)
+    write_atomic(path, render("run.html", _run_page(read_run(run_dir))))
     return path
 
 
@@ -63,17 +63,12 @@ def write_comparison(run_dirs: Sequence[Path], out: Path) -> Path:
     twice = [path for path, n in Counter(p.resolve() for p in run_dirs).items() if n > 1]
     if twice:
         raise UserError(f"{twice[0]} is named twice; name each run to be compared once.")
-    _render("comparison.html", _comparison_page([read_run(path) for path in run_dirs]), out)
+    runs = [read_run(path) for path in run_dirs]
+    write_atomic(out, render("comparison.html", _comparison_page(runs)))
     return out
 
 
-def write_chart(
-    title: str,
-    facts: Sequence[tuple[str, str]],
-    chart: Chart,
-    out: Path,
-    last_labels: bool = True,
-) -> Path:
+def write_chart(title: str, facts: Sequence[tuple[str, str]], chart: Chart, out: Path) -> Path:
     """Write one page with one chart.
 
     Args:
@@ -81,17 +76,21 @@ def write_chart(
         facts: What stands under the title, names and values.
         chart: From `alseg.report.chart.layout`.
         out: Path of the page.
-        last_labels: Write the last value of every line beside it.
 
     Returns:
         The path of the page.
     """
-    context = {"title": title, "facts": facts, "chart": chart, "last_labels": last_labels}
-    _render("chart.html", context, out)
+    write_atomic(out, render("chart.html", {"title": title, "facts": facts, "chart": chart}))
     return out
 
 
-def _render(template: str, context: dict[str, Any], path: Path) -> None:
+def render(template: str, context: dict[str, Any]) -> str:
+    """A page from one of the templates beside this module.
+
+    Args:
+        template: Name of its file.
+        context: What it names; a name that is missing is an error.
+    """
     folder = resources.files("alseg.report")
 
     def text(name: str) -> str:
@@ -109,7 +108,7 @@ def _render(template: str, context: dict[str, Any], path: Path) -> None:
     environment.globals["script"] = Markup(text("page.js"))
     environment.globals["colors"] = COLORS
     environment.filters |= {"percent": wording.percent, "change": wording.change}
-    write_atomic(path, environment.get_template(template).render(context))
+    return environment.get_template(template).render(context)
 
 
 def _run_page(run: Run) -> dict[str, Any]:
@@ -121,6 +120,8 @@ def _run_page(run: Run) -> dict[str, Any]:
         "facts": sections.facts(run),
         "tiles": sections.tiles(run),
         "charts": learning_curves(curves_of(run)),
+        "measured": run.measured,
+        "advice": sections.advice(run),
         "training": training_charts(run),
         "notes": run.about.notes,
         "panels": sections.panels(run),
@@ -154,6 +155,7 @@ def _comparison_page(runs: Sequence[Run]) -> dict[str, Any]:
         "facts": [],
         "notes": notes,
         "charts": learning_curves(curves),
+        "measured": any(run.measured for run in runs),
         "curves": [(curve, _final_row(curve)) for curve in curves],
     }
 

@@ -12,6 +12,7 @@ from PIL import Image
 from alseg.report import wording
 from alseg.report.canvas import group_colors
 from alseg.report.folder import IOU_PREFIX, PictureFiles, Run
+from alseg.report.statistics import FEWEST, RECENT, gain_ahead
 
 #: Parts of a round on the machine: column of ``rounds.csv`` -> what a reader calls it.
 MACHINE = {"train_s": "Training", "score_s": "Scoring", "select_s": "Selecting"}
@@ -217,6 +218,51 @@ def divisions(run: Run) -> list[Division]:
             title = whole.replace("_", " ").capitalize()
             found.append(Division(title, list(zip(parts, colors, strict=True)), bars))
     return found
+
+
+def advice(run: Run, ahead: float = 100.0) -> list[str]:
+    """What more clicks may be expected to bring, as sentences; nothing is decided by them.
+
+    Args:
+        run: The run.
+        ahead: Clicks of the first estimate; the second is for as many as the last round cost.
+    """
+    clicks, miou = run.table.get("clicks", np.zeros(0)), run.table["miou"]
+    known = np.flatnonzero(np.isfinite(clicks[: len(miou)]) & np.isfinite(miou[: len(clicks)]))
+    paid = known[np.diff(clicks[known], prepend=0.0) > 0]  # rounds that cost something
+    if not len(paid):
+        return []
+    if len(paid) < FEWEST:
+        rounds = "1 measured round" if len(paid) == 1 else f"{len(paid)} measured rounds"
+        return [
+            f"Whether more clicks pay cannot be said from {rounds}: it takes at least {FEWEST}."
+        ]
+    spent = float(clicks[paid[-1]])
+    latest = spent - float(clicks[paid[-2]])
+    said = []
+    count = wording.count
+    for cost, name in (
+        (ahead, f"{count(ahead)} clicks more"),
+        (latest, f"another round of {count(latest)} clicks"),
+    ):
+        gain = gain_ahead(clicks[paid], miou[paid], cost)
+        if gain is None:
+            said.append(
+                f"Of {name} nothing can be said: they are more than the {count(spent)} that were "
+                f"spent in all."
+            )
+            continue
+        value, low, high = (wording.change(0.0, share) for share in gain)
+        open_ = " It may as well be nothing." if gain.low <= 0 <= gain.high else ""
+        said.append(
+            f"Of {name} expect {value} points of mIoU ({low} to {high}, a 90 % interval).{open_}"
+        )
+    return [
+        *(said[:1] if latest == ahead else said),
+        f"This holds if the curve goes on as in its last {min(RECENT, len(paid))} measured rounds "
+        f"(mIoU rising with the logarithm of the clicks); curves often flatten, so that it is "
+        f"rather too high. The run stops where you stop it.",
+    ]
 
 
 def _miou_tile(run: Run) -> Tile:

@@ -5,8 +5,9 @@ seed start from the same query and the same weights, so they are compared in pai
 """
 
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,16 @@ from alseg.core.errors import UserError
 
 #: Most pairs whose sign flips are counted one by one: 2 ** 23 sums of 8 bytes.
 MOST_PAIRS = 24
+#: Rounds at the end of a curve from which `gain_ahead` goes on, and how many it needs.
+RECENT, FEWEST = 5, 4
+
+
+class Interval(NamedTuple):
+    """An estimate and the interval around it; the ends are NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
 
 
 def flat_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,6 +230,165 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     adjusted = np.full(p.shape, np.nan)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
     return adjusted
+
+
+def mean_interval(values: ArrayLike, coverage: float = 0.95) -> Interval:
+    """Mean of independent values, with Student's interval.
+
+    Args:
+        values: (n,); for fewer than two the interval is not known.
+        coverage: Probability that an interval made so holds the mean.
+    """
+    from scipy.special import stdtrit
+
+    x = _finite(values)
+    if not x.size:
+        return Interval(math.nan, math.nan, math.nan)
+    mean = float(x.mean())
+    if x.size == 1:
+        return Interval(mean, math.nan, math.nan)
+    half = float(stdtrit(x.size - 1, (1 + coverage) / 2) * x.std(ddof=1) / math.sqrt(x.size))
+    return Interval(mean, mean - half, mean + half)
+
+
+def first_reached(costs: ArrayLike, values: ArrayLike, target: float) -> float:
+    """Cost at which a curve, straight between its rounds, first reaches a value.
+
+    Args:
+        costs: (R,), strictly increasing.
+        values: (R,).
+        target: The value.
+
+    Returns:
+        The first cost if the curve begins above the target; infinity if it never reaches it.
+
+    >>> first_reached([10, 20, 40], [0.1, 0.3, 0.5], 0.4)
+    30.0
+    """
+    x, y = np.asarray(costs, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    above = np.flatnonzero(y >= target)
+    if not above.size:
+        return math.inf
+    end = int(above[0])
+    if end == 0:
+        return float(x[0])
+    share = (target - y[end - 1]) / (y[end] - y[end - 1])
+    return float(x[end - 1] + share * (x[end] - x[end - 1]))
+
+
+def resampled_means(
+    values: ArrayLike, draws: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Means over seeds that are drawn with replacement: the bootstrap.
+
+    Args:
+        values: (n, ...), one row per seed.
+        draws: How many means.
+        generator: Draws the seeds.
+
+    Returns:
+        (draws, ...).
+    """
+    rows = np.asarray(values, dtype=np.float64)
+    counts = generator.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=draws)
+    return np.tensordot(counts / len(rows), rows, axes=1)
+
+
+def percentile_interval(samples: ArrayLike, coverage: float = 0.95) -> tuple[float, float]:
+    """Ends between which the middle of the samples lies; infinite samples count, none is averaged.
+
+    Args:
+        samples: (draws,), at least one, may be infinite.
+        coverage: Share of the samples between the ends.
+    """
+    ends = ((1 - coverage) / 2, (1 + coverage) / 2)
+    low, high = np.quantile(np.asarray(samples, dtype=np.float64), ends, method="inverted_cdf")
+    return float(low), float(high)
+
+
+def penalty(ours: ArrayLike, theirs: ArrayLike, level: float = 0.05) -> float:
+    """Share of the budgets at which one method beats another, by a paired t test each.
+
+    It is an entry of the pairwise penalty matrix of Ash et al. (BADGE, ICLR 2020).
+
+    Args:
+        ours: Values of one method, (seeds, budgets).
+        theirs: Values of the other with the same seeds at the same budgets.
+        level: p-value, two-sided, up to which a higher mean counts.
+
+    Returns:
+        In [0, 1]; NaN for fewer than two seeds.
+    """
+    differences = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
+    if len(differences) < 2:
+        return math.nan
+    wins = [d.mean() > 0 and paired_t(d) <= level for d in differences.T]  # NaN is no win
+    return float(np.mean(wins))
+
+
+def ranks(values: ArrayLike) -> NDArray[np.float64]:
+    """Ranks of methods, 1 for the highest value; equal ones share the mean of their ranks.
+
+    Args:
+        values: (methods,).
+
+    >>> ranks([0.4, 0.6, 0.4]).tolist()
+    [2.5, 1.0, 2.5]
+    """
+    x = np.asarray(values, dtype=np.float64)
+    above = (x[None] > x[:, None]).sum(axis=1)
+    equal = (x[None] == x[:, None]).sum(axis=1)
+    return above + (equal + 1) / 2
+
+
+def ranks_without_each(values: ArrayLike) -> NDArray[np.float64]:
+    """Ranks of methods by their means, each time without one seed.
+
+    Args:
+        values: (methods, seeds), at least two seeds.
+
+    Returns:
+        (seeds, methods); row ``s`` leaves seed ``s`` out.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if x.shape[1] < 2:
+        raise ValueError("a rank without a seed takes at least two")
+    return np.stack([ranks(np.delete(x, seed, axis=1).mean(axis=1)) for seed in range(x.shape[1])])
+
+
+def gain_ahead(
+    costs: ArrayLike, values: ArrayLike, ahead: float, coverage: float = 0.9
+) -> Interval | None:
+    """What a learning curve is expected to gain if it goes on as in its last rounds.
+
+    ``value = a + b log(cost)`` is fitted to the last `RECENT` rounds by least squares; the gain is
+    ``b log((c + ahead) / c)`` from the last cost ``c`` on, and its interval Student's for ``b``.
+
+    Args:
+        costs: Of the rounds, (R,), positive, strictly increasing.
+        values: Measured after them, (R,).
+        ahead: Cost still to be spent.
+        coverage: Of the interval, as long as the curve goes on so.
+
+    Returns:
+        The gain, in the unit of the values; None for fewer than `FEWEST` rounds, and for more ahead
+        than was spent in all, where nothing was seen of what comes.
+    """
+    from scipy.special import stdtrit
+
+    x, y = np.asarray(costs, dtype=np.float64), _finite(values)
+    if x.size < FEWEST or x[0] <= 0 or ahead > x[-1]:
+        return None
+    logs, y = np.log(x[-RECENT:]), y[-RECENT:]
+    centred = logs - logs.mean()
+    spread = float(centred @ centred)
+    slope = float(centred @ y) / spread
+    rest = y - y.mean() - slope * centred
+    free = y.size - 2
+    error = math.sqrt(float(rest @ rest) / free / spread)
+    half = float(stdtrit(free, (1 + coverage) / 2)) * error
+    reach = math.log1p(ahead / x[-1])
+    return Interval(reach * slope, reach * (slope - half), reach * (slope + half))
 
 
 def _finite(differences: ArrayLike) -> NDArray[np.float64]:

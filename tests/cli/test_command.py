@@ -7,6 +7,7 @@ import pytest
 
 from alseg.cli import command, report
 from alseg.cli.compose import options
+from alseg.cli.folders import read_folders
 from alseg.cli.run import main
 from alseg.core.errors import UserError
 from alseg.report.loggers import Wandb
@@ -78,16 +79,23 @@ def words_of_the_process(monkeypatch):
 
 
 def test_words_of_a_report():
-    folders, given = report.options_from(["runs/lr=0.1", "b", "--out", "c=d.html"])
+    def read(*words):
+        return read_folders(report.ReportOptions, words)
+
+    folders, given = read("runs/lr=0.1", "b", "--out", "c=d.html")
     assert [str(folder) for folder in folders] == ["runs/lr=0.1", "b"]
     assert str(given.out) == "c=d.html"
-    assert report.options_from(["a", "out=x"])[1] == report.options_from(["a", "--out=x"])[1]
-    assert report.options_from(["a"])[1].out is None
-    for bad in (["a", "--out"], ["--otu", "x"], ["-x"]):
-        with pytest.raises(UserError, match=r"cannot read|stands without a file"):
-            report.options_from(bad)
+    assert read("a", "out=x")[1] == read("a", "--out=x")[1]
+    assert read("a")[1].out is None
+    for bad, sentence in (
+        (["a", "--out"], "--out stands without a value"),
+        (["--otu", "x"], "unknown option '--otu'; did you mean '--out'"),
+        (["-x"], "cannot read '-x'"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            read(*bad)
     with pytest.raises(UserError, match="no run folder is given"):
-        report.report(*report.options_from(["out=x"]))
+        report.report(*read("out=x"))
 
 
 @pytest.mark.parametrize("project", ["", "a/b", "a:b", "a#b", "x" * 129])

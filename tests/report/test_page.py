@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from alseg.core.errors import UserError
+from alseg.report.folder import read_run
 from alseg.report.page import write_comparison, write_report
+from alseg.report.sections import advice
 
 from .runs import Page, write_config, write_pictures, write_run
 
@@ -184,13 +186,65 @@ def test_bare_table_of_one_round_is_enough(tmp_path):
     assert len(page.find("img")) == 1
 
 
-@pytest.mark.parametrize("miou", [[None], [None, 0.3], [0.2, None, 0.4], [0.2, None]])
+@pytest.mark.parametrize("miou", [[None, 0.3], [0.2, None, 0.4], [0.2, None]])
 def test_rounds_without_a_value_do_not_break_the_page(tmp_path, miou):
     text = write_report(write_run(tmp_path / "run", miou)).read_text("utf-8")
     page = Page(text)
     (points,) = drawn_points(page, charts(page)["Clicks"])
     np.testing.assert_allclose(points[:, 1], [100 * v for v in miou if v is not None], atol=1e-2)
     assert "nan" not in text.split("</style>")[1].split("<script>")[0].lower()
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_without_validation_images_a_sentence_stands_for_the_curve(tmp_path, rounds):
+    page = Page(write_report(write_run(tmp_path / "run", [None] * rounds)).read_text("utf-8"))
+    assert page.find("svg") == []
+    (said,) = (e["text"] for e in page.find("p") if e["classes"] == ["empty"])
+    assert said.startswith("No mIoU was measured")
+    assert not any(e.get("id") in ("classes", "advice") for e in page.find("section"))
+    other = write_run(tmp_path / "other", [None])
+    both = Page(write_comparison([tmp_path / "run", other], tmp_path / "x.html").read_text("utf-8"))
+    assert both.find("svg") == []
+
+
+def advised(tmp_path, miou, clicks=None):
+    folder = write_run(tmp_path / f"run{len(list(tmp_path.iterdir()))}", miou)
+    if clicks:
+        rows = [
+            f"{r},{c},{'' if m is None else m}"
+            for r, (c, m) in enumerate(zip(clicks, miou, strict=True))
+        ]
+        (folder / "rounds.csv").write_text("\n".join(["round,clicks,miou", *rows]) + "\n")
+    return advice(read_run(folder))
+
+
+def test_advice_goes_on_with_the_curve(tmp_path):
+    clicks = [100, 200, 300, 400, 600]
+    first, second, third = advised(tmp_path, [0.1 + 0.05 * np.log(c) for c in clicks], clicks)
+    gain = 5 * np.log(700 / 600), 5 * np.log(800 / 600)  # points
+    assert first == (
+        f"Of 100 clicks more expect +{gain[0]:.1f} points of mIoU "
+        f"(+{gain[0]:.1f} to +{gain[0]:.1f}, a 90 % interval)."
+    )
+    assert second.startswith(f"Of another round of 200 clicks expect +{gain[1]:.1f} points")
+    assert "The run stops where you stop it" in third
+    flat = advised(tmp_path, [0.30, 0.33, 0.31, 0.33, 0.31], clicks)
+    assert "It may as well be nothing." in flat[0]
+    equal = advised(tmp_path, [0.1, 0.2, 0.3, 0.35], [100, 200, 300, 400])
+    assert len(equal) == 2, "the last round cost 100 clicks, too"
+
+
+def test_advice_is_not_given_beyond_what_is_known(tmp_path):
+    (sentence,) = advised(tmp_path, [0.1, None, 0.2, 0.3])
+    assert sentence == (
+        "Whether more clicks pay cannot be said from 3 measured rounds: it takes at least 4."
+    )
+    assert "1 measured round:" in advised(tmp_path, [0.1])[0]
+    first, second, _ = advised(tmp_path, [0.1, 0.2, 0.25, 0.3], [10, 20, 30, 40])
+    assert first.startswith("Of 100 clicks more nothing can be said: they are more than the 40")
+    assert second.startswith("Of another round of 10 clicks expect +")
+    assert advised(tmp_path, [None, None]) == []
+    assert advised(tmp_path, [0.1, 0.2], [0, 0]) == []
 
 
 def test_free_rounds_offer_no_cost_axis_of_zeros(tmp_path):

@@ -9,14 +9,22 @@ from alseg.core.errors import UserError
 from alseg.report.statistics import (
     MOST_PAIRS,
     differing_options,
+    first_reached,
     flat_options,
+    gain_ahead,
     group_runs,
     holm,
     least_p,
     least_p_words,
     mean_height,
+    mean_interval,
     on_grid,
     paired_t,
+    penalty,
+    percentile_interval,
+    ranks,
+    ranks_without_each,
+    resampled_means,
     shared_grid,
     sign_flip,
 )
@@ -141,3 +149,88 @@ def test_holm():
     assert np.isnan(with_nan[1])
     assert holm([0.2]).tolist() == [0.2]
     assert holm([]).shape == (0,)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_intervals_of_means_against_scipys(count):
+    values = np.random.default_rng(count).normal(3, 1, count)
+    mean, sem = values.mean(), stats.sem(values)
+    expected = stats.t.interval(0.95, count - 1, loc=mean, scale=sem)
+    assert mean_interval(values) == pytest.approx((mean, *expected))
+    assert np.isnan(mean_interval([2.0])[1:]).all()
+    assert np.isnan(mean_interval([])).all()
+
+
+def test_where_a_curve_first_gets_to():
+    costs, values = [10, 20, 40], [0.1, 0.3, 0.2]
+    assert first_reached(costs, values, 0.2) == pytest.approx(15)
+    assert first_reached(costs, values, 0.3) == pytest.approx(20)
+    assert first_reached(costs, values, 0.05) == 10
+    assert first_reached(costs, values, 0.31) == np.inf
+
+
+def test_the_bootstrap_against_all_resamples():
+    """Of two seeds there are four resamples; the middle 95 % go from one seed's to the other's."""
+    values = np.array([[1.0, 10.0], [3.0, 30.0]])
+    means = resampled_means(values, 4000, np.random.default_rng(0))
+    seen, counts = np.unique(means[:, 0], return_counts=True)
+    assert seen.tolist() == [1, 2, 3]
+    assert counts / 4000 == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
+    assert np.allclose(means[:, 1], 10 * means[:, 0])
+    assert percentile_interval(means[:, 0]) == (1, 3)
+    assert percentile_interval([1.0] * 50 + [np.inf] * 50) == (1, np.inf)
+    assert percentile_interval(np.arange(1000), 0.9) == (49, 949)
+
+
+def test_penalties_by_hand():
+    ours = np.array([[0.50, 0.50, 0.40], [0.53, 0.40, 0.39], [0.55, 0.60, 0.41]])
+    theirs = np.array([[0.40, 0.49, 0.50], [0.42, 0.50, 0.50], [0.45, 0.48, 0.50]])
+    # first budget surely higher, second not surely, third surely lower
+    assert penalty(ours, theirs) == pytest.approx(1 / 3)
+    assert penalty(theirs, ours) == pytest.approx(1 / 3)
+    assert penalty(ours, theirs, level=1.0) == pytest.approx(2 / 3)
+    assert np.isnan(penalty(ours[:1], theirs[:1]))
+
+
+def test_ranks_without_a_seed():
+    values = np.array([[0.5, 0.5, 0.1], [0.4, 0.4, 0.4], [0.3, 0.3, 0.3]])
+    assert ranks([0.1, 0.3, 0.2, 0.3]).tolist() == (
+        stats.rankdata([-0.1, -0.3, -0.2, -0.3]).tolist()
+    )
+    # means without each seed: 0.3 of (0.5, 0.1), then the same, then 0.5
+    assert ranks_without_each(values).tolist() == [[2.5, 1, 2.5], [2.5, 1, 2.5], [1, 2, 3]]
+    with pytest.raises(ValueError, match="at least two"):
+        ranks_without_each(values[:, :1])
+
+
+def test_gain_ahead_is_the_slope_of_scipys_regression():
+    rng = np.random.default_rng(0)
+    costs = np.array([50.0, 100, 150, 200, 250, 300])
+    values = 0.1 + 0.05 * np.log(costs) + rng.normal(0, 0.01, 6)
+    fit = stats.linregress(np.log(costs[1:]), values[1:])  # the last five rounds
+    reach = np.log(400 / 300)
+    half = stats.t.ppf(0.95, 3) * fit.stderr
+    expected = reach * np.array([fit.slope, fit.slope - half, fit.slope + half])
+    assert gain_ahead(costs, values, 100) == pytest.approx(expected)
+    exact = gain_ahead(costs, 0.1 + 0.05 * np.log(costs), 100)
+    assert exact == pytest.approx([0.05 * reach] * 3)
+
+
+@pytest.mark.parametrize(
+    ("costs", "ahead"), [([10, 20, 30], 5), ([10, 20, 30, 40], 41), ([0, 20, 30, 40], 5)]
+)
+def test_gain_ahead_of_too_little(costs, ahead):
+    assert gain_ahead(costs, [0.1] * len(costs), ahead) is None
+
+
+def test_nine_of_ten_intervals_hold_the_gain():
+    """On a curve that flattens, too, which the model does not know."""
+    rng = np.random.default_rng(0)
+    costs = 500.0 * np.arange(1, 9)
+
+    def curve(cost):
+        return 0.55 - 0.9 * cost**-0.28
+
+    gain = curve(4500.0) - curve(4000.0)
+    found = [gain_ahead(costs, curve(costs) + rng.normal(0, 0.008, 8), 500) for _ in range(1000)]
+    assert np.mean([low <= gain <= high for _, low, high in found]) == pytest.approx(0.9, abs=0.03)

@@ -11,7 +11,7 @@ from alseg.labels.pool import LabelPool
 from alseg.labels.tables import Answers
 from alseg.report.curves import training_charts
 from alseg.report.folder import read_run
-from alseg.report.observer import pictures_of
+from alseg.report.observer import answered_classes, pictures_of
 from alseg.report.page import write_report
 from alseg.report.pictures import contact_sheet
 from tests.report.runs import Page, write_run
@@ -52,6 +52,16 @@ def answers(kind, **column):
     number = 2 if kind == "scene" else 3
     zeros = np.zeros(2, np.int64)
     return Answers(0, "image", kind, "image", number, rows, zeros, **column)
+
+
+def test_how_much_was_answered_of_each_class():
+    masks = (np.array([0, 0, 2, VOID], np.uint8), np.array([2], np.uint8))
+    labels = np.array([2, VOID], np.uint8)
+    scenes = answers("scene", label=np.array([1, 1], np.uint8))
+    assert answered_classes([answers("mask", masks=masks)], 3) == [2, 0, 2]
+    assert answered_classes([answers("class", label=labels)] * 2 + [scenes], 3) == [0, 0, 2]
+    assert answered_classes([scenes], 3) == []
+    assert answered_classes([answers("class_set", sets=np.zeros((2, 1), np.uint8))], 3) == []
 
 
 def test_scenes_are_shown_as_a_sheet_alone(pool):

@@ -1,0 +1,129 @@
+"""The files of a comparison: tables, figures, a page, and whether those on disk are still right."""
+
+import base64
+import re
+from pathlib import Path
+from typing import Any
+
+from alseg.core.errors import UserError
+from alseg.core.files import write_atomic
+from alseg.report.comparison import Comparison
+from alseg.report.findings import findings, limits, methods_paragraph
+from alseg.report.page import render
+from alseg.report.plots import FORMATS, encoded, figures
+from alseg.report.tables import curves_csv, penalties_csv, ranks_csv, tables
+
+#: Name of the page among the files.
+PAGE = "index.html"
+_CAPTIONS = {
+    "curves": "Learning curves: means of the seeds with 95 % intervals, and every run as dots.",
+    "differences": "Differences in pairs of equal seeds: means with 95 % intervals; dots are the "
+    "seeds at the end.",
+    "penalties": "Pairwise penalties: how often a row is surely above a column.",
+    "ranks": "Ranks when one seed is left out: where lines cross, the order is not firm.",
+}
+_RELEASE = re.compile(rb"Matplotlib v[\w.+]+")
+_FIGURE = re.compile(rb"data:image/svg\+xml;base64,[\w+/=]+")
+
+
+def files(comparison: Comparison, plots: bool = True) -> dict[str, bytes]:
+    """Everything a comparison writes, by file name; the same bytes for the same runs.
+
+    Args:
+        comparison: The comparison.
+        plots: Whether figures are drawn.
+
+    Raises:
+        UserError: Without matplotlib, unless nothing is drawn.
+    """
+    found: dict[str, bytes] = {}
+    shown = tables(comparison)
+    for table in shown:
+        for suffix, text in (
+            ("csv", table.csv()),
+            ("md", table.markdown()),
+            ("tex", table.latex()),
+        ):
+            found[f"{table.name}.{suffix}"] = text.encode()
+    found["curves.csv"] = curves_csv(comparison).encode()
+    found["penalties.csv"] = penalties_csv(comparison).encode()
+    found["ranks.csv"] = ranks_csv(comparison).encode()
+    found["methods.txt"] = (methods_paragraph(comparison) + "\n").encode()
+    drawn = figures(comparison) if plots else {}
+    for name, figure in drawn.items():
+        for suffix in FORMATS:
+            found[f"{name}.{suffix}"] = encoded(figure, suffix)
+    pictures = [
+        (_CAPTIONS[name], base64.b64encode(found[f"{name}.svg"]).decode("ascii")) for name in drawn
+    ]
+    seeds = sorted({seed for group in comparison.everyone for seed in group.seeds})
+    data = str(comparison.groups[0].identity.get("data", ""))
+    context: dict[str, Any] = {
+        "title": f"{len(comparison.groups)} methods compared"
+        if len(comparison.groups) > 1
+        else comparison.groups[0].name,
+        "facts": [
+            ("Data", data),
+            ("Seeds", ", ".join(map(str, seeds))),
+            ("Runs", str(sum(len(group.trials) for group in comparison.everyone))),
+        ],
+        "findings": findings(comparison),
+        "limits": limits(comparison),
+        "pictures": pictures,
+        "tables": shown,
+        "paragraph": methods_paragraph(comparison),
+        "groups": [
+            (group.name, [(trial.seed, trial.folder) for trial in group.trials])
+            for group in comparison.everyone
+        ],
+    }
+    found[PAGE] = render("study.html", context).encode()
+    return found
+
+
+def write_study(comparison: Comparison, out: Path, plots: bool = True) -> Path:
+    """Write the files of a comparison into a folder.
+
+    Returns:
+        The page among them.
+
+    Raises:
+        UserError: Without matplotlib, unless nothing is drawn.
+    """
+    for name, content in files(comparison, plots).items():
+        write_atomic(out / name, content)
+    return out / PAGE
+
+
+def check_study(comparison: Comparison, out: Path, plots: bool = True) -> list[str]:
+    """Compare the files in a folder with what the runs give today.
+
+    Figures of another release of matplotlib differ in their bytes, not in what they show: they are
+    not compared then.
+
+    Returns:
+        Names of the files that were compared.
+
+    Raises:
+        UserError: If a file is missing or differs, naming it.
+    """
+    compared, wrong = [], []
+    for name, content in files(comparison, plots).items():
+        path = out / name
+        if not path.is_file():
+            wrong.append(f"{name} is missing")
+            continue
+        stored = path.read_bytes()
+        if name == PAGE:
+            content, stored = (_FIGURE.sub(b"", text) for text in (content, stored))
+        elif _RELEASE.findall(content)[:1] != _RELEASE.findall(stored)[:1]:
+            continue
+        compared.append(name)
+        if content != stored:
+            wrong.append(f"{name} differs")
+    if wrong:
+        raise UserError(
+            f"{out} is not what these runs give: {', '.join(wrong)}; write it anew without check, "
+            f"and look at what changed."
+        )
+    return compared
