@@ -21,8 +21,6 @@ from alseg.labels.tables import PIXELS, AnswerKind, Answers, Query, UnitKind, pl
 from alseg.regions.base import Maps, RegionSource
 from alseg.regions.maps import extract_regions
 
-_EVERY: tuple[AnswerKind, ...] = tuple(KINDS)
-
 
 class LabelPool:
     """All answers of a run. Holds no truth of its own: replaying the answers rebuilds it.
@@ -207,12 +205,12 @@ class LabelPool:
         costs = self.costs[:rounds] or [Cost(0.0, 0.0, 0.0, 0.0)]
         return Cost(*(float(np.sum(axis)) for axis in zip(*costs, strict=True)))
 
-    def images(self, kinds: Container[AnswerKind] = _EVERY) -> NDArray[np.int64]:
-        """Images with at least one answer of certain kinds, ascending, int64."""
+    def images(self, kinds: Container[AnswerKind] | None = None) -> NDArray[np.int64]:
+        """Images with at least one answer of certain kinds (None: any), ascending, int64."""
         found = [
             image
             for image, batches in self._rows.items()
-            if any(self.history[batch].answer in kinds for batch, _ in batches)
+            if kinds is None or any(self.history[batch].answer in kinds for batch, _ in batches)
         ]
         return np.array(sorted(found), dtype=np.int64)
 
@@ -258,7 +256,7 @@ class LabelPool:
         left = np.array([count[i] - self.num_asked(regions, i) for i in range(len(self))])
         return np.flatnonzero(left > 0)
 
-    def render(self, image: int, kinds: Container[AnswerKind] = _EVERY) -> NDArray[np.uint8]:
+    def render(self, image: int, kinds: Container[AnswerKind] | None = None) -> NDArray[np.uint8]:
         """Label map of an image from everything that was answered, VOID where nothing is known.
 
         Later answers paint over earlier ones; the answer "void" paints nothing. Of a class set
@@ -266,14 +264,18 @@ class LabelPool:
 
         Args:
             image: Image index.
-            kinds: Kinds of answers that count.
+            kinds: Kinds of answers that count; None = all.
 
         Returns:
             (H, W), uint8.
         """
         height, width = (int(side) for side in self.sizes[image])
         target = np.full((height, width), VOID, dtype=np.uint8)
-        counted = [(a, r) for a, r in self.answers(image) if a.answer in kinds]
+        counted = [
+            (answers, rows)
+            for answers, rows in self.answers(image)
+            if kinds is None or answers.answer in kinds
+        ]
         # no unit of a map is asked twice, so that the rounds of one map are painted at once
         for (regions, answer), rounds in groupby(counted, lambda a: (a[0].regions, a[0].answer)):
             kind, parts = KINDS[answer], list(rounds)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alseg.labels.imagefiles import ImageFiles
-from alseg.labels.kinds import KINDS
 from alseg.labels.pool import LabelPool
 from alseg.labels.tables import AnswerKind
 
@@ -48,11 +47,11 @@ class LabelMaps:
 
     Attributes:
         pool: Labels bought so far.
-        kinds: Kinds of answers that count.
+        kinds: Kinds of answers that count; None = all.
     """
 
     pool: LabelPool
-    kinds: tuple[AnswerKind, ...] = tuple(KINDS)
+    kinds: tuple[AnswerKind, ...] | None = None
 
     @property
     def images(self) -> NDArray[np.int64]:

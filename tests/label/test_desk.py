@@ -116,7 +116,9 @@ def test_void_and_unsure_are_paid_and_teach_nothing(desk_of):
     say(desk, "ann", first, None)
     say(desk, "ann", second, 2, unsure=True)
     work(desk, asked.values())
-    assert desk.answers().label[[first, second]].tolist() == [VOID, VOID]
+    answers = desk.answers()
+    assert answers.label[[first, second]].tolist() == [VOID, VOID]
+    assert np.flatnonzero(answers.unsure).tolist() == [second]
     assert desk.state("ann")["spent"] == 20
     text = (asked.round / "answers.jsonl").read_text()
     assert text.count('"unsure":true') == 1

@@ -1,16 +1,17 @@
 """Every kind of answer against hand values; a kind of one's own; files of release 0.1."""
 
+import ast
 import zipfile
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
 
+import alseg
 from alseg.core.images import VOID
 from alseg.labels.budget import PRICES, Budget
 from alseg.labels.kinds import KINDS
-from alseg.labels.kinds.base import Annotator, LabelKind, Units
+from alseg.labels.kinds.base import Annotator, Units
 from alseg.labels.kinds.mask import pixels_of
 from alseg.labels.oracle import SimulatedOracle
 from alseg.labels.tables import Answers, Query
@@ -18,6 +19,7 @@ from tests.toys import toy_pool
 
 #: Files of every kind, written by release 0.1.
 OLD = Path(__file__).parent / "data"
+DOCUMENTATION = (Path(alseg.__file__).parents[1] / "docs" / "answers.md").read_text()
 
 REGIONS = np.array([[0, 0, 2], [0, 3, 2], [-1, 3, 3]], dtype=np.int32)
 TRUTH = np.array([[1, 1, 255], [0, 1, 255], [0, 0, 1]], dtype=np.uint8)
@@ -228,27 +230,36 @@ def test_who_cannot_tell_is_paid_and_nothing_is_painted(tmp_path, name):
     assert plain.unsure is None, "the files of those who can always tell are as they were"
 
 
-class Darkest(LabelKind):
-    """A kind of one's own: the highest label in a unit."""
-
-    name = "darkest"
-    prices: ClassVar = {"clicks_per_unit": 2.0}
-    question = "the last class in the {unit}"
-
-    def of_truth(self, units, images, num_classes, how):
-        truth = images.truth(units.image)
-        return [truth[units.regions == unit].max() for unit in units.unit]
-
-
 def test_a_kind_of_ones_own(tmp_path, monkeypatch):
-    monkeypatch.setitem(KINDS, "darkest", Darkest())
+    """That of the documentation: the last class in a unit."""
+    monkeypatch.setattr("alseg.labels.kinds.KINDS", kinds := dict(KINDS))
+    exec(DOCUMENTATION.split("```python\n")[1].split("```")[0], {})
+    monkeypatch.setitem(KINDS, "last", kinds["last"])
     images, pool = toy_pool(amount=5)
     zeros = np.zeros(4, np.int64)
-    query = Query(0, "region", "darkest", "blocks", zeros, np.arange(9, 13), zeros.astype("f4"))
+    query = Query(0, "region", "last", "blocks", zeros, np.arange(9, 13), zeros.astype("f4"))
     answers = SimulatedOracle().answer(query, pool, images, tmp_path)
-    assert pool.commit(answers).clicks == 8
+    assert pool.commit(answers).clicks == 4
     truth, regions = images.truth(0), pool.maps["blocks"][0]
     assert answers.label.tolist() == [truth[regions == unit].max() for unit in range(9, 13)]
-    assert (pool.render(0, kinds=("darkest",))[regions == 12] == answers.label[3]).all()
-    dear = Budget(prices={"darkest": {"clicks_per_unit": 3.0}})
-    assert dear.least_cost("darkest", zeros).tolist() == [3] * 4
+    assert (pool.render(0)[regions == 12] == answers.label[3]).all()
+    dear = Budget(prices={"last": {"clicks_per_unit": 3.0}})
+    assert dear.least_cost("last", zeros).tolist() == [3] * 4
+
+
+def test_rooms_ask_the_kind_and_not_its_name():
+    """What differs between kinds of answers is written in their files alone."""
+    package = Path(alseg.__file__).parent
+    compared = []
+    for room in ("labels", "active", "report"):
+        for path in (package / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Compare):
+                    words = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant)}
+                    compared += [(path.name, word) for word in words & set(KINDS) - {"class"}]
+    assert not compared
+
+
+def test_every_kind_is_documented():
+    lines = DOCUMENTATION.splitlines()
+    assert {line.split("`")[1] for line in lines if line.startswith("| `")} == set(KINDS)
