@@ -15,6 +15,7 @@ from alseg.data.windows import WindowImages
 from alseg.label.desk import Desk
 from alseg.label.oracle import SERVERS, BrowserOracle
 from alseg.label.pictures import Pictures, brush_cells
+from alseg.label.server import Office  # noqa: F401  it must be loaded before its Desk is replaced
 from alseg.label.session import SessionWriter, find_waiting, read_session
 from alseg.label.suggestions import make_suggestions, read_suggestions
 from alseg.labels.oracle import AwaitingAnswersError, HumanOracle, answer_from_truth
