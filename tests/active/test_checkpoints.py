@@ -15,6 +15,7 @@ from alseg.active.stopping import StoppedError, stoppable
 from alseg.core.errors import UserError
 from alseg.methods.baselines.random import Random
 from tests.active.test_driver import bought, same_weights
+from tests.kills import Killed
 from tests.toys import TINY, toy_run
 
 
@@ -44,10 +45,6 @@ def test_a_write_that_fails_leaves_the_file_before(tmp_path, monkeypatch):
         files.save_checkpoint({"epoch": 2}, path)
     assert torch.load(path, weights_only=True) == {"epoch": 1}
     assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing may catch it and go on."""
 
 
 @pytest.mark.parametrize("at", [1, 3, 6])

@@ -26,6 +26,7 @@ from alseg.methods.baselines.random import Random
 from alseg.methods.mulquery.method import MulQuery
 from alseg.methods.mulquery.module import StageOne, StageTwo
 from alseg.methods.supervised.method import Supervised
+from tests.kills import Killed, at_call
 from tests.toys import toy_run
 
 BOUGHT = ("query.npz", "answers.npz")
@@ -127,10 +128,6 @@ def test_a_process_that_does_not_write_goes_on_by_what_it_decided(tmp_path):
     assert np.array_equal(other.pool.history[1].unit, other.asked.unit)
 
 
-class Killed(BaseException):
-    """Not an Exception: nothing may catch it and go on."""
-
-
 @pytest.mark.parametrize("at", [1, 2, 3, 5, 6, 8])
 def test_a_run_cut_off_at_any_write_goes_on_bit_for_bit(finished, tmp_path, monkeypatch, at):
     """Cut off before the n-th file: query, answers, metrics, (times,) query, rows, answers."""
@@ -160,18 +157,10 @@ def test_a_run_cut_off_inside_a_stage_goes_on_bit_for_bit(
 ):
     root, _ = finished
     cls = StageOne if stage == "one" else StageTwo
-    loss, calls = cls.loss, 0
     per_round = 4 if stage == "one" else 2
 
-    def cut(self, batch):
-        nonlocal calls
-        calls += 1
-        if calls == round * per_round + epoch * 2 + 2:
-            raise Killed
-        return loss(self, batch)
-
     with monkeypatch.context() as patch:
-        patch.setattr(cls, "loss", cut)
+        at_call(patch, cls, "loss", round * per_round + epoch * 2 + 2)
         with pytest.raises(Killed):
             drive(toy_run(tmp_path / "run", rounds=2))
     drive(toy_run(tmp_path / "run"))
@@ -214,17 +203,8 @@ def test_a_stage_that_keeps_its_best_weights_goes_on_bit_for_bit(tmp_path, monke
     options = {"steps": 6, "batch_size": 2, "epoch_steps": 2, "lr": 1e-3, "stage_two": False}
     method = MulQuery(**options, keep="best")
     rows = drive(toy_run(tmp_path / "whole", rounds=2, method=method))
-    loss, calls = StageOne.loss, 0
-
-    def cut(self, batch):
-        nonlocal calls
-        calls += 1
-        if calls == 5:
-            raise Killed
-        return loss(self, batch)
-
     with monkeypatch.context() as patch:
-        patch.setattr(StageOne, "loss", cut)
+        at_call(patch, StageOne, "loss", 5)
         with pytest.raises(Killed):
             drive(toy_run(tmp_path / "cut", rounds=2, method=method))
     again = drive(toy_run(tmp_path / "cut", rounds=2, method=method))

@@ -98,7 +98,7 @@ def pixels_of(units: Units) -> list[NDArray[np.int64]]:
     ids = units.regions.ravel()
     wanted = np.zeros(units.num_regions + 1, dtype=bool)
     wanted[units.unit] = True
-    places = np.flatnonzero(wanted[ids])  # -1 reads the last entry, False
+    places = np.flatnonzero(wanted[ids])  # id -1 (no region) reads wanted[-1], which is False
     order = np.argsort(ids[places], kind="stable")
     ends = np.cumsum(np.bincount(ids[places], minlength=units.num_regions))
     starts = np.concatenate([[0], ends[:-1]])

@@ -20,6 +20,7 @@ from alseg.methods.adaptive_superpixel.method import AdaptiveSuperpixel
 from alseg.methods.adaptive_superpixel.module import Merger, Predictions, Sieve
 from alseg.methods.baselines.random import Random
 from benchmarks.bench_adaptive_superpixel import direct_knee
+from tests.kills import Killed, at_call
 from tests.toys import BlockMaps, toy_run
 
 STEPS = 10
@@ -213,24 +214,6 @@ def test_measures_are_columns(finished):
             assert [float(source[name]) for name in names] == pytest.approx(expected, rel=1e-5)
     assert shares[0] == 0
     assert max(shares) > 0
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing may catch it and go on."""
-
-
-def at_call(patch, owner, name, number):
-    """Kill at the n-th call of a function, before it does anything."""
-    original, count = getattr(owner, name), 0
-
-    def cut(*args, **options):
-        nonlocal count
-        count += 1
-        if count == number:
-            raise Killed
-        return original(*args, **options)
-
-    patch.setattr(owner, name, cut)
 
 
 # where, and what is there then: scores, query, answers, label files, checkpoint of the next round

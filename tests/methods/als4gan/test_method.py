@@ -28,7 +28,8 @@ from alseg.methods.als4gan.schedules import stepped_poly_lr
 from alseg.methods.als4gan.step import FIXED, REFERENCE, s4gan_step
 from alseg.nn.network import Network
 from alseg.nn.schedules import poly_lr
-from tests.active.test_driver import Killed, bought, same_weights
+from tests.active.test_driver import bought, same_weights
+from tests.kills import Killed, at_call
 from tests.toys import ToyImages, toy_run
 
 SCENES = ("meadow", "harbour", "street", "forest")
@@ -297,17 +298,8 @@ class TestKilled:
     def test_inside_the_adversarial_stage(self, finished, tmp_path, monkeypatch, at):
         """In the first epoch, and after its checkpoint."""
         root, *_ = finished
-        step, calls = S4GANModule.training_step, 0
-
-        def cut(self, *args):
-            nonlocal calls
-            calls += 1
-            if calls == at:
-                raise Killed
-            return step(self, *args)
-
         with monkeypatch.context() as patch:
-            patch.setattr(S4GANModule, "training_step", cut)
+            at_call(patch, S4GANModule, "training_step", at)
             with pytest.raises(Killed):
                 drive(als4gan_run(tmp_path / "run"))
         drive(als4gan_run(tmp_path / "run"))
@@ -341,17 +333,9 @@ class TestKilled:
 
     def test_inside_the_classifier(self, finished, tmp_path, monkeypatch):
         root, *_ = finished
-        loss, calls = SceneClassifier.loss, 0
-
-        def cut(self, *args):
-            nonlocal calls
-            calls += 1
-            if calls == 2 + 3:  # round 0 has two batches; in round 1, after an epoch
-                raise Killed
-            return loss(self, *args)
-
         with monkeypatch.context() as patch:
-            patch.setattr(SceneClassifier, "loss", cut)
+            # round 0 has two batches; in round 1, after an epoch
+            at_call(patch, SceneClassifier, "loss", 2 + 3)
             with pytest.raises(Killed):
                 drive(als4gan_run(tmp_path / "run"))
         drive(als4gan_run(tmp_path / "run"))

@@ -24,7 +24,8 @@ from alseg.methods.als4gan.classifier import build_classifier
 from alseg.methods.als4gan.mean_teacher import MeanTeacher, strong_view, weak_view
 from alseg.methods.als4gan.method import Als4gan
 from alseg.methods.als4gan.mlmt import classes_present
-from tests.active.test_driver import Killed, same_weights
+from tests.active.test_driver import same_weights
+from tests.kills import Killed, at_call
 from tests.methods.als4gan.test_method import (
     METHOD,
     RANDOM,
@@ -181,17 +182,8 @@ class TestTraining:
     def test_killed_and_resumed(self, finished, tmp_path, monkeypatch, at):
         """In the first pass, and after a checkpoint in the middle of the second."""
         root, rows, _ = finished
-        step, calls = MeanTeacher.training_step, 0
-
-        def cut(self, *args):
-            nonlocal calls
-            calls += 1
-            if calls == at:
-                raise Killed
-            return step(self, *args)
-
         with monkeypatch.context() as patch:
-            patch.setattr(MeanTeacher, "training_step", cut)
+            at_call(patch, MeanTeacher, "training_step", at)
             with pytest.raises(Killed):
                 drive(mlmt_run(tmp_path / "run"))
         again = drive(mlmt_run(tmp_path / "run"))

@@ -14,7 +14,7 @@ from alseg.methods.equal.method import Equal
 from alseg.methods.equal.module import TwoViews
 from alseg.nn.network import Network
 from alseg.nn.recipe import Recipe
-from tests.active.test_driver import Killed
+from tests.kills import Killed
 from tests.toys import toy_run
 
 #: A network of 0.5 million weights, with batch normalisation and dropout.

@@ -13,7 +13,8 @@ from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.methods.equal.method import Equal
 from alseg.report.observer import Reporter
-from tests.active.test_driver import Killed, bought
+from tests.active.test_driver import bought
+from tests.kills import Killed
 from tests.methods.equal.runs import (
     COLS,
     IMAGES,

@@ -25,6 +25,7 @@ from alseg.methods.madbal.module import Between, PhaseOne, PhaseTwo, on_grid
 from alseg.methods.madbal.patches import feature_network, superpixel_patches
 from alseg.methods.madbal.supported import Supported
 from alseg.nn.network import Network
+from tests.kills import Killed, at_call
 from tests.toys import toy_run
 
 OPTIONS = {
@@ -217,24 +218,6 @@ def test_weights_of_the_classes_are_made_of_the_answers(finished):
     known = labels[labels != VOID]
     expected = [1 - (known == c).mean() for c in range(3)]
     assert np.allclose(module.class_weights.numpy(), expected)
-
-
-class Killed(BaseException):
-    """Not an Exception: nothing may catch it and go on."""
-
-
-def at_call(patch, owner, name, number):
-    """Kill at the n-th call of a function, before it does anything."""
-    original, count = getattr(owner, name), 0
-
-    def cut(*args, **options):
-        nonlocal count
-        count += 1
-        if count == number:
-            raise Killed
-        return original(*args, **options)
-
-    patch.setattr(owner, name, cut)
 
 
 # where, and what is there then: class losses, checkpoint of phase II, clusters, query
