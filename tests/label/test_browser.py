@@ -291,14 +291,17 @@ def test_the_grid(by_key, served, open_page):
         page.keyboard.press("Enter") if by_key else page.click("#grid .main")
         before = json.dumps(rows, separators=(",", ":"))
         page.wait_for_function(
-            "before => JSON.stringify([...document.querySelectorAll('.tile')]"
-            ".map(t => +t.dataset.row)) !== before || document.getElementById('grid').hidden",
+            "before => !document.body.dataset.busy && (document.getElementById('grid').hidden"
+            " || JSON.stringify([...document.querySelectorAll('.tile')]"
+            ".map(t => +t.dataset.row)) !== before)",
             arg=before,
         )
         if page.locator("#grid").is_hidden():
             break
         page.keyboard.press("Escape")
-        page.wait_for_function("() => document.getElementById('grid').hidden")
+        page.wait_for_function(
+            "() => document.getElementById('grid').hidden && !document.body.dataset.busy"
+        )
     given = {row for g in desk.board.given.values() for row in g.rows}
     assert given == {row for row in range(60) if values[row] == 1}
     row = row_of(page)

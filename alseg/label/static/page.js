@@ -110,29 +110,42 @@ function sendDraft(part) {
   return writes;
 }
 
-async function send(path, part) {
+// One exchange at a time: an older reply never replaces the question of a newer one.
+async function alone(exchange) {
   if (busy) return;
   busy = true;
   document.body.dataset.busy = "1";
   try {
-    await writes;
-    await apply(await talk(path, { round: about.round, nonce: nonce(), ...part }));
-  } catch (error) {
-    if (error.status === 404 || error.status === 409) await refresh();
-    else if (error.status === undefined) throw error;
+    await exchange();
   } finally {
     busy = false;
     delete document.body.dataset.busy;
   }
 }
 
-async function refresh() {
+function send(path, part) {
+  return alone(async () => {
+    try {
+      await writes;
+      await apply(await talk(path, { round: about.round, nonce: nonce(), ...part }));
+    } catch (error) {
+      if (error.status === 404 || error.status === 409) await fetchState();
+      else if (error.status === undefined) throw error;
+    }
+  });
+}
+
+async function fetchState() {
   await apply(await talk("/api/state"));
+}
+
+function refresh() {
+  return alone(fetchState);
 }
 
 // Look again later: the run, or somebody else, may have gone on.
 function lookAgain() {
-  pause(1500).then(() => (busy ? undefined : refresh())).catch(() => {});
+  pause(1500).then(refresh).catch(() => {});
 }
 
 function picture(address) {
@@ -640,8 +653,11 @@ function spread() {
 
 // ------------------------------------------------------------------ grid
 
-async function openGrid() {
-  if (!about.grid || busy) return;
+function openGrid() {
+  return about.grid ? alone(fetchGrid) : undefined;
+}
+
+async function fetchGrid() {
   let found;
   try {
     found = await talk("/api/grid");
@@ -651,7 +667,7 @@ async function openGrid() {
   if (!found.questions.length) {
     note("No open question is left for the grid.");
     closeGrid();
-    await refresh();
+    await fetchState();
     return;
   }
   grid = { ...found, out: new Set() };
@@ -737,6 +753,7 @@ function closeGrid() {
 }
 
 function leaveGrid() {
+  if (busy) return; // the reply under way would open it again
   closeGrid();
   refresh();
   $("canvas").focus();
