@@ -1,0 +1,37 @@
+"""How Sphinx builds the site: pages in Markdown, the reference from the docstrings, no network."""
+
+from importlib.metadata import version as installed
+
+project = "alseg"
+author = "the alseg authors"
+copyright = "the alseg authors, Apache-2.0"
+release = version = installed("alseg")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
+    "sphinx.ext.napoleon",
+]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build", "pictures"]
+nitpicky = False
+
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 4
+
+autodoc_typehints = "none"  # the docstrings say types, shapes and ranges
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": False}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+default_role = "any"
+doctest_test_doctest_blocks = "default"
+
+html_theme = "furo"
+html_title = "alseg"
+html_show_sourcelink = False
+html_copy_source = False
+# links to other sites are listed by `make linkcheck`, which needs a network
+linkcheck_anchors = False
