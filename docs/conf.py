@@ -26,7 +26,8 @@ autodoc_default_options = {"members": True, "show-inheritance": False}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
-default_role = "any"
+default_role = "py:obj"  # a name in backticks is a link where there is one, else code
+suppress_warnings = ["ref.python"]  # two classes of one name: the text says which
 doctest_test_doctest_blocks = "default"
 
 html_theme = "furo"
