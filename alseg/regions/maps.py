@@ -23,11 +23,11 @@ from zipfile import BadZipFile
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 from alseg.core.images import ImageSet, shown
+from alseg.core.progress import progress_bar
 from alseg.regions.base import RegionSource, listed, map_version
 
 log = logging.getLogger(__name__)
@@ -126,8 +126,10 @@ def extract_regions(
             workers = min(_cpus(), _MOST_WORKERS)
         problems: list[tuple[int, str]] = []
         outcomes = _outcomes(source, images, jobs, workers)
-        bar = {"total": len(jobs), "desc": f"regions {version}", "unit": "image"}
-        for index, outcome in tqdm(outcomes, disable=not progress, **bar):
+        bar = progress_bar(
+            outcomes, f"regions {version}", total=len(jobs), unit="image", hidden=not progress
+        )
+        for index, outcome in bar:
             if isinstance(outcome, UserError):
                 problems.append((index, str(outcome)))
             else:
