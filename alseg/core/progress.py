@@ -37,13 +37,25 @@ def progress_bar(
         hidden: Show nothing.
         **options: Further ones of tqdm.
     """
-    if not is_watched():
-        options |= {"file": _Lines(sys.stderr), "mininterval": INTERVAL, "maxinterval": INTERVAL}
-        options |= {"ncols": 0, "delay": INTERVAL, "miniters": 1}
-    return tqdm(iterable, desc or None, total=total, unit=unit, disable=hidden, **options)
+    given = {"desc": desc or None, "total": total, "unit": unit, "disable": hidden}
+    return (tqdm if is_watched() else _Lines)(iterable, **given, **options)
 
 
-class _Lines:
+class _Lines(tqdm):
+    """A bar that writes a line every `INTERVAL` seconds, and one when all is done."""
+
+    def __init__(self, iterable: Iterable[Any] | None, **options: Any) -> None:
+        seldom = {"mininterval": INTERVAL, "maxinterval": INTERVAL, "miniters": 1}
+        # a delay too short to be noticed: without one the first line would come before any work
+        shape = {"ncols": 0, "delay": 1e-9, "file": _Stream(sys.stderr)}
+        super().__init__(iterable, **options, **seldom, **shape)
+
+    def set_description(self, desc: str | None = None, refresh: bool = True) -> None:
+        """Say what is done, in the next line."""
+        super().set_description(desc, refresh=False)
+
+
+class _Stream:
     """A stream in which a bar's repainting becomes lines."""
 
     def __init__(self, stream: TextIO) -> None:
