@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from alseg.cli.compose import Options
     from alseg.cluster.jobs import Job, World
     from alseg.cluster.records import Progress
+    from alseg.core.images import DataSplits
 
 
 @dataclass(frozen=True)
@@ -117,17 +118,20 @@ def sweep(words: Sequence[str], options: SweepOptions) -> int:
 
 
 def check_all(found: Sequence[Cell], out: Path) -> "list[Job]":
-    """The jobs of a grid, each of which was checked as `alseg.run` does before it looks at images.
+    """The jobs of a grid, each of which was checked as `alseg.run` does before any long work.
+
+    Images are opened once for all runs with the same data.
 
     Raises:
         UserError: Naming the run that cannot be started.
     """
     from alseg.active.ledger import Ledger
     from alseg.cli.compose import options
-    from alseg.cli.run import check, default_identity, identity
+    from alseg.cli.run import assemble, check, default_identity, identity, open_images
     from alseg.cluster.jobs import Job
 
-    jobs = []
+    jobs: list[Job] = []
+    opened: dict[str, DataSplits] = {}
     for index, cell in enumerate(found):
         root = (out / cell.name).absolute()
         words = (*cell.words, f"run_dir={root}")
@@ -138,7 +142,11 @@ def check_all(found: Sequence[Cell], out: Path) -> "list[Job]":
                     "oracle=browser wants a person before the page of one run; give oracle=human, "
                     "and answer with python -m alseg.label."
                 )
-            check(composed)
+            plan = check(composed)
+            data = json.dumps([composed.choices["data"], composed.values["data"]], default=str)
+            if data not in opened:
+                opened[data] = open_images(composed, plan)
+            assemble(composed, plan, opened[data])
             Ledger(root, writes=False).check_owner(identity(composed), default_identity(composed))
         except UserError as error:
             raise UserError(f"{' '.join(cell.varied) or cell.name}: {error}") from error

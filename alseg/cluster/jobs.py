@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alseg.cluster.records import Record, State, running, write_record
+from alseg.cluster.records import Record, State, read_record, running, write_record
 from alseg.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,6 +21,11 @@ log = logging.getLogger(__name__)
 #: Exit statuses of a run that are no failure; 75 after a signal of the scheduler.
 _STATES: dict[int, State] = {0: "done", 3: "waiting", 75: "queued"}
 _STOPPED = 75
+_AGAIN = "stopped by its scheduler, which starts it again"
+
+
+class JobFailedError(Exception):
+    """A run has failed; its record says why."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,11 @@ class Job:
     environment: Mapping[str, str | None] = field(default_factory=dict)
 
     def __call__(self) -> int:
-        """Do the run, or what is left of it; the exit status."""
+        """Do the run, or what is left of it; the exit status.
+
+        Raises:
+            JobFailedError: If the run has failed.
+        """
         import submitit
 
         for name, value in self.environment.items():
@@ -81,17 +90,21 @@ class Job:
         with running(self.root, here.job_id) as record:
             sentence, status = self._attempt()
         if status == _STOPPED:
-            sentence = "stopped by its scheduler, which starts it again"
+            sentence = _AGAIN
         write_record(self.root, _ended(record, status, sentence))
         if status == _STOPPED:
             # submitit's own handler, which is there again, puts the job back into the queue
             os.kill(os.getpid(), signal.Signals[f"SIG{here.USR_SIG}"])
+        if status not in _STATES:
+            raise JobFailedError(sentence)  # so that the scheduler, too, counts it as failed
         return status
 
     def checkpoint(self) -> "DelayedSubmission":
         """What submitit starts again: the same run, which goes on from its folder."""
         from submitit.helpers import DelayedSubmission
 
+        record = replace(read_record(self.root), state="queued", sentence=_AGAIN)
+        write_record(self.root, record)
         return DelayedSubmission(self)
 
     def _attempt(self) -> tuple[str, int]:

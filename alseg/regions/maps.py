@@ -91,6 +91,7 @@ def extract_regions(
     cache: Path,
     workers: int | None = None,
     progress: bool = True,
+    share: tuple[int, int] = (0, 1),
 ) -> RegionMaps:
     """Cut all images into regions, or find the maps that were made before.
 
@@ -104,9 +105,11 @@ def extract_regions(
         workers: Processes that cut; by default one per CPU and at most 16. With 0 or 1, or where
             there is little to do, this process does the work.
         progress: Show a progress bar.
+        share: Index i and number n of shares: of images i, i + n, i + 2n, ... maps are made, the
+            others are for other processes. All, by default.
 
     Returns:
-        The maps, in the order of the images.
+        The maps, in the order of the images. Those of other shares may not be there yet.
 
     Raises:
         UserError: If images cannot be cut (all of them are named), or a worker process died.
@@ -118,7 +121,8 @@ def extract_regions(
         for index, name in enumerate(images.names)
     ]
     found = [_read_count(path) for path in paths]
-    jobs = [(index, paths[index]) for index, count in enumerate(found) if count is None]
+    mine = range(share[0], len(images), share[1])
+    jobs = [(index, paths[index]) for index in mine if found[index] is None]
     counts = np.array([count or 0 for count in found], dtype=np.int64)
     if jobs:
         source.check(images)
@@ -140,7 +144,7 @@ def extract_regions(
             raise UserError(
                 f"{len(texts)} of {len(images)} images cannot be cut into regions: {listed(texts)}."
             )
-    log.info("Region maps %s: %d made, %d cached.", version, len(jobs), len(paths) - len(jobs))
+    log.info("Region maps %s: %d made, %d cached.", version, len(jobs), len(mine) - len(jobs))
     counts.flags.writeable = False
     return RegionMaps(version, counts, source, images, paths)
 
