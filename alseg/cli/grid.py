@@ -104,8 +104,8 @@ def _written(node: yaml.Node, what: str) -> tuple[str, ...]:
         if isinstance(one, yaml.ScalarNode):
             texts.append(str(one.value))
         else:  # a list or mapping as the value of one run
-            flow = yaml.serialize(one, default_flow_style=True, width=MOST_CHARACTERS)
-            texts.append(" ".join(flow.split()))
+            one.flow_style = True
+            texts.append(" ".join(yaml.serialize(one, width=MOST_CHARACTERS).split()))
     return tuple(texts)
 
 
@@ -194,4 +194,5 @@ def _part(name: str, value: str, options: Sequence[str]) -> str:
         alike = [other for other in options if other.rpartition(".")[2] == last]
         label = name if len(alike) > 1 else last
         label += "" if re.match(r"[\d.-]", value) else "-"
-    return re.sub(r"[^\w.+-]+", "-", f"{label}{value}").strip("-") or "-"
+    plain = re.sub(r"[^\w.+-]+", "-", value)
+    return re.sub("-{2,}", "-", f"{label}{plain}").strip("-") or "-"
