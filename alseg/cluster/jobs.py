@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 #: Exit statuses of a run that are no failure; 75 after a signal of the scheduler.
 _STATES: dict[int, State] = {0: "done", 3: "waiting", 75: "queued"}
-_STOPPED = 75
+_STOPPED, _TERMINATED = 75, 143
 _AGAIN = "stopped by its scheduler, which starts it again"
 
 
@@ -123,7 +123,8 @@ class Job:
 def _ended(record: Record, status: int, sentence: str) -> Record:
     state = _STATES.get(status, "failed")
     if state == "failed" and not sentence:
-        sentence = f"it ended with status {status}"
+        taken = "cancelled, or its machine was taken away; the same command goes on"
+        sentence = taken if status == _TERMINATED else f"it ended with status {status}"
     return replace(record, state=state, sentence=sentence, ended=time.time())
 
 
