@@ -24,6 +24,7 @@ FLOORS = [
     "methods",
     "report",
     "label",
+    "cluster",
     "cli",
     "top",  # the commands, and the package itself
 ]

@@ -114,7 +114,7 @@ def badge(
         ValueError: If there are more numbers than units, shapes do not fit, an id occurs twice or
             a factor is not finite.
     """
-    from tqdm import trange
+    from alseg.core.progress import progress_bar
 
     units = _candidates(gradients, ids, len(uniforms), share)
     chosen = Gradients(*(in_order(factor, units) for factor in gradients))
@@ -122,7 +122,7 @@ def badge(
     distance = np.full(len(units), np.inf)
     open_rows = np.ones(len(units), dtype=bool)
     picks = np.empty(len(uniforms), np.int64)
-    for turn in trange(len(uniforms), desc="BADGE", disable=not progress):
+    for turn in progress_bar(range(len(uniforms)), "BADGE", hidden=not progress):
         if turn == 0:
             pick = int(length.argmax())
         elif (mass := np.cumsum(distance))[-1] > 0:

@@ -121,7 +121,7 @@ def k_center(
         ValueError: If n is not in 0..m, a feature is not finite (or zero under ``cosine``), an id
             occurs twice or the metric is unknown.
     """
-    from tqdm import trange
+    from alseg.core.progress import progress_bar
 
     if metric not in get_args(Metric):
         raise unknown_name("metric", metric, get_args(Metric))
@@ -137,7 +137,7 @@ def k_center(
         # equal vectors are equally far.
         distance = _squared_distances(units, covered, nearest(units, covered))
     picks = np.empty(n, np.int64)
-    for turn in trange(n, desc="k-center", disable=not progress):
+    for turn in progress_bar(range(n), "k-center", hidden=not progress):
         pick = int(np.argmax(distance))  # the first of equals, and rows are sorted by id
         picks[turn] = pick
         np.minimum(distance, _squared_distances(units, units[pick]), out=distance)

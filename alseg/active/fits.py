@@ -5,18 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
 from alseg.active.callbacks import CarriedOptimizers, Reseed, Stopwatch
 from alseg.active.checkpoints import KeptCheckpoint, WholeFiles, epochs_done, load_weights
 from alseg.active.context import RoundContext
 from alseg.active.module import EvaluatedModule
+from alseg.active.progress import Bar, Lines
 from alseg.active.ranks import on_rank_zero
 from alseg.active.run import Run
 from alseg.active.stage import Stage
 from alseg.active.stopping import StopAtBatch
 from alseg.core.errors import UserError
+from alseg.core.progress import is_watched
 from alseg.core.seeds import derive
 
 
@@ -124,28 +125,6 @@ def _fit(
     trainer.fit(module, datamodule=run.datamodule, ckpt_path=last if resume else None)
 
 
-class _Progress(TQDMProgressBar):
-    """Lightning's bar, named after what it is doing."""
-
-    def __init__(self, title: str) -> None:
-        super().__init__(refresh_rate=1)
-        self.title = title
-
-    @property
-    def predict_description(self) -> str:
-        return self.title
-
-    @property
-    def test_description(self) -> str:
-        return self.title
-
-    def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
-        super().on_train_epoch_start(trainer, *args)
-        self.train_progress_bar.set_description(
-            f"{self.title} {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        )
-
-
 def make_trainer(
     run: Run,
     folder: Path,
@@ -158,7 +137,9 @@ def make_trainer(
     options = run.trainer(needs or {})
     options["plugins"] = [*options.get("plugins", []), WholeFiles()]
     if options.get("enable_progress_bar", True):
-        callbacks = [_Progress(title), *callbacks]
+        options["enable_progress_bar"] = is_watched()
+        bars = [Bar(title)] if is_watched() else []
+        callbacks = [*bars, Lines(title), *callbacks]
     fitting = "max_epochs" in settings
     return L.Trainer(
         default_root_dir=folder,

@@ -31,4 +31,9 @@ def on_rank_zero(decide: Callable[[], T]) -> T:
 
 def is_rank_zero() -> bool:
     """Whether this process writes; known from the environment before any process group exists."""
-    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
+    return rank() == 0
+
+
+def rank() -> int:
+    """Number of this process among all of the run, 0 for the first; known as early."""
+    return int(getattr(rank_zero_only, "rank", 0) or 0)

@@ -10,7 +10,7 @@ import lightning as L
 
 #: Exit status after a signal: SIGTERM as the shell counts it, and, for a scheduler that starts the
 #: job again, the status that means "try later" (EX_TEMPFAIL).
-STATUSES = {signal.SIGTERM: 143, signal.SIGUSR1: 75}
+STATUSES = {signal.SIGTERM: 143, signal.SIGUSR1: 75, signal.SIGUSR2: 75}
 
 
 class StoppedError(Exception):

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 from alseg.core.errors import UserError
 
+#: Exit status where one of several runs failed, as that of a crash.
+FAILED = 1
 #: Exit status of bad input, and of folders or disks that cannot be used.
 BAD_INPUT = 2
 #: Exit status of a run that waits for a person's answers.
@@ -62,10 +64,15 @@ def main(
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
-        if error.errno not in _MENDS:
+        if not is_known(error):
             raise
         print(f"error: {of_the_system(error)}", file=sys.stderr)
     return BAD_INPUT
+
+
+def is_known(error: OSError) -> bool:
+    """Whether `of_the_system` knows how to mend an error."""
+    return error.errno in _MENDS
 
 
 def of_the_system(error: OSError) -> str:

@@ -23,6 +23,7 @@ from alseg.cli.words import read_options
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.files import write_atomic
 from alseg.core.images import ClassTable, ImageSet
+from alseg.core.progress import progress_bar
 from alseg.inference.prediction import (
     ViewOptions,
     check_pairs,
@@ -315,7 +316,7 @@ def _measured(
     rows: list[Row] = []
     skipped = 0
     total = len(candidates) * len(split.images)
-    with tqdm(total=total, unit="image", disable=not options.progress) as bar:
+    with progress_bar(total=total, unit="image", hidden=not options.progress) as bar:
         for candidate in candidates:
             digest = options.digest(candidate.path, split.origin)
             head = {"checkpoint": candidate.name, unit: candidate.at, "chosen": ""}
@@ -351,7 +352,7 @@ def _measure_test(
             row |= old
             continue
         hidden = not options.progress
-        with tqdm(total=len(split.images), unit="image", disable=hidden) as bar:
+        with progress_bar(total=len(split.images), unit="image", hidden=hidden) as bar:
             measured = _measure(options, candidate, split, bar)
         row |= {f"test_{name}": value for name, value in measured.items()}
         row["test_digest"] = digest

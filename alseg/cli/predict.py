@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from alseg.cli import command
 from alseg.cli.datawords import check_source, split_words
@@ -22,6 +21,7 @@ from alseg.cli.words import read_options
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 from alseg.core.images import VOID, ClassTable, ImageSet, shown
+from alseg.core.progress import progress_bar
 from alseg.core.rasters import any_size, read_header
 from alseg.data.files import FileImages
 from alseg.data.labelmaps import read_label_map, read_origin, write_geotiff, write_label_map
@@ -193,7 +193,7 @@ def _predict_all(
     """Write what is missing; an image's label map comes last and says that it is done."""
     pixels = sum(math.prod(images.size(index)) for index in todo)
     hidden = not options.progress or not todo
-    with tqdm(total=pixels, unit="px", unit_scale=True, disable=hidden) as bar:
+    with progress_bar(total=pixels, unit="px", unit_scale=True, hidden=hidden) as bar:
         for index, name in enumerate(images.names):
             if index in todo:
                 bar.set_description(f"{name} ({todo[index] + 1}/{len(todo)})")
@@ -245,7 +245,7 @@ def _evaluate(options: PredictOptions, images: ImageSet) -> dict[str, Any]:
     names = images.classes.names
     counts = np.zeros((len(names), len(names)), dtype=np.int64)
     hidden = not options.progress
-    for index in tqdm(range(len(images)), "comparing", unit="image", disable=hidden):
+    for index in progress_bar(range(len(images)), "comparing", unit="image", hidden=hidden):
         labels = read_label_map(options.label_map(images.names[index]))
         counts += confusion(labels, checked_truth(images, index, labels), len(names))
     metrics = iou_row(counts, images)

@@ -17,6 +17,7 @@ from alseg.cli import command
 from alseg.cli.command import WAITING
 from alseg.cli.compose import GROUPS, Options, options
 from alseg.cli.help import help_text
+from alseg.cli.logs import logged, note, quieten
 from alseg.cli.words import defaults_of
 from alseg.cli.world import FolderLock
 from alseg.core.errors import UserError
@@ -391,49 +392,29 @@ def run(options: Options) -> int:
     if isinstance(options.components["oracle"], HumanOracle):
         check_waiting(root)  # a person learns of mistakes before torch is imported
     from alseg.active.driver import drive
-    from alseg.active.ranks import is_rank_zero
+    from alseg.active.ranks import is_rank_zero, rank
     from alseg.active.stopping import StoppedError, stoppable
     from alseg.labels.oracle import AwaitingAnswersError
 
-    _quieten(is_rank_zero())
-    with FolderLock(root, is_rank_zero()):
+    first = is_rank_zero()
+    quieten(first)
+    with FolderLock(root, first), logged(root, rank()):
         try:
             with stoppable():
                 drive(build(options))
         except AwaitingAnswersError as waiting:
-            if is_rank_zero():
-                print(waiting)
+            if first:
+                note(str(waiting))
             return WAITING
         except StoppedError as stopped:
-            if is_rank_zero():
-                print(stopped, file=sys.stderr)
+            if first:
+                note(str(stopped), sys.stderr)
             return stopped.status
         finally:
             options.components["logger"].close()
-    if is_rank_zero():
-        print(f"Report: {root / 'report.html'}")
+        if first:
+            note(f"Report: {root / 'report.html'}")
     return 0
-
-
-def _quieten(is_first: bool) -> None:
-    """Let one process speak, and of the libraries only what a user can act on."""
-    import warnings
-
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("alseg").setLevel(logging.INFO if is_first else logging.WARNING)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for noise in (
-        ".*does not have many workers.*",
-        ".*have no `validation_step`.*",  # not every stage is evaluated
-        ".*exists and is not empty.*",  # a stage folder holds more than its checkpoint
-        ".*predict returned None.*",  # pseudo labels go to files
-        ".*LeafSpec.*",  # between Lightning and torch
-        ".*find_unused_parameters=True was specified.*",
-        ".*in eval mode at the start of training.*",  # methods freeze parts on purpose
-        ".*recommended to use `self.log.*sync_dist.*",  # the metric is the same on every device
-    ):
-        warnings.filterwarnings("ignore", noise)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

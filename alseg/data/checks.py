@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from alseg.core.errors import UserError
 from alseg.core.files import uncollected
@@ -30,6 +29,7 @@ from alseg.core.masks import (
     shown_colors,
     unpack_rgb,
 )
+from alseg.core.progress import progress_bar
 from alseg.core.rasters import Header, UnreadableError
 from alseg.data.files import SIZE, ImageFile
 from alseg.data.masks import stored_values
@@ -213,7 +213,9 @@ def check_images(
         # Decoding leaves the interpreter lock; more threads than this only wait for the disk.
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             found = pool.map(lambda i: _check(files[i], masks, loaded, reading), todo)
-            bar = tqdm(found, "checking images", len(todo), unit="image", disable=not progress)
+            bar = progress_bar(
+                found, "checking images", total=len(todo), unit="image", hidden=not progress
+            )
             verdicts |= dict(zip(todo, bar, strict=True))
     for i in range(len(files)):
         for kind, line in verdicts[i].problems:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from alseg.core.errors import UserError
 from alseg.core.images import ImageSet
 from alseg.core.options import FREE
+from alseg.core.progress import progress_bar
 from alseg.core.registry import Registry
 from alseg.labels.answerfile import UNSURE_WORDS, VOID_WORD, read_bytes
 from alseg.labels.human import ANSWERS, check_names, keep_read, read_answers, write_questions
@@ -132,7 +132,7 @@ def answer_from_truth(
     kind, how = KINDS[query.answer], Annotator(trim, vote_void)
     rows_said: list[Any] = [None] * len(query)
     groups = rows_by_image(query.image)
-    for image, rows in tqdm(groups, "answering", unit="image", disable=len(groups) < 100):
+    for image, rows in progress_bar(groups, "answering", unit="image", hidden=len(groups) < 100):
         units = pool.units_of(query.regions, image, query.unit[rows])
         said = kind.of_truth(units, images, pool.num_classes, how)
         for row, one in zip(rows.tolist(), said, strict=True):

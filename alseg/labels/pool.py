@@ -11,9 +11,9 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from alseg.core.images import VOID, ImageSet
+from alseg.core.progress import progress_bar
 from alseg.labels.budget import Budget, Cost
 from alseg.labels.kinds import KINDS
 from alseg.labels.kinds.base import Units
@@ -189,7 +189,9 @@ class LabelPool:
         if regions not in self._units:
             images, units, sizes = [], [], []
             every = range(len(self))
-            for image in tqdm(every, "counting regions", unit="image", disable=len(self) < 1000):
+            for image in progress_bar(
+                every, "counting regions", unit="image", hidden=len(self) < 1000
+            ):
                 size = self.region_sizes(regions, image)
                 unit = np.flatnonzero(size)
                 images.append(np.full(len(unit), image, dtype=np.int32))

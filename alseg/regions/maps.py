@@ -23,11 +23,11 @@ from zipfile import BadZipFile
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 from alseg.core.images import ImageSet, shown
+from alseg.core.progress import progress_bar
 from alseg.regions.base import RegionSource, listed, map_version
 
 log = logging.getLogger(__name__)
@@ -91,6 +91,7 @@ def extract_regions(
     cache: Path,
     workers: int | None = None,
     progress: bool = True,
+    share: tuple[int, int] = (0, 1),
 ) -> RegionMaps:
     """Cut all images into regions, or find the maps that were made before.
 
@@ -104,9 +105,11 @@ def extract_regions(
         workers: Processes that cut; by default one per CPU and at most 16. With 0 or 1, or where
             there is little to do, this process does the work.
         progress: Show a progress bar.
+        share: Index i and number n of shares: of images i, i + n, i + 2n, ... maps are made, the
+            others are for other processes. All, by default.
 
     Returns:
-        The maps, in the order of the images.
+        The maps, in the order of the images. Those of other shares may not be there yet.
 
     Raises:
         UserError: If images cannot be cut (all of them are named), or a worker process died.
@@ -118,7 +121,8 @@ def extract_regions(
         for index, name in enumerate(images.names)
     ]
     found = [_read_count(path) for path in paths]
-    jobs = [(index, paths[index]) for index, count in enumerate(found) if count is None]
+    mine = range(share[0], len(images), share[1])
+    jobs = [(index, paths[index]) for index in mine if found[index] is None]
     counts = np.array([count or 0 for count in found], dtype=np.int64)
     if jobs:
         source.check(images)
@@ -126,8 +130,10 @@ def extract_regions(
             workers = min(_cpus(), _MOST_WORKERS)
         problems: list[tuple[int, str]] = []
         outcomes = _outcomes(source, images, jobs, workers)
-        bar = {"total": len(jobs), "desc": f"regions {version}", "unit": "image"}
-        for index, outcome in tqdm(outcomes, disable=not progress, **bar):
+        bar = progress_bar(
+            outcomes, f"regions {version}", total=len(jobs), unit="image", hidden=not progress
+        )
+        for index, outcome in bar:
             if isinstance(outcome, UserError):
                 problems.append((index, str(outcome)))
             else:
@@ -138,7 +144,7 @@ def extract_regions(
             raise UserError(
                 f"{len(texts)} of {len(images)} images cannot be cut into regions: {listed(texts)}."
             )
-    log.info("Region maps %s: %d made, %d cached.", version, len(jobs), len(paths) - len(jobs))
+    log.info("Region maps %s: %d made, %d cached.", version, len(jobs), len(mine) - len(jobs))
     counts.flags.writeable = False
     return RegionMaps(version, counts, source, images, paths)
 
