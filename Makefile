@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # waiting threads sleep instead of spinning: tests and demo share few cores with others
 RUN := OMP_WAIT_POLICY=passive $(BIN)/python
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint docs bench clean
 
 demo: $(VENV)/.installed  ## learn the embedded scenes for three rounds; prints where the report is
 	$(RUN) -m alseg.run method=mulquery rounds=3 run_dir=runs/demo
@@ -21,12 +21,16 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.installed  ## the site, in docs/_build/html; warnings are errors
+	$(RUN) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	$(RUN) -m sphinx -q -W --keep-going -b doctest docs docs/_build/doctest
+
 bench: $(VENV)/.installed  ## side by side with the obvious way, as ratios
 	$(RUN) -m benchmarks
 
 $(VENV)/.installed: pyproject.toml Makefile
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[dev,notebooks,label,cluster]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,notebooks,label,cluster,docs]"
 	# albumentations pulls opencv-python-headless, which writes the same cv2 without ximgproc
 	$(BIN)/python -c "import cv2; cv2.ximgproc.createSuperpixelSEEDS" 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --force-reinstall --no-deps opencv-contrib-python-headless
