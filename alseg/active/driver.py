@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from alseg.active.checkpoints import clear_partial, read_checkpoint
 from alseg.active.choose import whole_images
 from alseg.active.context import RoundContext
-from alseg.active.fits import make_trainer, train
+from alseg.active.fits import make_trainer, predict, train
 from alseg.active.ledger import Ledger
 from alseg.active.loop import ActiveLoop
 from alseg.active.method import Scoring
@@ -279,8 +279,7 @@ def _scored(
 
     loop = ActiveLoop(asking, pick=pick, images=images, folder=folder, record=record)
     run.datamodule.begin_pass(images, run.regions, truth=run.method.reads_truth)
-    trainer = make_trainer(run, folder, f"scoring for round {asking.round}", [loop])
-    trainer.predict(module, datamodule=run.datamodule, return_predictions=False)
+    predict(run, module, folder, f"scoring for round {asking.round}", [loop])
     if loop.query is None:
         raise RuntimeError("the scoring pass ended without a query")
     return loop.query

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
@@ -44,9 +45,37 @@ def _prepare(run: Run, stage: Stage) -> None:
     if preparation is None or not len(preparation.images):
         return
     run.datamodule.begin_pass(preparation.images, run.regions)
-    trainer = make_trainer(run, stage.folder, f"{stage.name}: preparing", [])
-    trainer.predict(preparation.module, datamodule=run.datamodule, return_predictions=False)
-    trainer.strategy.barrier("prepared")
+    title = f"{stage.name}: preparing"
+    predict(run, preparation.module, stage.folder, title).strategy.barrier("prepared")
+
+
+def predict(
+    run: Run,
+    module: L.LightningModule,
+    folder: Path,
+    title: str,
+    callbacks: Sequence[L.Callback] = (),
+) -> L.Trainer:
+    """Go over the images of the pass that the data module has begun, in at least float32.
+
+    What units are compared by does not follow ``trainer.precision``: half precision moves scores by
+    more than the best ones differ, and another choice would be made from the same weights.
+
+    Args:
+        run: The run.
+        module: Its ``predict_step`` is called; weights in half precision are widened in place.
+        folder: Root of what the Trainer writes.
+        title: Of the progress bar.
+        callbacks: Of the Trainer.
+
+    Returns:
+        The Trainer.
+    """
+    if any(p.dtype in (torch.float16, torch.bfloat16) for p in module.parameters()):
+        module.float()
+    trainer = make_trainer(run, folder, title, callbacks, whole=True)
+    trainer.predict(module, datamodule=run.datamodule, return_predictions=False)
+    return trainer
 
 
 def _origin(stage: Stage, stages: Sequence[Stage]) -> Path | None:
@@ -152,10 +181,23 @@ def make_trainer(
     title: str,
     callbacks: Sequence[L.Callback],
     needs: Mapping[str, Any] | None = None,
+    whole: bool = False,
     **settings: Any,
 ) -> L.Trainer:
-    """A fresh Trainer; re-using one would train zero steps in its second fit."""
+    """A fresh Trainer; re-using one would train zero steps in its second fit.
+
+    Args:
+        run: Says where and how it computes.
+        folder: Root of what it writes.
+        title: Of the progress bar.
+        callbacks: Of the Trainer.
+        needs: Options a stage needs.
+        whole: Compute in at least float32.
+        **settings: More keyword arguments; with ``max_epochs`` it is a fit.
+    """
     options = run.trainer(needs or {})
+    if whole and not str(options.get("precision", "32-true")).startswith("64"):
+        options["precision"] = "32-true"
     options["plugins"] = [*options.get("plugins", []), WholeFiles()]
     if options.get("enable_progress_bar", True):
         callbacks = [_Progress(title), *callbacks]
