@@ -1,4 +1,4 @@
-"""The choices of every method under bfloat16 beside those in float32, from the same trained weights.
+"""The choices of every method under bfloat16 beside those in float32, from the same weights.
 
     python -m benchmarks.precision [METHOD ...] [--write]
 
@@ -9,6 +9,7 @@ scoring pass itself under autocast to bfloat16, as it is not done. ``--write`` p
 """
 
 import argparse
+import json
 import logging
 import re
 import shutil
@@ -26,6 +27,7 @@ import numpy as np
 
 from alseg.active import fits, loop
 from alseg.active.driver import ask, buy, evaluate
+from alseg.active.one_fit import Scored
 from alseg.active.run import Run
 from alseg.cli.compose import options
 from alseg.cli.run import build
@@ -49,7 +51,7 @@ WORDS = (
     "network.options={decoder_pyramid_channels:64,decoder_segmentation_channels:64,decoder_dropout:0.2}",
 )
 #: Superpixels of some 64 pixels, of which a round asks about a few hundred of 3800.
-REGIONS = ("regions.region_size=64", "budget.amount=400", "method.steps=400")
+REGIONS = ("regions.region_size=64", "budget.amount=400", "method.steps=300")
 #: Other words of single methods, and ways to ask that show what a difference is due to.
 CASES = {
     "als4gan": (
@@ -58,10 +60,10 @@ CASES = {
         "method.discriminator_width=8",
     ),
     "equal": ("budget.amount=200",),
-    "madbal": ("method.steps=400", "method.support_steps=100"),
+    "madbal": ("method.steps=300", "method.support_steps=100"),
     "mulquery": (*REGIONS, "method.stage_two_steps=200"),
-    "pixelpick": ("method.steps=400",),
-    "pixelpick, method.top_share=0": ("method.top_share=0", "method.steps=400"),
+    "pixelpick": ("method.steps=300",),
+    "pixelpick, method.top_share=0": ("method.top_share=0", "method.steps=300"),
 }
 #: Methods that score nothing.
 UNSCORED = ("random", "spread", "supervised")
@@ -106,12 +108,16 @@ class Choice:
 
 
 def made(words: Sequence[str], root: Path) -> Run:
+    """A run in an empty folder."""
     return build(options(*words, f"run_dir={root}", f"cache={root.parent / 'cache'}"))
 
 
-def choose(words: Sequence[str], root: Path, precision: str, autocast: bool = False) -> Choice:
-    """The second query of a run whose first round is trained."""
+def choose(
+    words: Sequence[str], root: Path, trained: Path, precision: str, autocast: bool = False
+) -> Choice:
+    """The second query of a run whose first round is trained elsewhere."""
     run = made(words, root)
+    shutil.copytree(trained / "round_000", root / "round_000", dirs_exist_ok=True)
     keywords = run.trainer
     run.trainer = lambda needs=None: {**keywords(needs or {}), "precision": precision}
     buy(run, 0)
@@ -139,23 +145,26 @@ def choose(words: Sequence[str], root: Path, precision: str, autocast: bool = Fa
     return Choice(query, found)
 
 
-def measure(method: str) -> Row:
-    """Train a round of a method, and choose three times."""
-    words = (f"method={method.partition(',')[0]}", *WORDS, *CASES.get(method, REGIONS))
-    folder = Path(tempfile.mkdtemp(prefix="alseg-precision-"))
-    try:
-        run = made(words, folder / "trained")
+def measure(case: str, folder: Path) -> Row:
+    """Choose three times from the weights of a trained round.
+
+    Args:
+        case: A method, or a key of `CASES`.
+        folder: Shared by all cases: methods that train alike share a training.
+    """
+    given = CASES.get(case, REGIONS)
+    words = (f"method={case.partition(',')[0]}", *WORDS, *given)
+    shared = isinstance(options(*words).components["method"], Scored) and given == REGIONS
+    trained = folder / ("alike" if shared else case)
+    if not trained.exists():
+        run = made(words, trained)
         buy(run, 0)
-        modules = fits.train(run, run.context(0))
-        miou = evaluate(run, run.context(0), modules)["miou"]
-        chosen = []
-        for name, *how in (("whole", "32-true"), ("ours", "bf16-mixed"),
-                           ("cast", "bf16-mixed", True)):  # fmt: skip
-            shutil.copytree(folder / "trained", folder / name)
-            chosen.append(choose(words, folder / name, *how))
-        return compared(method, miou, *chosen, ranks=run.method.ranks or "pixelpick" in method)
-    finally:
-        shutil.rmtree(folder)
+        evaluate(run, run.context(0), fits.train(run, run.context(0)))
+    ways = {"whole": ("32-true",), "ours": ("bf16-mixed",), "cast": ("bf16-mixed", True)}
+    chosen = [choose(words, folder / f"{case}-{n}", trained, *way) for n, way in ways.items()]
+    miou = json.loads((trained / "round_000" / "metrics.json").read_text("utf-8"))["miou"]
+    method = options(*words).components["method"]
+    return compared(case, miou, *chosen, ranks=method.ranks or "pixelpick" in case)
 
 
 def compared(
@@ -178,8 +187,8 @@ def compared(
 def table(rows: Sequence[Row]) -> str:
     """Markdown."""
     lines = [
-        "| method | mIoU of the weights | units | same in alseg | same under autocast | gap of those "
-        "that differ | largest change of a score | deviation of the scores |",
+        "| method | mIoU of the weights | units | same in alseg | same under autocast | "
+        "gap of those that differ | largest change of a score | deviation of the scores |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
 
@@ -202,7 +211,9 @@ def written(page: str, text: str) -> str:
     return pattern.sub(lambda _: f"\n{text}\n\n", page)
 
 
-def main(arguments: Sequence[str] | None = None, measured: Callable[[str], Row] = measure) -> None:
+def main(
+    arguments: Sequence[str] | None = None, measured: Callable[[str, Path], Row] = measure
+) -> None:
     """Print the table, and write it where that is asked for."""
     scored = sorted({*METHODS, *CASES} - set(UNSCORED))
     parser = argparse.ArgumentParser(prog="python -m benchmarks.precision", description=__doc__)
@@ -212,9 +223,10 @@ def main(arguments: Sequence[str] | None = None, measured: Callable[[str], Row] 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     rows, since = [], time.perf_counter()
-    for method in given.methods or scored:
-        rows.append(measured(method))
-        print(table(rows[-1:]).splitlines()[-1], flush=True)
+    with tempfile.TemporaryDirectory(prefix="alseg-precision-") as folder:
+        for case in given.methods or scored:
+            rows.append(measured(case, Path(folder)))
+            print(table(rows[-1:]).splitlines()[-1], flush=True)
     minutes = (time.perf_counter() - since) / 60
     words = " ".join(WORDS[:5])
     about = f"`{words}`, the rest as `alseg.run` sets it for small data; {minutes:.0f} minutes."

@@ -12,7 +12,8 @@ from lightning.pytorch.loggers import CSVLogger
 from alseg.active.callbacks import CarriedOptimizers, Reseed, Stopwatch
 from alseg.active.checkpoints import KeptCheckpoint, WholeFiles, epochs_done, load_weights
 from alseg.active.context import RoundContext
-from alseg.active.module import EvaluatedModule
+from alseg.active.finite import FiniteNumbers, require_finite_weights
+from alseg.active.module import CheckedModule
 from alseg.active.ranks import on_rank_zero
 from alseg.active.run import Run
 from alseg.active.stage import Stage
@@ -37,7 +38,13 @@ def train(run: Run, context: RoundContext) -> dict[str, L.LightningModule]:
             carried = origin if stage.start and stage.start.optimizer and not done else None
             _fit(run, stage, module, resume=done > 0, carried=carried)
         load_weights(module, stage.checkpoint)
+        require_finite_weights(place(run, context.round, stage.name), module, stage.fit.steps)
     return modules
+
+
+def place(run: Run, round: int, stage: str) -> str:
+    """What is at work, for messages."""
+    return f"round {round}, stage {stage} of {type(run.method).__name__}"
 
 
 def _prepare(run: Run, stage: Stage) -> None:
@@ -45,8 +52,8 @@ def _prepare(run: Run, stage: Stage) -> None:
     if preparation is None or not len(preparation.images):
         return
     run.datamodule.begin_pass(preparation.images, run.regions)
-    title = f"{stage.name}: preparing"
-    predict(run, preparation.module, stage.folder, title).strategy.barrier("prepared")
+    title, where = f"{stage.name}: preparing", place(run, stage.context.round, stage.name)
+    predict(run, preparation.module, stage.folder, title, where).strategy.barrier("prepared")
 
 
 def predict(
@@ -54,6 +61,7 @@ def predict(
     module: L.LightningModule,
     folder: Path,
     title: str,
+    where: str,
     callbacks: Sequence[L.Callback] = (),
 ) -> L.Trainer:
     """Go over the images of the pass that the data module has begun, in at least float32.
@@ -66,6 +74,7 @@ def predict(
         module: Its ``predict_step`` is called; weights in half precision are widened in place.
         folder: Root of what the Trainer writes.
         title: Of the progress bar.
+        where: What is at work, for messages.
         callbacks: Of the Trainer.
 
     Returns:
@@ -73,6 +82,7 @@ def predict(
     """
     if any(p.dtype in (torch.float16, torch.bfloat16) for p in module.parameters()):
         module.float()
+    callbacks = [FiniteNumbers(where), *callbacks]
     trainer = make_trainer(run, folder, title, callbacks, whole=True)
     trainer.predict(module, datamodule=run.datamodule, return_predictions=False)
     return trainer
@@ -103,10 +113,11 @@ def _fit(
             f"unit asked is void); raise budget.amount, or look at the answers in {run.root}."
         )
     run.datamodule.begin_fit(fit, supervision, stage.key)
-    if isinstance(module, EvaluatedModule):
-        module.where = f"round {round}, stage {stage.name}"
+    where = place(run, round, stage.name)
+    if isinstance(module, CheckedModule):
+        module.where = where
     best = fit.keep == "best"
-    callbacks: list[L.Callback] = [Reseed(stage.key), Stopwatch()]
+    callbacks: list[L.Callback] = [Reseed(stage.key), Stopwatch(), FiniteNumbers(where)]
     if carried is not None:
         callbacks.append(CarriedOptimizers(carried))
     if best:
