@@ -51,7 +51,7 @@ WORDS = (
     "network.options={decoder_pyramid_channels:64,decoder_segmentation_channels:64,decoder_dropout:0.2}",
 )
 #: Superpixels of some 64 pixels, of which a round asks about a few hundred of 3800.
-REGIONS = ("regions.region_size=64", "budget.amount=400", "method.steps=300")
+REGIONS = ("regions.region_size=64", "budget.amount=400", "method.steps=320")
 #: Other words of single methods, and ways to ask that show what a difference is due to.
 CASES = {
     "als4gan": (
@@ -60,10 +60,10 @@ CASES = {
         "method.discriminator_width=8",
     ),
     "equal": ("budget.amount=200",),
-    "madbal": ("method.steps=300", "method.support_steps=100"),
+    "madbal": ("method.steps=320", "method.support_steps=90"),
     "mulquery": (*REGIONS, "method.stage_two_steps=200"),
-    "pixelpick": ("method.steps=300",),
-    "pixelpick, method.top_share=0": ("method.top_share=0", "method.steps=300"),
+    "pixelpick": ("method.steps=320",),
+    "pixelpick, method.top_share=0": ("method.top_share=0", "method.steps=320"),
 }
 #: Methods that score nothing.
 UNSCORED = ("random", "spread", "supervised")
