@@ -103,8 +103,13 @@ class Choice:
     scores: dict[tuple[int, int], float]
 
     @property
+    def asked(self) -> dict[tuple[int, int], float]:
+        units = zip(self.query.image.tolist(), self.query.unit.tolist(), strict=True)
+        return dict(zip(units, self.query.score.tolist(), strict=True))
+
+    @property
     def units(self) -> set[tuple[int, int]]:
-        return set(zip(self.query.image.tolist(), self.query.unit.tolist(), strict=True))
+        return set(self.asked)
 
 
 def made(words: Sequence[str], root: Path) -> Run:
@@ -175,8 +180,10 @@ def compared(
     if both and ranks:
         moved = max(abs(whole.scores[key] - cast.scores[key]) for key in both)
         spread = float(np.std([*whole.scores.values()]))
-        differ = [whole.scores[key] for key in whole.units - cast.units if key in whole.scores]
-        differ += [cast.scores[key] for key in cast.units - whole.units if key in cast.scores]
+    if ranks:
+        ones, others = whole.asked, cast.asked
+        differ = [ones[key] for key in ones.keys() - others.keys()]
+        differ += [others[key] for key in others.keys() - ones.keys()]
         gap = max(differ) - min(differ) if differ else None
     return Row(
         method, miou, len(whole.units), len(whole.units & ours.units),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from alseg.active.contents import WORDS, Contents, refuse_changes
 from alseg.core.errors import UserError
-from alseg.core.files import write_atomic
+from alseg.core.files import read_json, write_atomic
 from alseg.labels.tables import Answers, Query, load_arrays
 
 #: File of a run folder with a digest of every image and mask.
@@ -104,16 +104,11 @@ class Ledger:
         """
         if not path.exists():
             return None
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(content, dict):
-                raise ValueError("it holds no names")
-            return content
-        except (OSError, ValueError, RecursionError) as error:
-            mend = "restore it from a copy"
-            if path.parent != self.root:  # made again from what the round has trained
-                mend += ", or delete it: it is then made again"
-            raise UserError(f"{path} cannot be read ({error}); {mend}.") from error
+        mend = "restore it from a copy"
+        if path.parent != self.root:  # made again from what the round has trained
+            mend += ", or delete it: it is then made again"
+        content: dict[str, Any] = read_json(path, mend=mend)
+        return content
 
     def write_rounds(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write ``rounds.csv``; columns in the order of their first appearance."""

@@ -1,7 +1,8 @@
 """A trained network: out of the checkpoint of any run, with all that using it takes."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.core.errors import UserError, unknown_name
-from alseg.core.images import ClassTable
+from alseg.core.images import VOID, ClassTable
 from alseg.core.masks import MaskTable
 from alseg.data.files import Resize, resize_smoothly
 from alseg.data.masks import default_colors
@@ -101,33 +102,23 @@ def load_segmenter(
     Raises:
         UserError: If the file is missing or no checkpoint of alseg, or the device is.
     """
-    from alseg.nn.segmenter import rebuild_segmenter
-
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
     target = _device(device)
     found = read_checkpoint(checkpoint)
     path, images = found.path, found.images
-    segmenter = rebuild_segmenter(found.network)
-    try:
-        segmenter.load_state_dict(found.state)
-    except RuntimeError as error:
-        raise UserError(
-            f"{path} does not hold the {found.network['architecture']} with "
-            f"{found.network['encoder']} that it describes "
-            f"({str(error).splitlines()[-1].strip()}); give the checkpoint as the run left it."
-        ) from error
-    resize = Resize.from_options(images.get("size"), images.get("scale", 1.0))
-    return TrainedSegmenter(
-        network=segmenter.eval().to(target),
-        classes=found.classes(),
-        **_normalisation(path, images),
-        resize=resize,
-        temperature=found.temperature,
-        precision=precision,
-        masks=found.masks,
-        reading=found.reading,
-    )
+    segmenter = _segmenter(found)
+    with _described(path, "images"):
+        return TrainedSegmenter(
+            network=segmenter.eval().to(target),
+            classes=found.classes(),
+            **_normalisation(path, images),
+            resize=Resize.from_options(images.get("size"), images.get("scale", 1.0)),
+            temperature=found.temperature,
+            precision=precision,
+            masks=found.masks,
+            reading=found.reading,
+        )
 
 
 @dataclass(frozen=True)
@@ -190,17 +181,23 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
     path = Path(checkpoint).expanduser()
     content = _read(path)
     about = content.get("alseg") or {}
-    network, temperature = about.get("network"), about.get("temperature", 1.0)
+    network = about.get("network") if isinstance(about, Mapping) else None
     if not network:
         raise UserError(
             f"{path} holds no segmentation network of alseg, or does not describe it; give the "
             f"last.ckpt or best.ckpt of a stage that trains one."
         )
-    state = _segmenter_state(path, content["state_dict"], about.get("network_at", "network"))
-    images, count = about.get("images") or {}, about["num_classes"]
-    # not global_step: it counts the steps of every optimiser
-    progress = content.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress", {})
-    batches = progress.get("total", {}).get("processed")
+    with _described(path, "network"):
+        state = _segmenter_state(path, content["state_dict"], about.get("network_at", "network"))
+        images, count = about.get("images") or {}, about["num_classes"]
+        temperature = float(about.get("temperature", 1.0))
+        if not (isinstance(count, int) and 1 <= count <= VOID):
+            raise ValueError(f"{count!r} classes")
+        if not (isinstance(images, Mapping) and 0 < temperature < float("inf")):
+            raise ValueError(f"temperature {temperature}, images {type(images).__name__}")
+        # not global_step: it counts the steps of every optimiser
+        progress = content.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress", {})
+        batches = progress.get("total", {}).get("processed")
     return Checkpoint(path, state, network, temperature, images, count, batches)
 
 
@@ -293,6 +290,53 @@ def _device(name: str) -> "torch.device":
     return torch.device(name)
 
 
+@contextmanager
+def _described(path: Path, what: str) -> Iterator[None]:
+    """Make a sentence of whatever a description breaks that nobody here has written."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(
+            f"{path} describes its {what} in a way that cannot be used ({reason}); give the "
+            f"checkpoint as the run left it."
+        ) from error
+
+
+def _segmenter(found: Checkpoint) -> "Segmenter":
+    """The network of a checkpoint, which takes no more memory than the file has weights."""
+    import torch
+
+    from alseg.nn.segmenter import rebuild_segmenter
+
+    with _described(found.path, "network"):
+        named = f"{found.network['architecture']} with {found.network['encoder']}"
+        try:
+            with torch.device("meta"):  # shapes alone
+                needed = {
+                    k: v.shape for k, v in rebuild_segmenter(found.network).state_dict().items()
+                }
+        except (RuntimeError, NotImplementedError) as error:
+            if "meta" not in str(error):  # some encoders look at numbers while they are made
+                raise
+            needed = {name: value.shape for name, value in found.state.items()}
+        held = {
+            name: value.shape
+            for name, value in found.state.items()
+            if value.untyped_storage().nbytes() >= value.numel() * value.element_size()
+        }
+        if wrong := sorted(k for k in {*needed, *held} if needed.get(k) != held.get(k)):
+            raise UserError(
+                f"{found.path} does not hold the {named} that it describes ({len(wrong)} tensors "
+                f"are others, such as {wrong[0]}); give the checkpoint as the run left it."
+            )
+        segmenter = rebuild_segmenter(found.network)
+        segmenter.load_state_dict(found.state)
+    return segmenter
+
+
 def _read(path: Path) -> dict[str, Any]:
     import torch
 
@@ -304,6 +348,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(
             f"there is no checkpoint {path}; give one of RUN_DIR/round_NNN/STAGE/last.ckpt."
         )
+    if not path.is_file():
+        raise UserError(f"{path} is not a file; give the last.ckpt or best.ckpt of a stage.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # every broken file breaks in its own way

@@ -157,11 +157,16 @@ masks = Door(
 # -- files of a run folder ----------------------------------------------------------------------
 
 
+OWNER = {"method": "random", "seed": 0}
+
+
 @cache
 def finished(root: str) -> Path:
     """A finished run of two rounds."""
     folder = Path(root) / "finished"
-    drive(toy_run(folder, rounds=2, method=short("random")))
+    run = toy_run(folder, rounds=2, method=short("random"))
+    run.ledger.claim(OWNER)
+    drive(run)
     return folder
 
 
@@ -177,7 +182,7 @@ def resumed(name: str) -> Callable[[Path, Any], None]:
                 os.link(path, target)
         put(folder / name, content)
         run = toy_run(folder, rounds=2, method=short("random"))
-        run.ledger.check_owner({"method": "random", "seed": 0})
+        run.ledger.check_owner(OWNER)
         shutil.copytree(source / "round_000" / "train", folder / "round_000" / "train",
                         dirs_exist_ok=True)  # fmt: skip
         drive(run)
@@ -287,7 +292,9 @@ ABOUT = {"title": "t", "classes": ["sky", "road"], "colors": [[1, 2, 3], [4, 5, 
          "unit": "region", "answer": "mask", "pool": {"images": 4}, "answered": [3, 4]}  # fmt: skip
 LOG = b"epoch,step,share/a,loss\n0,1,0.5,1\n0,2,,1\n"
 CONFIG = b"method:\n  name: mulquery\n  steps: 4\ndata: {name: camvid}\nseed: 3\n"
-ROUNDS = b"round,images,units,clicks,seconds,miou,iou_sky\n0,2,10,25,1800,0.3,0.3\n1,4,9,30,90,0.4,\n"
+ROUNDS = (
+    b"round,images,units,clicks,seconds,miou,iou_sky\n0,2,10,25,1800,0.3,0.3\n1,4,9,30,90,0.4,\n"
+)
 CRAFTED_CSV = [
     b"", b"round,miou\n", b"round,miou\nnan,inf\n", b"round,miou\n1e30,0.5\n", b"\0", b"\xff",
     b"round,miou\n-1,0.5\n", b"round,miou\n0,1e400\n", b"round,miou\n0," + b"1" * 140_000,
@@ -464,7 +471,9 @@ def preset(folder: Path, content: Any) -> None:
     options(f"preset={folder / 'preset.yaml'}")
 
 
-PRESET = b"method: random\nbudget: {amount: 30}\nmethod.steps: 4\nnetwork:\n  options: {a: [1, 2]}\n"
+PRESET = (
+    b"method: random\nbudget: {amount: 30}\nmethod.steps: 4\nnetwork:\n  options: {a: [1, 2]}\n"
+)
 presets = Door(
     "presets",
     damaged(PRESET) | st.text(max_size=100).map(lambda text: text.encode("utf-8", "replace")),
