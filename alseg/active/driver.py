@@ -312,7 +312,7 @@ def _row(run: Run, round: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The row of a round; costs are those of everything bought up to it."""
     spent = run.pool.spent(round + 1)
     images = {int(i) for answers in run.pool.history[: round + 1] for i in np.unique(answers.image)}
-    times = run.ledger.read_json(run.ledger.round(round) / "scoring.json") or {}
+    times = run.ledger.times(round)
     names = run.splits.train.classes.names
     others = list(metrics["stages"].items())[:-1]
     return {

@@ -92,7 +92,8 @@ def json_files(sound):
 
 CRAFTED_JSON = [
     b"", b"null", b"[]", b'"text"', b"NaN", b"1e999", b"\xff\xfe", b"{", b"[" * 100_000,
-    b'{"a":' * 50_000, b'{"a":1,"a":2}', b"9" * 10_000, b"\0" * 100, b'{"miou":' + b"9" * 5000 + b"}",
+    b'{"a":' * 50_000, b'{"a":1,"a":2}', b"9" * 10_000, b"\0" * 100,
+    b'{"miou":' + b"9" * 5000 + b"}",
     b'{"__class__": "os.system"}', b"[" + b"[]," * 200_000 + b"[]]",
 ]  # fmt: skip
 
@@ -126,7 +127,8 @@ CRAFTED_NPY = [
     shaped("(2000000000000,)"), shaped("(1500000, 1500000)"), shaped("(-1, 48)"),
     shaped("(-32, -48)"), shaped("(0, 0)"), shaped("(32, 48)"), shaped("()"),
     shaped("(99999999999999999999999999, 2)"), shaped("(32, 48)", "|O", CODE),
-    shaped("(32, 48)", "|V2147483647"), shaped("(32, 48)", "<f8"), shaped("(32, 48)", "<U999999999"),
+    shaped("(32, 48)", "|V2147483647"), shaped("(32, 48)", "<f8"),
+    shaped("(32, 48)", "<U999999999"),
     shaped("('a', 2)"), shaped("(True, 4)"), shaped("(32, 48)", "<M8[ns]"),
     shaped("(1,) * 10**9"), npy(f"__import__('os').system('touch {SENTINEL}')"),
     npy("{" * 5000), npy("[" * 9000 + "]" * 9000), npy("'" + "a" * 60000), npy(""),
