@@ -41,17 +41,18 @@ MARKS = ("<!-- begin: python -m benchmarks.precision -->", "<!-- end -->")
 
 WORDS = (
     "data=synthetic",
-    "data.train=40",
+    "data.train=30",
     "data.val=10",
     "data.size=[64,96]",
     "seed=0",
     "workers=0",
     "trainer.accelerator=cpu",
     "trainer.enable_progress_bar=false",
-    "network.options={decoder_pyramid_channels:64,decoder_segmentation_channels:64,decoder_dropout:0.2}",
+    "network.encoder=tu-test_resnet",
+    "network.options={decoder_pyramid_channels:32,decoder_segmentation_channels:32,decoder_dropout:0.2}",
 )
-#: Superpixels of some 64 pixels, of which a round asks about a few hundred of 3800.
-REGIONS = ("regions.region_size=64", "budget.amount=400", "method.steps=320")
+#: Superpixels of some 64 pixels, of which a round asks about a few hundred of 2900.
+REGIONS = ("regions.region_size=64", "budget.amount=400", "method.steps=240")
 #: Other words of single methods, and ways to ask that show what a difference is due to.
 CASES = {
     "als4gan": (
@@ -60,10 +61,10 @@ CASES = {
         "method.discriminator_width=8",
     ),
     "equal": ("budget.amount=200",),
-    "madbal": ("method.steps=320", "method.support_steps=90"),
+    "madbal": ("method.steps=240", "method.support_steps=90"),
     "mulquery": (*REGIONS, "method.stage_two_steps=200"),
-    "pixelpick": ("method.steps=320",),
-    "pixelpick, method.top_share=0": ("method.top_share=0", "method.steps=320"),
+    "pixelpick": ("method.steps=240",),
+    "pixelpick, method.top_share=0": ("method.top_share=0", "method.steps=240"),
 }
 #: Methods that score nothing.
 UNSCORED = ("random", "spread", "supervised")
@@ -160,7 +161,8 @@ def measure(case: str, folder: Path) -> Row:
     given = CASES.get(case, REGIONS)
     words = (f"method={case.partition(',')[0]}", *WORDS, *given)
     shared = isinstance(options(*words).components["method"], Scored) and given == REGIONS
-    trained = folder / ("alike" if shared else case)
+    alike = "superpixels alike" if shared else f"{words[0]} alike"
+    trained = folder / alike
     if not trained.exists():
         run = made(words, trained)
         buy(run, 0)

@@ -346,7 +346,7 @@ def _tiff_header(path: Path) -> Header:
 
 
 def _pages(tiff: Any) -> Iterator[Any]:
-    """The pages of a TIFF; by their numbers, since tifffile runs for ever after a link backwards."""
+    """The pages of a TIFF, by their numbers: tifffile's own way never ends if one links back."""
     return (tiff.pages[number] for number in range(len(tiff.pages)))
 
 

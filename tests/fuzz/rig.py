@@ -28,7 +28,7 @@ PATIENCE = 30
 
 
 class TooSlowError(BaseException):
-    """An input took longer than `LIMIT` or `PATIENCE`; no handler of errors may take it for one of its own."""
+    """An input took too long; no handler of errors may take it for one of its own."""
 
 
 @dataclass
