@@ -116,6 +116,7 @@ tables = Door(
     ),
     answer_table,
     [(kind, one) for kind in ("dominant", "class_set") for one in CRAFTED_TABLES],
+    2.0,
 )
 
 
@@ -154,6 +155,7 @@ masks = Door(
     [("a.png", one) for one in [*inputs.CRAFTED_MASKS, *SPECIALS]]
     + [("a.tif", one) for one in [*inputs.CRAFTED_MASKS[13:20], *SPECIALS]]
     + [(name, b"") for name in ODD_NAMES],
+    2.0,
 )  # fmt: skip
 
 # -- files of a run folder ----------------------------------------------------------------------
@@ -197,11 +199,11 @@ METRICS = {
 }  # fmt: skip
 of_runs = [
     Door("run.json", json_files({"method": "random", "seed": 0}), resumed("run.json"),
-         [*inputs.CRAFTED_JSON, *SPECIALS[:3]], 0.5),
+         [*inputs.CRAFTED_JSON, *SPECIALS[:3]], 0.15),
     Door("metrics.json", json_files(METRICS), resumed("round_001/metrics.json"),
-         [*inputs.CRAFTED_JSON, *SPECIALS[:3]]),
+         [*inputs.CRAFTED_JSON, *SPECIALS[:3]], 0.15),
     Door("scoring.json", json_files({"score_s": 1.5, "select_s": 0.5}),
-         resumed("round_000/scoring.json"), [*inputs.CRAFTED_JSON, *SPECIALS[:3]], 0.5),
+         resumed("round_000/scoring.json"), [*inputs.CRAFTED_JSON, *SPECIALS[:3]], 0.15),
 ]  # fmt: skip
 
 
@@ -240,6 +242,7 @@ archives = Door(
     [inputs.npz(meta=one) for one in inputs.CRAFTED_NPY]
     + [inputs.npz(meta=inputs.shaped("(2,)", "|u1", b"{}"), rows=one) for one in inputs.CRAFTED_NPY]
     + [inputs.bomb(1 << 28), inputs.npz(), *SPECIALS, *inputs.CRAFTED_NPY[:3]],
+    2.0,
 )
 
 
@@ -305,20 +308,20 @@ CRAFTED_CSV = [
     b"share/a\n0.5\n", b",".join([b"round"] * 100_000) + b"\n", b"step,share/a\n1\n", *SPECIALS[:3],
 ]  # fmt: skip
 of_reports = [
-    Door("rounds.csv", damaged(ROUNDS), reported("rounds.csv"), CRAFTED_CSV, 0.7),
+    Door("rounds.csv", damaged(ROUNDS), reported("rounds.csv"), CRAFTED_CSV, 0.3),
     Door("metrics.csv of a stage", damaged(LOG),
-         reported("round_001/train/log/version_0/metrics.csv"), CRAFTED_CSV, 0.7),
+         reported("round_001/train/log/version_0/metrics.csv"), CRAFTED_CSV, 0.3),
     Door("config.yaml", damaged(CONFIG), reported("config.yaml"),
-         [*inputs.CRAFTED_YAML, *SPECIALS], 0.7),
+         [*inputs.CRAFTED_YAML, *SPECIALS], 0.3),
     Door("report.json", json_files(ABOUT), reported("report.json"),
-         [*inputs.CRAFTED_JSON, *SPECIALS], 0.7),
+         [*inputs.CRAFTED_JSON, *SPECIALS], 0.2),
     Door("pictures/index.json",
          json_files({"image": "a", "caption": "b", "files": {"asked": "0_asked.jpg"}}),
-         reported("round_001/pictures/index.json"), [*inputs.CRAFTED_JSON, *SPECIALS], 0.4),
+         reported("round_001/pictures/index.json"), [*inputs.CRAFTED_JSON, *SPECIALS], 0.15),
     Door("metrics.json in reports", json_files(METRICS), reported("round_001/metrics.json"),
-         [*inputs.CRAFTED_JSON, *SPECIALS], 0.4),
+         [*inputs.CRAFTED_JSON, *SPECIALS], 0.15),
     Door("run.json in comparisons", json_files({"method": "mulquery", "seed": 3}),
-         reported("run.json", several=True), [*inputs.CRAFTED_JSON, *SPECIALS], 0.4),
+         reported("run.json", several=True), [*inputs.CRAFTED_JSON, *SPECIALS], 0.15),
 ]  # fmt: skip
 
 # -- checkpoints --------------------------------------------------------------------------------
@@ -420,7 +423,7 @@ checkpoints = Door(
      saved({"state_dict": {}, "epoch": 0}), saved({"state_dict": [], "epoch": "x"}),
      lambda sound: saved({**sound, "alseg": 3}), lambda sound: saved({**sound, "loops": 3}),
      lambda sound: saved({**sound, "state_dict": {1: 2}}), *SPECIALS],
-    0.4,
+    0.15,
 )  # fmt: skip
 
 # -- options ------------------------------------------------------------------------------------
