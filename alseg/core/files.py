@@ -105,6 +105,6 @@ def read_json(path: Path, kind: type[Any] = dict, mend: str = "restore it from a
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); {mend}.") from error
     if not isinstance(content, kind):
-        wanted = {dict: "no names", list: "no list"}.get(kind, f"no {kind.__name__}")
+        wanted = "no list" if kind is list else "no names"
         raise UserError(f"{path} cannot be read (it holds {wanted}); {mend}.")
     return content
