@@ -76,7 +76,7 @@ class Row:
 
     Attributes:
         method: Its name.
-        miou: Of the trained weights, in float32.
+        miou: Of the trained weights, in float32; None where the round evaluates none.
         units: Units of the query in float32.
         ours: Those that the run under bf16-mixed chose as well.
         autocast: Those that scoring under autocast chose as well.
@@ -87,7 +87,7 @@ class Row:
     """
 
     method: str
-    miou: float
+    miou: float | None
     units: int
     ours: int
     autocast: int
@@ -175,7 +175,7 @@ def measure(case: str, folder: Path) -> Row:
 
 
 def compared(
-    method: str, miou: float, whole: Choice, ours: Choice, cast: Choice, ranks: bool
+    method: str, miou: float | None, whole: Choice, ours: Choice, cast: Choice, ranks: bool
 ) -> Row:
     gap = moved = spread = None
     both = whole.scores.keys() & cast.scores.keys()
@@ -207,7 +207,7 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         shares = " | ".join(f"{n} ({n / max(row.units, 1):.0%})" for n in (row.ours, row.autocast))
         lines.append(
-            f"| {row.method} | {row.miou:.3f} | {row.units} | {shares} | {number(row.gap)} | "
+            f"| {row.method} | {number(row.miou)} | {row.units} | {shares} | {number(row.gap)} | "
             f"{number(row.moved)} | {number(row.spread)} |"
         )
     return "\n".join(lines)
