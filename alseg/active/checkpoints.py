@@ -3,9 +3,7 @@
 import contextlib
 import logging
 import os
-import pickle
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from alseg.core.errors import UserError
+from alseg.core.files import require_file
 from alseg.nn.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
@@ -93,13 +92,14 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
         UserError: If it is damaged, or was not written by a run.
     """
     try:
+        require_file(path)
         content = torch.load(path, map_location="cpu", mmap=mmap, weights_only=True)
-        if not isinstance(content, dict) or not {"state_dict", "epoch"} <= content.keys():
+        if not isinstance(content, dict) or not (
+            isinstance(content.get("state_dict"), dict) and isinstance(content.get("epoch"), int)
+        ):
             raise ValueError("it is no checkpoint of a stage")
         return content
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
-        raise _damaged(path, error) from error
-    except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except Exception as error:  # every part of a damaged file has errors of its own
         raise _damaged(path, error) from error
 
 
@@ -170,11 +170,14 @@ def load_weights(module: L.LightningModule, path: Path, part: bool = False) -> N
         part: The checkpoint may be of a part of the module; else it must have all its weights.
 
     Raises:
-        UserError: If the file is damaged.
+        UserError: If the file is damaged, or of another network.
         RuntimeError: If the checkpoint holds weights the module lacks.
     """
     state = read_checkpoint(path)["state_dict"]
-    stray = module.load_state_dict(state, strict=not part).unexpected_keys
+    try:
+        stray = module.load_state_dict(state, strict=not part).unexpected_keys
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from error
     if stray:
         raise RuntimeError(f"{path} holds {stray[0]!r}, which the stage that starts from it lacks")
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from alseg.active.checkpoints import clear_partial, read_checkpoint
 from alseg.active.choose import whole_images
 from alseg.active.context import RoundContext
-from alseg.active.fits import make_trainer, train
+from alseg.active.finite import FiniteNumbers
+from alseg.active.fits import make_trainer, place, predict, train
 from alseg.active.ledger import Ledger
 from alseg.active.loop import ActiveLoop
 from alseg.active.method import Scoring
@@ -196,7 +197,8 @@ def evaluate(
         folder = stage.folder
         if stage.evaluate and len(run.splits.val):
             title = f"round {context.round} {stage.name}: evaluating"
-            trainer = make_trainer(run, folder, title, [])
+            check = FiniteNumbers(place(run, context.round, stage.name))
+            trainer = make_trainer(run, folder, title, [check])
             trainer.test(modules[stage.name], datamodule=run.datamodule, verbose=False)
             values = {name: float(v) for name, v in trainer.callback_metrics.items()}
             iou = [values[f"iou/{c}"] for c in range(run.pool.num_classes)]
@@ -279,8 +281,10 @@ def _scored(
 
     loop = ActiveLoop(asking, pick=pick, images=images, folder=folder, record=record)
     run.datamodule.begin_pass(images, run.regions, truth=run.method.reads_truth)
-    trainer = make_trainer(run, folder, f"scoring for round {asking.round}", [loop])
-    trainer.predict(module, datamodule=run.datamodule, return_predictions=False)
+    title = f"scoring for round {asking.round}"
+    where = f"{place(run, max(asking.round - 1, 0), scoring.stage)}, {title}"
+    loop.where = where
+    predict(run, module, folder, title, where, [loop])
     if loop.query is None:
         raise RuntimeError("the scoring pass ended without a query")
     return loop.query
@@ -308,7 +312,7 @@ def _row(run: Run, round: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The row of a round; costs are those of everything bought up to it."""
     spent = run.pool.spent(round + 1)
     images = {int(i) for answers in run.pool.history[: round + 1] for i in np.unique(answers.image)}
-    times = run.ledger.read_json(run.ledger.round(round) / "scoring.json") or {}
+    times = run.ledger.times(round)
     names = run.splits.train.classes.names
     others = list(metrics["stages"].items())[:-1]
     return {

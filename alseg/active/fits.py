@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.loggers import CSVLogger
 
 from alseg.active.callbacks import CarriedOptimizers, Reseed, Stopwatch
 from alseg.active.checkpoints import KeptCheckpoint, WholeFiles, epochs_done, load_weights
 from alseg.active.context import RoundContext
-from alseg.active.module import EvaluatedModule
+from alseg.active.finite import FiniteNumbers, require_finite_weights
+from alseg.active.module import CheckedModule
 from alseg.active.progress import Bar, Lines
 from alseg.active.ranks import on_rank_zero
 from alseg.active.run import Run
@@ -37,7 +39,13 @@ def train(run: Run, context: RoundContext) -> dict[str, L.LightningModule]:
             carried = origin if stage.start and stage.start.optimizer and not done else None
             _fit(run, stage, module, resume=done > 0, carried=carried)
         load_weights(module, stage.checkpoint)
+        require_finite_weights(place(run, context.round, stage.name), module, stage.fit.steps)
     return modules
+
+
+def place(run: Run, round: int, stage: str) -> str:
+    """What is at work, for messages."""
+    return f"round {round}, stage {stage} of {type(run.method).__name__}"
 
 
 def _prepare(run: Run, stage: Stage) -> None:
@@ -45,9 +53,40 @@ def _prepare(run: Run, stage: Stage) -> None:
     if preparation is None or not len(preparation.images):
         return
     run.datamodule.begin_pass(preparation.images, run.regions)
-    trainer = make_trainer(run, stage.folder, f"{stage.name}: preparing", [])
-    trainer.predict(preparation.module, datamodule=run.datamodule, return_predictions=False)
-    trainer.strategy.barrier("prepared")
+    title, where = f"{stage.name}: preparing", place(run, stage.context.round, stage.name)
+    predict(run, preparation.module, stage.folder, title, where).strategy.barrier("prepared")
+
+
+def predict(
+    run: Run,
+    module: L.LightningModule,
+    folder: Path,
+    title: str,
+    where: str,
+    callbacks: Sequence[L.Callback] = (),
+) -> L.Trainer:
+    """Go over the images of the pass that the data module has begun, in at least float32.
+
+    What units are compared by does not follow ``trainer.precision``: half precision moves scores by
+    more than the best ones differ, and another choice would be made from the same weights.
+
+    Args:
+        run: The run.
+        module: Its ``predict_step`` is called; weights in half precision are widened in place.
+        folder: Root of what the Trainer writes.
+        title: Of the progress bar.
+        where: What is at work, for messages.
+        callbacks: Of the Trainer.
+
+    Returns:
+        The Trainer.
+    """
+    if any(p.dtype in (torch.float16, torch.bfloat16) for p in module.parameters()):
+        module.float()
+    callbacks = [FiniteNumbers(where), *callbacks]
+    trainer = make_trainer(run, folder, title, callbacks, whole=True)
+    trainer.predict(module, datamodule=run.datamodule, return_predictions=False)
+    return trainer
 
 
 def _origin(stage: Stage, stages: Sequence[Stage]) -> Path | None:
@@ -75,10 +114,11 @@ def _fit(
             f"unit asked is void); raise budget.amount, or look at the answers in {run.root}."
         )
     run.datamodule.begin_fit(fit, supervision, stage.key)
-    if isinstance(module, EvaluatedModule):
-        module.where = f"round {round}, stage {stage.name}"
+    where = place(run, round, stage.name)
+    if isinstance(module, CheckedModule):
+        module.where = where
     best = fit.keep == "best"
-    callbacks: list[L.Callback] = [Reseed(stage.key), Stopwatch()]
+    callbacks: list[L.Callback] = [Reseed(stage.key), Stopwatch(), FiniteNumbers(where)]
     if carried is not None:
         callbacks.append(CarriedOptimizers(carried))
     if best:
@@ -131,10 +171,23 @@ def make_trainer(
     title: str,
     callbacks: Sequence[L.Callback],
     needs: Mapping[str, Any] | None = None,
+    whole: bool = False,
     **settings: Any,
 ) -> L.Trainer:
-    """A fresh Trainer; re-using one would train zero steps in its second fit."""
+    """A fresh Trainer; re-using one would train zero steps in its second fit.
+
+    Args:
+        run: Says where and how it computes.
+        folder: Root of what it writes.
+        title: Of the progress bar.
+        callbacks: Of the Trainer.
+        needs: Options a stage needs.
+        whole: Compute in at least float32.
+        **settings: More keyword arguments; with ``max_epochs`` it is a fit.
+    """
     options = run.trainer(needs or {})
+    if whole and not str(options.get("precision", "32-true")).startswith("64"):
+        options["precision"] = "32-true"
     options["plugins"] = [*options.get("plugins", []), WholeFiles()]
     if options.get("enable_progress_bar", True):
         options["enable_progress_bar"] = is_watched()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from alseg.active.contents import WORDS, Contents, refuse_changes
 from alseg.core.errors import UserError
-from alseg.core.files import write_atomic
+from alseg.core.files import read_json, write_atomic
 from alseg.labels.tables import Answers, Query, load_arrays
 
 #: File of a run folder with a digest of every image and mask.
@@ -51,7 +51,35 @@ class Ledger:
 
     def metrics(self, round: int) -> dict[str, Any] | None:
         """What was measured in a round, or None if it has not been evaluated."""
-        return self.read_json(self.round(round) / "metrics.json")
+        path = self.round(round) / "metrics.json"
+        found = self.read_json(path)
+        if found is None:
+            return None
+        iou, stages = found.get("iou"), found.get("stages")
+        measures = found.get("measures", {})  # earlier releases wrote none
+        fits = (
+            isinstance(iou, list)
+            and isinstance(stages, dict)
+            and isinstance(measures, dict)
+            and _numbers(found.get("miou"), found.get("train_s"), *iou, *stages.values())
+            and _numbers(*measures.values())
+        )
+        if not fits:
+            raise UserError(
+                f"{path} does not hold what a round measured; restore it from a copy, or delete "
+                f"it: it is then made again."
+            )
+        return found
+
+    def times(self, round: int) -> dict[str, float]:
+        """Seconds that the choice after a round took, by name; empty if it is not known."""
+        path = self.round(round) / "scoring.json"
+        found = self.read_json(path) or {}
+        if not _numbers(*found.values()):
+            raise UserError(
+                f"{path} holds something else than seconds; restore it from a copy, or delete it."
+            )
+        return found
 
     def scores(self, round: int) -> dict[str, dict[str, NDArray[Any]]] | None:
         """The tables the query of a round was chosen from, if its method keeps them.
@@ -104,16 +132,11 @@ class Ledger:
         """
         if not path.exists():
             return None
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(content, dict):
-                raise ValueError("it holds no names")
-            return content
-        except (OSError, ValueError, RecursionError) as error:
-            mend = "restore it from a copy"
-            if path.parent != self.root:  # made again from what the round has trained
-                mend += ", or delete it: it is then made again"
-            raise UserError(f"{path} cannot be read ({error}); {mend}.") from error
+        mend = "restore it from a copy"
+        if path.parent != self.root:  # made again from what the round has trained
+            mend += ", or delete it: it is then made again"
+        content: dict[str, Any] = read_json(path, mend=mend)
+        return content
 
     def write_rounds(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write ``rounds.csv``; columns in the order of their first appearance."""
@@ -196,6 +219,11 @@ class Ledger:
             for stale in self.root.glob("round_*/query.npz"):
                 stale.unlink()  # chosen under another configuration, and never answered
             self.write_json(path, identity)
+
+
+def _numbers(*values: Any) -> bool:
+    """Whether all are numbers, or null."""
+    return all(v is None or (isinstance(v, int | float) and abs(v) < 1e300) for v in values)
 
 
 def _cell(value: Any) -> Any:

@@ -70,6 +70,7 @@ class ActiveLoop(L.Callback):
 
     Attributes:
         query: What to ask next, once the predict run has ended.
+        where: What scores, for messages; None = the round alone.
 
     Raises:
         UserError: For an unknown name, options that exclude each other, or a pool that does not
@@ -108,6 +109,7 @@ class ActiveLoop(L.Callback):
         self.record = record
         self.seed = seed
         self.query: Query | None = None
+        self.where: str | None = None
         self._folder: Path | None = None
         if self.asking is None and method is None:
             Asking.of(self.pool)  # a pool that cannot be asked about is found out now
@@ -216,9 +218,10 @@ class ActiveLoop(L.Callback):
     def _not_finite(self, error: NotFiniteError) -> UserError:
         data, images = self.pool.data, error.images
         shown = ", ".join(str(i) if data is None else data.names[i] for i in images[:5])
+        where = self.where or f"round {self._now.round}"
         return UserError(
-            f"round {self._now.round}: scoring the pool gave a {error.column} (table "
-            f"{error.table!r}) that is not finite, on the images {shown}"
+            f"{where}: scoring the pool gave a {error.column} (table {error.table!r}) that "
+            f"is not finite, on the images {shown}"
             f"{', ...' if len(images) > 5 else ''}; the trained weights are broken, or these "
             f"images: look at the losses of the round before, lower method.lr or train with "
             f"trainer.precision=32-true, in another run_dir (query=replay:THIS_RUN_DIR there "

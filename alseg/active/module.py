@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from alseg.active.finite import require_finite
 from alseg.active.stage import Fit
-from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.labels.pool import LabelPool
 from alseg.labels.supervision import Supervision
@@ -69,7 +69,30 @@ class LoopDataModule(L.LightningDataModule):
         return {}
 
 
-class EvaluatedModule(L.LightningModule):
+class CheckedModule(L.LightningModule):
+    """A module that knows what it is trained for, and can say so when its loss is no number."""
+
+    #: What is at work, such as ``round 1, stage train of Entropy``, for messages.
+    where: str = "training"
+
+    def require_finite(
+        self, loss: Tensor, name: str = "loss", images: Tensor | None = None
+    ) -> float:
+        """The value of a loss.
+
+        Args:
+            loss: One number.
+            name: What it is.
+            images: Indices of the images it was computed on.
+
+        Raises:
+            UserError: If it is not finite.
+        """
+        indices = None if images is None else images.tolist()
+        return require_finite(self.where, name, loss, self.global_step, indices)
+
+
+class EvaluatedModule(CheckedModule):
     """A segmenter and how it is evaluated and described; how it learns is left to subclasses.
 
     What divides the scores in the loss, if anything does, is their attribute ``temperature``.
@@ -104,32 +127,6 @@ class EvaluatedModule(L.LightningModule):
             "temperature": float(getattr(self, "temperature", 1.0)),
             "images": images.description() if isinstance(images, LoopDataModule) else {},
         }
-
-    #: What is trained, such as ``round 1, stage train``, for messages.
-    where: str = "training"
-
-    def require_finite(
-        self, loss: Tensor, name: str = "loss", images: Tensor | None = None
-    ) -> float:
-        """The value of a loss.
-
-        Args:
-            loss: One number.
-            name: What it is.
-            images: Indices of the images it was computed on.
-
-        Raises:
-            UserError: If it is not finite.
-        """
-        value = float(loss.detach())
-        if value != value or value in (float("inf"), float("-inf")):
-            on = "" if images is None else f" (images {images.tolist()})"
-            raise UserError(
-                f"{self.where}: the {name} is {value} at step {self.global_step}{on}; lower "
-                f"method.lr, or train with trainer.precision=32-true, in another run_dir: "
-                f"query=replay:THIS_RUN_DIR there repeats what was bought here."
-            )
-        return value
 
     def evaluate(self, batch: dict[str, Tensor]) -> None:
         """Add a batch of whole images to the confusion matrix."""

@@ -66,7 +66,8 @@ class TrainerOptions:
         num_nodes: Machines; null = those of torchrun or SLURM, else 1.
         strategy: ``auto`` (on several devices ``ddp_find_unused_parameters_true``, which any
             network takes) or any strategy of Lightning by name; ``ddp`` is a little faster.
-        precision: E.g. ``32-true``, ``bf16-mixed``, ``16-mixed``.
+        precision: Of training and evaluation, e.g. ``32-true``, ``bf16-mixed``, ``16-mixed``; the
+            pool is scored in float32 all the same, see docs/precision.md.
         sync_batchnorm: Compute batch statistics over all devices.
         deterministic: Ask for deterministic kernels (slower; on GPUs some have none and warn).
         gradient_clip: Largest norm of the gradient; null = no clipping.

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alseg.core.errors import UserError
+from alseg.core.files import require_file
 
 #: File name endings of pictures that are read, in lower case.
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
@@ -94,6 +95,7 @@ def read_header(path: Path) -> Header:
         UnreadableError: If it cannot be opened; the sentence has the path and ends in a period.
     """
     with _readable(path):
+        require_file(path)
         head = _head(path)
         if head[:4] in _TIFF_STARTS:
             return _tiff_header(path)
@@ -119,6 +121,7 @@ def read_samples(
             the path and ends in a period.
     """
     with _readable(path):
+        require_file(path)
         head = _head(path)
         if head[:4] in _TIFF_STARTS:
             header = _tiff_header(path)
@@ -304,7 +307,7 @@ def _tiff_header(path: Path) -> Header:
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
-        pages = [page for page in tiff.pages if not _is_helper(page)]
+        pages = [page for page in _pages(tiff) if not _is_helper(page)]
         if not pages:
             raise OSError("it holds no picture")
         page: Any = pages[0]
@@ -342,6 +345,11 @@ def _tiff_header(path: Path) -> Header:
         )
 
 
+def _pages(tiff: Any) -> Iterator[Any]:
+    """The pages of a TIFF, by their numbers: tifffile's own way never ends if one links back."""
+    return (tiff.pages[number] for number in range(len(tiff.pages)))
+
+
 def _is_helper(page: Any) -> bool:
     """Whether a page is a smaller copy of another, or says where another is valid."""
     return bool(int(page.subfiletype) & 0b101)
@@ -363,7 +371,7 @@ def _tiff_samples(path: Path, header: Header) -> NDArray[Any]:
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
-        page: Any = next(page for page in tiff.pages if not _is_helper(page))
+        page: Any = next(page for page in _pages(tiff) if not _is_helper(page))
         length = tiff.filehandle.size
         ends = map(sum, zip(page.dataoffsets, page.databytecounts, strict=False))
         if any(end > length for end in ends):

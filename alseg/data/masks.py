@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.core.errors import UserError
+from alseg.core.files import MOST_BYTES, require_file
 from alseg.core.images import VOID, ClassTable
 from alseg.core.labelfiles import read_labels
 from alseg.core.masks import UNKNOWN_COLOR, Color, Entry, MaskTable, parse_color, show_color
@@ -190,6 +191,7 @@ def read_class_file(path: Path) -> dict[str, Any] | dict[int, str] | list[str]:
         UserError: If it cannot be read, holds a key or a name twice, or something else.
     """
     try:
+        require_file(path, MOST_BYTES)
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".json":
             table = json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, path))

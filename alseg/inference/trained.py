@@ -1,7 +1,8 @@
 """A trained network: out of the checkpoint of any run, with all that using it takes."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.core.errors import UserError, unknown_name
-from alseg.core.images import ClassTable
+from alseg.core.images import VOID, ClassTable
 from alseg.core.masks import MaskTable
 from alseg.data.files import Resize, resize_smoothly
 from alseg.data.masks import default_colors
 from alseg.data.reading.images import AS_RGB, Reading
+from alseg.inference.exported import WEIGHTS, read_model
 
 if TYPE_CHECKING:  # torch takes seconds to import
     import torch
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 
 Numbers = tuple[float, ...]
 
+#: Ending of weights that were exported.
+SUFFIX = ".safetensors"
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("32-true", "bf16")
 
@@ -94,40 +98,36 @@ def load_segmenter(
     warning.
 
     Args:
-        checkpoint: ``round_NNN/<stage>/last.ckpt`` or ``best.ckpt`` of a run folder, or a copy.
+        checkpoint: ``round_NNN/<stage>/last.ckpt`` or ``best.ckpt`` of a run folder, or a copy;
+            or what `alseg.export` made of one: its folder, ``model.safetensors`` or
+            ``model.onnx`` (which has a precision and a device of its own).
         device: ``cpu``, ``cuda``, or ``auto`` for the latter where there is one.
         precision: ``32-true``, or ``bf16`` for mixed precision.
 
     Raises:
         UserError: If the file is missing or no checkpoint of alseg, or the device is.
     """
-    from alseg.nn.segmenter import rebuild_segmenter
-
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
+    if Path(checkpoint).suffix == ".onnx" and Path(checkpoint).expanduser().is_file():
+        from alseg.inference.onnxfile import load_onnx
+
+        return load_onnx(Path(checkpoint).expanduser())
     target = _device(device)
     found = read_checkpoint(checkpoint)
     path, images = found.path, found.images
-    segmenter = rebuild_segmenter(found.network)
-    try:
-        segmenter.load_state_dict(found.state)
-    except RuntimeError as error:
-        raise UserError(
-            f"{path} does not hold the {found.network['architecture']} with "
-            f"{found.network['encoder']} that it describes "
-            f"({str(error).splitlines()[-1].strip()}); give the checkpoint as the run left it."
-        ) from error
-    resize = Resize.from_options(images.get("size"), images.get("scale", 1.0))
-    return TrainedSegmenter(
-        network=segmenter.eval().to(target),
-        classes=found.classes(),
-        **_normalisation(path, images),
-        resize=resize,
-        temperature=found.temperature,
-        precision=precision,
-        masks=found.masks,
-        reading=found.reading,
-    )
+    segmenter = _segmenter(found)
+    with _described(path, "images"):
+        return TrainedSegmenter(
+            network=segmenter.eval().to(target),
+            classes=found.classes(),
+            **normalisation(path, images),
+            resize=Resize.from_options(images.get("size"), images.get("scale", 1.0)),
+            temperature=found.temperature,
+            precision=precision,
+            masks=found.masks,
+            reading=found.reading,
+        )
 
 
 @dataclass(frozen=True)
@@ -188,19 +188,41 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
         UserError: If the file is missing or no checkpoint of alseg.
     """
     path = Path(checkpoint).expanduser()
-    content = _read(path)
+    if path.is_dir() and (path / WEIGHTS).is_file():
+        path /= WEIGHTS
+    return checkpoint_of(path, read_model(path) if path.suffix == SUFFIX else _read(path))
+
+
+def checkpoint_of(path: Path, content: Mapping[str, Any]) -> Checkpoint:
+    """What the content of a checkpoint says.
+
+    Args:
+        path: The file, for messages.
+        content: Has ``state_dict``, None where the weights are elsewhere, and what alseg writes
+            besides as ``alseg``.
+
+    Raises:
+        UserError: If it is no checkpoint of alseg.
+    """
     about = content.get("alseg") or {}
-    network, temperature = about.get("network"), about.get("temperature", 1.0)
+    network = about.get("network") if isinstance(about, Mapping) else None
     if not network:
         raise UserError(
             f"{path} holds no segmentation network of alseg, or does not describe it; give the "
             f"last.ckpt or best.ckpt of a stage that trains one."
         )
-    state = _segmenter_state(path, content["state_dict"], about.get("network_at", "network"))
-    images, count = about.get("images") or {}, about["num_classes"]
-    # not global_step: it counts the steps of every optimiser
-    progress = content.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress", {})
-    batches = progress.get("total", {}).get("processed")
+    with _described(path, "network"):
+        weights, at = content["state_dict"], about.get("network_at", "network")
+        state = {} if weights is None else _segmenter_state(path, weights, at)
+        images, count = about.get("images") or {}, about["num_classes"]
+        temperature = float(about.get("temperature", 1.0))
+        if not (isinstance(count, int) and 1 <= count <= VOID):
+            raise ValueError(f"{count!r} classes")
+        if not (isinstance(images, Mapping) and 0 < temperature < float("inf")):
+            raise ValueError(f"temperature {temperature}, images {type(images).__name__}")
+        # not global_step: it counts the steps of every optimiser
+        progress = content.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress", {})
+        batches = progress.get("total", {}).get("processed")
     return Checkpoint(path, state, network, temperature, images, count, batches)
 
 
@@ -293,6 +315,53 @@ def _device(name: str) -> "torch.device":
     return torch.device(name)
 
 
+@contextmanager
+def _described(path: Path, what: str) -> Iterator[None]:
+    """Make a sentence of whatever a description breaks that nobody here has written."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(
+            f"{path} describes its {what} in a way that cannot be used ({reason}); give the "
+            f"checkpoint as the run left it."
+        ) from error
+
+
+def _segmenter(found: Checkpoint) -> "Segmenter":
+    """The network of a checkpoint, which takes no more memory than the file has weights."""
+    import torch
+
+    from alseg.nn.segmenter import rebuild_segmenter
+
+    with _described(found.path, "network"):
+        named = f"{found.network['architecture']} with {found.network['encoder']}"
+        try:
+            with torch.device("meta"):  # shapes alone
+                needed = {
+                    k: v.shape for k, v in rebuild_segmenter(found.network).state_dict().items()
+                }
+        except (RuntimeError, NotImplementedError) as error:
+            if "meta" not in str(error):  # some encoders look at numbers while they are made
+                raise
+            needed = {name: value.shape for name, value in found.state.items()}
+        held = {
+            name: value.shape
+            for name, value in found.state.items()
+            if value.untyped_storage().nbytes() >= value.numel() * value.element_size()
+        }
+        if wrong := sorted(k for k in {*needed, *held} if needed.get(k) != held.get(k)):
+            raise UserError(
+                f"{found.path} does not hold the {named} that it describes ({len(wrong)} tensors "
+                f"are others, such as {wrong[0]}); give the checkpoint as the run left it."
+            )
+        segmenter = rebuild_segmenter(found.network)
+        segmenter.load_state_dict(found.state)
+    return segmenter
+
+
 def _read(path: Path) -> dict[str, Any]:
     import torch
 
@@ -304,6 +373,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(
             f"there is no checkpoint {path}; give one of RUN_DIR/round_NNN/STAGE/last.ckpt."
         )
+    if not path.is_file():
+        raise UserError(f"{path} is not a file; give the last.ckpt or best.ckpt of a stage.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # every broken file breaks in its own way
@@ -330,7 +401,8 @@ def _segmenter_state(path: Path, state: Mapping[str, Any], at: str) -> dict[str,
     return found
 
 
-def _normalisation(path: Path, images: Mapping[str, Any]) -> dict[str, Numbers]:
+def normalisation(path: Path, images: Mapping[str, Any]) -> dict[str, Numbers]:
+    """Mean and standard deviation of a description; ImageNet's, with a warning, without them."""
     from alseg.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 
     if "mean" in images and "std" in images:

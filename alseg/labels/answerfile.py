@@ -18,6 +18,8 @@ UNSURE_WORDS = ("unsure", "?")
 MOST_BYTES = 1 << 28
 _SHOWN = 20
 _DIFFERENCES = 5
+#: Mistakes after which a file is read no further.
+_MOST_MISTAKES = 1000
 
 
 class Line(NamedTuple):
@@ -145,6 +147,9 @@ def parse_lines(path: Path, raw: bytes, questions: int) -> Lines:
             lines.of[row] = Line(number, answer, seconds)
         except ValueError as error:
             lines.mistakes.append(Mistake(number, error))
+            if len(lines.mistakes) == _MOST_MISTAKES:
+                lines.mistakes.append(Mistake(number + 1, ValueError("and so on")))
+                break
     return lines
 
 

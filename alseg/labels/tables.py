@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.core.errors import UserError
-from alseg.core.files import write_atomic
+from alseg.core.files import require_file, write_atomic
 from alseg.labels.kinds import KINDS
 from alseg.labels.kinds.base import Said
 from alseg.labels.kinds.class_set import pack_sets as pack_sets
@@ -374,6 +374,7 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         UserError: If the file is damaged.
     """
+    require_file(path)
     with _reading(path), zipfile.ZipFile(path) as archive:
         arrays = {}
         for entry in archive.infolist():

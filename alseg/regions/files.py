@@ -141,9 +141,9 @@ def _header(path: Path) -> tuple[int, int]:
         return header.height, header.width
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        shape, kind = array.shape, array.dtype
+    except Exception as error:  # a header is parsed as Python, and fails in as many ways
         raise UserError(f"{path} cannot be read ({error})") from error
-    shape, kind = array.shape, array.dtype
     if len(shape) == 2 and kind.kind in "iu":
         return int(shape[0]), int(shape[1])
     raise UserError(f"{path} holds {kind} of shape {shape}; a map has integers (H, W)")
@@ -156,7 +156,7 @@ def _load(path: Path) -> tuple[NDArray[Any], int | None]:
         return file.values, file.nodata
     try:
         return np.asarray(np.load(path, allow_pickle=False)), None
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except Exception as error:
         raise UserError(f"{path} cannot be read ({error})") from error
 
 

@@ -1,8 +1,9 @@
 """The run folder as the report sees it: what is read from it, and the pictures written into it."""
 
 import csv
+import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.core.errors import UserError
-from alseg.core.files import write_atomic
+from alseg.core.files import read_json, read_text, write_atomic
+from alseg.core.typed import MOST_CHARACTERS, parse_yaml, read_node
 from alseg.labels.tables import plural
 from alseg.report.pictures import save_picture
 
@@ -21,6 +23,8 @@ IOU_PREFIX = "iou_"
 _INDEX = "index.json"
 #: Marks what is logged as a share.
 _SHARE = "share/"
+#: Rounds are numbered below it.
+_MOST_ROUNDS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -140,10 +144,18 @@ class Run:
         entries = _read_json(folder / _INDEX, [])
         found = []
         for entry in entries:
-            files = {what: folder / Path(name).name for what, name in entry["files"].items()}
-            files = {what: file for what, file in files.items() if file.is_file()}
+            try:
+                named = {
+                    str(what): folder / Path(name).name for what, name in entry["files"].items()
+                }
+                about = str(entry["image"]), str(entry.get("caption", ""))
+                files = {what: file for what, file in named.items() if file.is_file()}
+            except (TypeError, KeyError, AttributeError, ValueError) as error:
+                raise UserError(
+                    f"{folder / _INDEX} lists no pictures ({error!r}); restore it, or delete it."
+                ) from error
             if files:
-                found.append(PictureFiles(entry["image"], entry.get("caption", ""), files))
+                found.append(PictureFiles(*about, files))
         return found
 
     def shares(self, number: int) -> dict[str, dict[str, NDArray[np.float64]]]:
@@ -156,9 +168,14 @@ class Run:
         for log in sorted((self.path / f"round_{number:03d}").glob("*/log")):
             rows: dict[int, dict[str, float]] = {}
             for path in sorted(log.glob("version_*/metrics.csv"), key=lambda p: (len(p.name), p)):
-                with path.open(newline="", encoding="utf-8") as file:  # one for every start
-                    for row in csv.DictReader(file):
+                for line, row in enumerate(_csv(path, csv.DictReader), start=2):  # of every start
+                    try:
                         rows.setdefault(int(row["step"]), {}).update(_shares(row))
+                    except (KeyError, TypeError, ValueError, AttributeError) as error:
+                        raise UserError(
+                            f"{path}, line {line}: there is no number of a step, or a share is no "
+                            f"number ({error}); restore the file, or delete it."
+                        ) from error
             names = list(dict.fromkeys(name for row in rows.values() for name in row))
             kept = {step: row for step, row in sorted(rows.items()) if row}
             if names:
@@ -198,7 +215,7 @@ def read_run(folder: Path) -> Run:
             f"the folder that holds config.yaml and rounds.csv."
         )
     config_path = folder / "config.yaml"
-    text = config_path.read_text("utf-8") if config_path.is_file() else ""
+    text = read_text(config_path, MOST_CHARACTERS) if config_path.exists() else ""
     try:
         about = About(**_read_json(folder / "report.json", {}))
     except TypeError as error:
@@ -222,9 +239,16 @@ def save_pictures(folder: Path, entries: Sequence[PictureEntry]) -> None:
     write_atomic(folder / _INDEX, json.dumps(index, indent=1, ensure_ascii=False) + "\n")
 
 
+def _csv(path: Path, reader: Callable[[Iterable[str]], Iterable[Any]]) -> list[Any]:
+    """The lines of a table."""
+    try:
+        return list(reader(io.StringIO(read_text(path), newline="")))
+    except csv.Error as error:
+        raise UserError(f"{path} is no table ({error}); restore it from a copy.") from error
+
+
 def _read_table(path: Path) -> dict[str, NDArray[np.float64]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
+    rows = _csv(path, csv.reader)
     header = rows[0] if rows else []
     missing = [name for name in ("round", "miou") if name not in header]
     if missing:
@@ -246,7 +270,11 @@ def _read_table(path: Path) -> dict[str, NDArray[np.float64]]:
                     f"{path}, line {line}: {cell!r} in column {header[column]!r} is no number; "
                     f"correct the cell or leave it empty."
                 ) from None
-    return dict(zip(header, table.T, strict=True))
+    found = dict(zip(header, table.T, strict=True))
+    rounds = found["round"]
+    if not ((rounds >= 0) & (rounds < _MOST_ROUNDS) & (rounds % 1 == 0)).all():
+        raise UserError(f"{path} has rounds that are no whole numbers from 0; restore the file.")
+    return found
 
 
 def _shares(row: Mapping[str, str]) -> dict[str, float]:
@@ -259,18 +287,13 @@ def _shares(row: Mapping[str, str]) -> dict[str, float]:
 
 
 def _parse_config(path: Path, text: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        return yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is no YAML ({error}); restore it from a copy.") from error
+    config: dict[str, Any] = read_node(
+        dict[str, Any] | None, parse_yaml(text, str(path)), str(path)
+    )
+    return config or {}
 
 
 def _read_json(path: Path, default: Any) -> Any:
-    if not path.is_file():
+    if not path.exists():
         return default
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON ({error}); restore it, or delete it.") from error
+    return read_json(path, type(default), "restore it, or delete it")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.core.errors import UserError, unknown_name
+from alseg.core.files import read_json
 from alseg.report.curves import AXES
 from alseg.report.folder import Run, read_run
 from alseg.report.statistics import differing_options, group_runs, on_grid, shared_grid
@@ -241,11 +242,8 @@ def _identity(folder: Path) -> dict[str, Any]:
             f"{folder} has no run.json, which says what decided its numbers; give run folders "
             f"with it."
         )
-    try:
-        identity = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON ({error}); restore it from a copy.") from error
-    if not isinstance(identity, dict) or not {"method", "seed"} <= set(identity):
+    identity: dict[str, Any] = read_json(path)
+    if not isinstance(identity.get("method"), str) or not isinstance(identity.get("seed"), int):
         raise UserError(f"{path} names no method and seed; restore it from a copy.")
     return identity
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from alseg.active.module import CheckedModule
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.images import VOID
 from alseg.labels.pool import LabelPool
@@ -112,7 +112,7 @@ class ImageClasses:
         return Target({}, {"scene": np.array([self.label[image]], dtype=np.int64)})
 
 
-class SceneClassifier(L.LightningModule):
+class SceneClassifier(CheckedModule):
     """Learns the classes of whole images by cross-entropy, and says how unsure it is.
 
     Args:
@@ -141,10 +141,7 @@ class SceneClassifier(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Compute, check and log the loss."""
         terms = self.loss(batch)
-        if not torch.isfinite(terms["loss"]):
-            raise UserError(
-                f"the classifier's loss is {float(terms['loss'])}; lower method.classifier_lr."
-            )
+        self.require_finite(terms["loss"], "loss", batch.get("index"))
         self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
         return terms["loss"]
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from alseg.active.module import EvaluatedModule, LoopDataModule
-from alseg.core.errors import UserError
 from alseg.methods.als4gan.mlmt import (
     classes_present,
     consistency,
@@ -130,11 +129,8 @@ class MeanTeacher(EvaluatedModule):
     def training_step(self, batch: Mapping[str, Mapping[str, Tensor]], batch_idx: int) -> Tensor:
         """Compute, check and log the loss."""
         terms = self.loss(batch, self.trainer.current_epoch)
-        if not torch.isfinite(terms["loss"]):
-            raise UserError(
-                f"the loss of the classifier of stage mlmt is {float(terms['loss'])}; lower "
-                f"method.mlmt_lr."
-            )
+        images = torch.cat([part["index"] for part in batch.values()])
+        self.require_finite(terms["loss"], "loss of the classifier", images)
         self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
         return terms["loss"]
 

@@ -108,8 +108,9 @@ class S4GANModule(EvaluatedModule):
             self.rules,
             self.manual_backward,
         )
-        self.require_finite(result.generator)
-        self.require_finite(result.discriminator)
+        images = torch.cat([part["index"] for part in batch.values()])
+        self.require_finite(result.generator, "loss of the segmenter", images)
+        self.require_finite(result.discriminator, "loss of the discriminator", images)
         self.log_dict(
             {
                 "train/loss": result.generator,

@@ -1,0 +1,1 @@
+"""Hostile input: files and words as nobody should give them, and what becomes of them."""
