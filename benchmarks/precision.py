@@ -61,7 +61,7 @@ CASES = {
         "method.discriminator_width=8",
     ),
     "equal": ("budget.amount=200",),
-    "madbal": ("method.steps=240", "method.support_steps=90"),
+    "madbal": ("budget.amount=300", "method.steps=240", "method.support_steps=90"),
     "mulquery": (*REGIONS, "method.stage_two_steps=200"),
     "pixelpick": ("method.steps=240",),
     "pixelpick, method.top_share=0": ("method.top_share=0", "method.steps=240"),

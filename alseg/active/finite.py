@@ -105,7 +105,12 @@ class FiniteNumbers(L.Callback):
     on_predict_start = on_validation_start
 
     def on_validation_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, *_: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Remember the images, for the message."""
         known = isinstance(batch, Mapping) and isinstance(batch.get("index"), Tensor)

@@ -142,19 +142,20 @@ def _fit(
             enable_version_counter=False,
         )
     )
+    settings: dict[str, Any] = {
+        # not max_steps: Lightning resumes an epoch late when a fit is counted in steps
+        "max_epochs": fit.epochs,
+        "limit_val_batches": 1.0 if best else 0,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": min(50, fit.epoch_batches, max(1, fit.steps // 10)),
+    }
     trainer = make_trainer(
         run,
         folder,
         f"round {round} {stage.name}",
         callbacks,
         stage.trainer,
-        **{
-            # not max_steps: Lightning resumes an epoch late when a fit is counted in steps
-            "max_epochs": fit.epochs,
-            "limit_val_batches": 1.0 if best else 0,
-            "num_sanity_val_steps": 0,
-            "log_every_n_steps": min(50, fit.epoch_batches, max(1, fit.steps // 10)),
-        },
+        **settings,
     )
     if trainer.gradient_clip_val and not module.automatic_optimization:
         raise UserError(

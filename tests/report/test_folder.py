@@ -104,8 +104,8 @@ def break_key(folder):
         (break_rows, ["rounds.csv", "no finished round"]),
         (break_cell, ["line 3", "'often'", "'miou'"]),
         (break_line, ["line 3", "1 cells under 2 columns"]),
-        (break_config, ["config.yaml", "no YAML"]),
-        (break_about, ["report.json", "no JSON"]),
+        (break_config, ["config.yaml", "no valid YAML"]),
+        (break_about, ["report.json", "cannot be read"]),
         (break_key, ["report.json", "tilte"]),
     ],
 )
