@@ -29,6 +29,11 @@ def on_rank_zero(decide: Callable[[], T]) -> T:
     return box[1]
 
 
+def global_rank() -> int:
+    """Number of this process; known from the environment before any process group exists."""
+    return int(getattr(rank_zero_only, "rank", 0) or 0)
+
+
 def is_rank_zero() -> bool:
-    """Whether this process writes; known from the environment before any process group exists."""
-    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
+    """Whether this process writes."""
+    return global_rank() == 0

@@ -17,6 +17,7 @@ from alseg.cli import command
 from alseg.cli.command import WAITING
 from alseg.cli.compose import GROUPS, Options, options
 from alseg.cli.help import help_text
+from alseg.cli.peers import Peers
 from alseg.cli.words import defaults_of
 from alseg.cli.world import FolderLock
 from alseg.core.errors import UserError
@@ -391,14 +392,17 @@ def run(options: Options) -> int:
     if isinstance(options.components["oracle"], HumanOracle):
         check_waiting(root)  # a person learns of mistakes before torch is imported
     from alseg.active.driver import drive
-    from alseg.active.ranks import is_rank_zero
+    from alseg.active.launch import statuses
+    from alseg.active.ranks import global_rank, is_rank_zero
     from alseg.active.stopping import StoppedError, stoppable
     from alseg.labels.oracle import AwaitingAnswersError
 
     _quieten(is_rank_zero())
-    with FolderLock(root, is_rank_zero()):
+    devices, nodes = options.components["trainer"].world()
+    rank = global_rank()
+    with FolderLock(root, is_rank_zero()) as lock:
         try:
-            with stoppable():
+            with stoppable(), Peers(root, rank, devices * nodes, lock.job, statuses):
                 drive(build(options))
         except AwaitingAnswersError as waiting:
             if is_rank_zero():

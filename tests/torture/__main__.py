@@ -66,7 +66,7 @@ def torture(
     until = time.monotonic() + 60 * minutes
     folder = _folder()
     disk, elsewhere = folder / "disk", folder / "elsewhere"
-    has_mounts = mount(disk, "48m") and mount(elsewhere, "16m")
+    has_mounts = mount(disk, "160m") and mount(elsewhere, "16m")
     if not has_mounts:
         print("No file systems can be mounted here: full disks are left out; try unshare -Urm.")
         elsewhere = Path(tempfile.mkdtemp(dir="/dev/shm"))
@@ -88,7 +88,9 @@ def torture(
             row = {"seed": seed, "method": method, "kind": kind, "number": number}
             with results.open("a") as file:
                 file.write(json.dumps(row | asdict(outcome)) + "\n")
-            print(f"{number} {method}: {KINDS[kind]}, {outcome.what}: {outcome.verdict}", flush=True)
+            print(
+                f"{number} {method}: {KINDS[kind]}, {outcome.what}: {outcome.verdict}", flush=True
+            )
     finally:
         if not has_mounts:
             shutil.rmtree(elsewhere, ignore_errors=True)

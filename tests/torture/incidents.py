@@ -324,9 +324,7 @@ def mount(folder: Path, size: str) -> bool:
     """Put a file system in memory there; False where that is not allowed."""
     folder.mkdir(parents=True, exist_ok=True)
     libc = ctypes.CDLL(None, use_errno=True)
-    return (
-        libc.mount(b"none", str(folder).encode(), b"tmpfs", 0, f"size={size}".encode()) == 0
-    )
+    return libc.mount(b"none", str(folder).encode(), b"tmpfs", 0, f"size={size}".encode()) == 0
 
 
 #: Kinds of incident, and what each is called in the table.
