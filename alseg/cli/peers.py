@@ -12,16 +12,13 @@ from types import TracebackType
 from typing import IO, Any, NamedTuple
 
 from alseg.cli.command import BAD_INPUT
+from alseg.cli.faults import in_worker, sentence_of
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 
 #: Folder of a run folder with a file per process, which it has locked as long as it lives.
 PROCESSES = ".processes"
 _AGAIN = "give the same command again: it goes on from the last checkpoint."
-
-
-class PeerDiedError(UserError):
-    """Another process of the job died."""
 
 
 class Last(NamedTuple):
@@ -102,10 +99,14 @@ class Peers:
             self._leave(Last("done", ""))
         elif found is not None:
             self._leave(Last("peer", found))
+            from alseg.active.ranks import PeerDiedError
+
             raise PeerDiedError(found) from None
         else:
-            said = (str(error).splitlines() or [""])[0]
-            said = said if isinstance(error, UserError) else f"{type(error).__name__}: {said}"
+            told = sentence_of(error) or in_worker(error)
+            said = (told.splitlines() or [""])[0]
+            if not type(error).__module__.startswith("alseg."):
+                said = f"{type(error).__name__}: {said}"
             self._leave(Last("error", said))
 
     def _leave(self, last: Last) -> None:
@@ -157,11 +158,12 @@ class Peers:
             if last is not None and last.kind == "peer":
                 return last.sentence
             of = (
-                "without a word: it was killed, perhaps for want of memory"
+                "died without a word: it was killed, perhaps for want of memory"
                 if last is None
-                else f"({last.sentence.rstrip('.')})"
+                else f"ended early ({last.sentence.rstrip('.')})"
             )
-            return f"rank {rank} of {self.world} processes died {of}; {_AGAIN}"
+            said = f"rank {rank} of {self.world} processes {of}"
+            return f"{said}." if "same command" in of else f"{said}; {_AGAIN}"
         return None
 
     def _await_death(self, likely: bool) -> str | None:

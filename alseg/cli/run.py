@@ -236,6 +236,7 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
     # weights that cannot be had are found out now
     built = network.build(len(images.classes))
     _check_stages(run, built, datamodule.train_transform.crop, part["trainer"])
+    _check_shared_memory(run, channels_of(images))
     reporter = Reporter(
         plan.root,
         splits,
@@ -313,6 +314,21 @@ def _check_stages(
                     f"method.batch_size={2 * world}, or give another network, such as "
                     f"network.architecture=FPN."
                 )
+
+
+def _check_shared_memory(run: "Run", channels: int) -> None:
+    """Refuse loader processes whose batches the shared memory cannot hold, even as bytes."""
+    from alseg.data.workers import require_shared_memory
+
+    data, sizes = run.datamodule, run.pool.sizes
+    height, width = data.train_transform.crop
+    fits = [s.fit for r in {0, run.rounds - 1} for s in run.method.stages(run.context(r))]
+    world = data.trainer.world_size if data.trainer else 1
+    trained = max((fit.batch_size for fit in fits), default=0) // world * height * width
+    scored = data.eval_batch_size * int(sizes.prod(axis=1).max())
+    if len({tuple(size) for size in sizes.tolist()}) > 1:
+        scored //= data.eval_batch_size
+    require_shared_memory(data.workers, max(trained, scored) * (channels + 1))
 
 
 def _content(images: Any) -> str:

@@ -196,7 +196,7 @@ def said(process: Process, most: int = 300) -> str:
 def _is_write(event: str, arguments: tuple[Any, ...], root: Path) -> bool:
     if event not in ("open", "os.mkdir"):
         return False
-    path, mode, flags = (*arguments, None, None)[:3]
+    path, _mode, flags = (*arguments, None, None)[:3]
     if not isinstance(path, str | os.PathLike) or not str(path).startswith(str(root)):
         return False
     if event == "os.mkdir":
