@@ -70,11 +70,13 @@ def sentence_of(error: BaseException) -> str | None:
     if isinstance(error, MemoryError):
         return f"not enough memory; {_MEMORY}, {_THEN}"
     if isinstance(error, RuntimeError | ImportError | OSError):
+        # torch says that a loader process ended, and in an error before that how
+        behind = error.__cause__ or error.__context__
+        told = told if behind is None else f"{told}\n{behind}"
         for pattern, meant, mend in _SAYINGS:
             if re.search(pattern, told):
                 return f"{meant}; {mend}, {_THEN}"
-    cause = error.__cause__
-    return None if cause is None else sentence_of(cause)
+    return None if error.__cause__ is None else sentence_of(error.__cause__)
 
 
 def in_worker(error: BaseException) -> str:

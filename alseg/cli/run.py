@@ -236,7 +236,14 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
     # weights that cannot be had are found out now
     built = network.build(len(images.classes))
     _check_stages(run, built, datamodule.train_transform.crop, part["trainer"])
-    _check_shared_memory(run, channels_of(images))
+    devices, nodes = part["trainer"].world()
+    _check_shared_memory(
+        run,
+        datamodule.train_transform.crop,
+        values["workers"],
+        values["eval_batch_size"],
+        devices * nodes,
+    )
     reporter = Reporter(
         plan.root,
         splits,
@@ -316,19 +323,28 @@ def _check_stages(
                 )
 
 
-def _check_shared_memory(run: "Run", channels: int) -> None:
-    """Refuse loader processes whose batches the shared memory cannot hold, even as bytes."""
+def _check_shared_memory(
+    run: "Run", crop: tuple[int, int] | None, workers: int, whole: int, world: int
+) -> None:
+    """Refuse loader processes whose batches the shared memory cannot hold, even as bytes.
+
+    Args:
+        run: The run.
+        crop: Of training images.
+        workers: Loader processes.
+        whole: Whole images per batch where all have one size.
+        world: Processes of the run.
+    """
+    from alseg.core.images import channels_of
     from alseg.data.workers import require_shared_memory
 
-    data, sizes = run.datamodule, run.pool.sizes
-    height, width = data.train_transform.crop
+    height, width = crop or (0, 0)
     fits = [s.fit for r in {0, run.rounds - 1} for s in run.method.stages(run.context(r))]
-    world = data.trainer.world_size if data.trainer else 1
     trained = max((fit.batch_size for fit in fits), default=0) // world * height * width
-    scored = data.eval_batch_size * int(sizes.prod(axis=1).max())
-    if len({tuple(size) for size in sizes.tolist()}) > 1:
-        scored //= data.eval_batch_size
-    require_shared_memory(data.workers, max(trained, scored) * (channels + 1))
+    sizes = {(int(h), int(w)) for h, w in run.pool.sizes}
+    scored = max(h * w for h, w in sizes) * (whole if len(sizes) == 1 else 1)
+    bytes_per_pixel = channels_of(run.splits.train) + 1
+    require_shared_memory(workers, max(trained, scored) * bytes_per_pixel)
 
 
 def _content(images: Any) -> str:
