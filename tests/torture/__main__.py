@@ -32,7 +32,8 @@ def main() -> int:
         _in_own_mounts()
     results = Path(arguments.results)
     if arguments.worlds:
-        found = compare_worlds(_folder(), arguments.methods)
+        _import_everything()
+        found = compare_worlds(_folder(), arguments.methods, results.with_suffix(".worlds.jsonl"))
         if not arguments.no_page:
             tables.write_worlds(PAGE, found)
         print(tables.of_worlds(found))

@@ -1,8 +1,9 @@
 """What 1, 2 and 3 processes choose from the same weights."""
 
+import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,32 @@ class Compared:
     rows: int = 0
 
 
+def read(results: Path) -> list[Compared]:
+    """The methods compared so far."""
+    lines = results.read_text().splitlines() if results.exists() else []
+    rows = [json.loads(line) for line in lines]
+    return [
+        Compared(row["method"], {int(k): v for k, v in row["verdicts"].items()}, row["rows"])
+        for row in rows
+    ]
+
+
 def compare_worlds(
-    folder: Path, methods: Sequence[str], sizes: Sequence[int] = (1, 2, 3)
+    folder: Path, methods: Sequence[str], results: Path, sizes: Sequence[int] = (1, 2, 3)
 ) -> list[Compared]:
-    """Let runs that one process has trained choose again, with more processes."""
-    found = []
+    """Let runs that one process has trained choose again, with more processes.
+
+    Args:
+        folder: Takes the runs.
+        methods: Those to compare, but for those that are in the results.
+        results: Gets a line per method.
+        sizes: Numbers of processes.
+    """
+    results.parent.mkdir(parents=True, exist_ok=True)
+    done = {row.method for row in read(results)}
     for method in methods:
+        if method in done:
+            continue
         whole = folder / f"{method}_whole"
         _run(method, whole, 1)
         chosen = sorted(p for p in whole.glob("round_*/*.npz") if p.name != "answers.npz")
@@ -41,9 +62,10 @@ def compare_worlds(
                         if path.name == "query.npz"]  # fmt: skip
             compared.verdicts[size] = next((v for v in verdicts if v != "equal"), "equal")
         print(compared, flush=True)
-        found.append(compared)
+        with results.open("a") as file:
+            file.write(json.dumps(asdict(compared)) + "\n")
         shutil.rmtree(whole)
-    return found
+    return sorted(read(results), key=lambda row: row.method)
 
 
 def _again(method: str, whole: Path, round: Path, size: int) -> str:
