@@ -6,7 +6,13 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_only
 
+from alseg.core.errors import UserError
+
 T = TypeVar("T")
+
+
+class PeerDiedError(UserError):
+    """Another process of the job died."""
 
 
 def on_rank_zero(decide: Callable[[], T]) -> T:
@@ -29,11 +35,11 @@ def on_rank_zero(decide: Callable[[], T]) -> T:
     return box[1]
 
 
-def is_rank_zero() -> bool:
-    """Whether this process writes; known from the environment before any process group exists."""
-    return rank() == 0
-
-
-def rank() -> int:
-    """Number of this process among all of the run, 0 for the first; known as early."""
+def global_rank() -> int:
+    """Number of this process; known from the environment before any process group exists."""
     return int(getattr(rank_zero_only, "rank", 0) or 0)
+
+
+def is_rank_zero() -> bool:
+    """Whether this process writes."""
+    return global_rank() == 0

@@ -1,12 +1,14 @@
 """Signals that ask a run to stop: it finishes its batch, says so, and can be continued."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import lightning as L
+
+from alseg.active.ranks import PeerDiedError
 
 #: Exit status after a signal: SIGTERM as the shell counts it, and, for a scheduler that starts the
 #: job again, the status that means "try later" (EX_TEMPFAIL).
@@ -33,6 +35,7 @@ class _Asked:
 
     number: int | None = None
     trainers = 0
+    handler: Callable[[int, FrameType | None], None] | None = None
 
 
 @contextmanager
@@ -52,12 +55,18 @@ def stoppable() -> Iterator[None]:
     try:
         for number in STATUSES:
             before[number] = signal.signal(number, ask)
+        _Asked.handler = ask
     except ValueError:  # not the main thread: a program of its own decides there
         before = {}
     try:
         yield
+    except PeerDiedError as error:
+        if _Asked.number is None:
+            raise
+        # the signal went to all processes, and another one was the first to stop
+        raise StoppedError(_Asked.number) from error
     finally:
-        _Asked.number, _Asked.trainers = None, 0
+        _Asked.number, _Asked.trainers, _Asked.handler = None, 0, None
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -78,6 +87,25 @@ class StopAtBatch(L.Callback):
     ) -> None:
         """The trainer is no longer at work; Lightning may not get to `teardown`."""
         _Asked.trainers = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the signal back from Lightning."""
+        self._take_back()
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the signal back from Lightning."""
+        self._take_back()
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the signal back from Lightning."""
+        self._take_back()
+
+    @staticmethod
+    def _take_back() -> None:
+        # Lightning's handler lets all processes talk to each other while they may be in the middle
+        # of a conversation: where the signal came to one of them alone, they wait for ever
+        if _Asked.handler is not None:
+            signal.signal(signal.SIGTERM, _Asked.handler)
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
         """Stop here if a signal came."""

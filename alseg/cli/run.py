@@ -18,6 +18,7 @@ from alseg.cli.command import WAITING
 from alseg.cli.compose import GROUPS, Options, options
 from alseg.cli.help import help_text
 from alseg.cli.logs import logged, note, quieten
+from alseg.cli.peers import Peers
 from alseg.cli.words import defaults_of
 from alseg.cli.world import FolderLock
 from alseg.core.errors import UserError
@@ -236,6 +237,14 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
     # weights that cannot be had are found out now
     built = network.build(len(images.classes))
     _check_stages(run, built, datamodule.train_transform.crop, part["trainer"])
+    devices, nodes = part["trainer"].world()
+    _check_shared_memory(
+        run,
+        datamodule.train_transform.crop,
+        values["workers"],
+        values["eval_batch_size"],
+        devices * nodes,
+    )
     reporter = Reporter(
         plan.root,
         splits,
@@ -315,6 +324,30 @@ def _check_stages(
                 )
 
 
+def _check_shared_memory(
+    run: "Run", crop: tuple[int, int] | None, workers: int, whole: int, world: int
+) -> None:
+    """Refuse loader processes whose batches the shared memory cannot hold, even as bytes.
+
+    Args:
+        run: The run.
+        crop: Of training images.
+        workers: Loader processes.
+        whole: Whole images per batch where all have one size.
+        world: Processes of the run.
+    """
+    from alseg.core.images import channels_of
+    from alseg.data.workers import require_shared_memory
+
+    height, width = crop or (0, 0)
+    fits = [s.fit for r in {0, run.rounds - 1} for s in run.method.stages(run.context(r))]
+    trained = max((fit.batch_size for fit in fits), default=0) // world * height * width
+    sizes = {(int(h), int(w)) for h, w in run.pool.sizes}
+    scored = max(h * w for h, w in sizes) * (whole if len(sizes) == 1 else 1)
+    bytes_per_pixel = channels_of(run.splits.train) + 1
+    require_shared_memory(workers, max(trained, scored) * bytes_per_pixel)
+
+
 def _content(images: Any) -> str:
     """Digest of the pixels of a split."""
     prints = "".join(images.fingerprint(index) for index in range(len(images)))
@@ -392,15 +425,17 @@ def run(options: Options) -> int:
     if isinstance(options.components["oracle"], HumanOracle):
         check_waiting(root)  # a person learns of mistakes before torch is imported
     from alseg.active.driver import drive
-    from alseg.active.ranks import is_rank_zero, rank
+    from alseg.active.launch import statuses
+    from alseg.active.ranks import global_rank, is_rank_zero
     from alseg.active.stopping import StoppedError, stoppable
     from alseg.labels.oracle import AwaitingAnswersError
 
-    first = is_rank_zero()
+    first, rank = is_rank_zero(), global_rank()
     quieten(first)
-    with FolderLock(root, first), logged(root, rank()):
+    devices, nodes = options.components["trainer"].world()
+    with FolderLock(root, first) as lock, logged(root, rank):
         try:
-            with stoppable():
+            with stoppable(), Peers(root, rank, devices * nodes, lock.job, statuses):
                 drive(build(options))
         except AwaitingAnswersError as waiting:
             if first:

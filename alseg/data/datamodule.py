@@ -20,6 +20,7 @@ from alseg.data.reading.images import AS_RGB
 from alseg.data.samplers import OnePlace, Place, PoolShard, TrainerPlace, TrainStream
 from alseg.data.transforms import EvalTransform, TrainTransform, imagenet_normalization
 from alseg.data.windows import WindowImages
+from alseg.data.workers import fail_aloud
 from alseg.labels.pool import LabelPool
 from alseg.labels.supervision import LabelMaps, Streams, Supervision
 
@@ -228,6 +229,7 @@ class ActiveDataModule(LoopDataModule):
             batch_size=None,  # an item is a batch already
             sampler=TrainStream(len(items), fit, key, place),
             num_workers=self.workers,
+            worker_init_fn=fail_aloud,
             # fixed, so that what a worker might draw does not depend on the process's past
             generator=torch.Generator().manual_seed(0),
             pin_memory=torch.cuda.is_available(),
@@ -242,6 +244,7 @@ class ActiveDataModule(LoopDataModule):
             batch_size=self.eval_batch_size if len(np.unique(sizes, axis=0)) == 1 else 1,
             sampler=PoolShard(len(items), rank, world),
             num_workers=self.workers,
+            worker_init_fn=fail_aloud,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
         )
