@@ -24,6 +24,7 @@ FLOORS = [
     "methods",
     "report",
     "label",
+    "exchange",
     "cli",
     "top",  # the commands, and the package itself
 ]
