@@ -131,7 +131,14 @@ class _Ground:
                 all_touched=False,
                 dtype="uint8",
             )
-        except (RasterioError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        except (
+            RasterioError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            ValueError,
+        ) as error:
             raise ValueError(f"its geometry cannot be read ({error})") from error
         return top, left, painted == 1
 

@@ -86,7 +86,7 @@ def test_everything_that_is_wrong_is_told_at_once_and_nothing_is_written(tmp_pat
     asked = Waiting(tmp_path, "superpixel")
     out = exported(asked)
     tree = ElementTree.parse(cvat(out, asked.words(), {}))
-    shapes = [shape for shape in tree.iter("mask")]
+    shapes = list(tree.iter("mask"))
     said = [{one.get("name"): one for one in shape.findall("attribute")} for shape in shapes]
     said[0]["class"].text = "gren"
     said[1]["row"].text = "99"
@@ -139,7 +139,7 @@ def test_pixels_nobody_painted_are_a_mistake_or_the_rest(tmp_path):
     names = {sheet.questions[0].row: sheet.name for sheet in task.sheets}
     file = cvat(out, {}, {names[0]: [("red", half)], names[1]: [("void", half)]})
     with pytest.raises(
-        UserError, match="row 0: 896 of its 1536 pixels have no class on .*rest=void"
+        UserError, match=r"row 0: 896 of its 1536 pixels have no class on .*rest=void"
     ):
         take(asked, file)
     with pytest.raises(UserError, match="rest: unknown class 'purple'"):
@@ -198,7 +198,7 @@ def test_a_round_that_is_answered_in_the_browser_is_left_alone(tmp_path):
     asked = Waiting(tmp_path, "superpixel")
     out = exported(asked)
     desk = Desk(asked.session)
-    with pytest.raises(UserError, match="the page of .* is open"):
+    with pytest.raises(UserError, match=r"the page of .* is open"):
         take(asked, cvat(out, asked.words(), {}))
     desk.close()
     assert take(asked, cvat(out, {0: ["red"]}, {})).new == 1  # no answer was given there
@@ -226,7 +226,7 @@ def test_exports_are_never_written_over(tmp_path):
 @pytest.mark.parametrize("kind", ["class_set", "scene"])
 def test_what_a_mask_cannot_hold_is_refused(kind, tmp_path):
     asked = Waiting(tmp_path, kind)
-    with pytest.raises(UserError, match="format=mask cannot hold .*; give one of cvat, coco"):
+    with pytest.raises(UserError, match=r"format=mask cannot hold .*; give one of cvat, coco"):
         exported(asked, FORMATS["mask"])
     assert not (asked.round / "exchange").exists()
 

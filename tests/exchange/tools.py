@@ -4,7 +4,6 @@ import base64
 import io
 import json
 from copy import deepcopy
-from itertools import groupby
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -169,17 +168,14 @@ def geojson(folder, words, paint):
         feature["properties"]["answer"] = None if said is None else ";".join(said)
     for where in paint.values():
         for word, mask, transform, crs in where:
-            for y, line in enumerate(mask):
-                x = 0
-                for value, pixels in groupby(line.tolist()):
-                    end = x + len(list(pixels))
-                    if value:
-                        ring = [(x, y), (end, y), (end, y + 1), (x, y + 1), (x, y)]
-                        shape = {"type": "Polygon", "coordinates": [[transform * p for p in ring]]}
-                        geometry = transform_geom(crs, "EPSG:4326", shape)
-                        said = {"answer": word}
-                        table["features"].append({"geometry": dict(geometry), "properties": said})
-                    x = end
+            corners, edges = [], np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(int))
+            for y, line in enumerate(edges):  # a polygon for each run of pixels of a line
+                for x, end in zip(np.flatnonzero(line > 0), np.flatnonzero(line < 0), strict=True):
+                    ring = [(x, y), (end, y), (end, y + 1), (x, y + 1), (x, y)]
+                    corners.append([[transform * point for point in ring]])
+            shape = {"type": "MultiPolygon", "coordinates": corners}
+            geometry = dict(transform_geom(crs, "EPSG:4326", shape))
+            table["features"].append({"geometry": geometry, "properties": {"answer": word}})
     path = folder / "answered.geojson"
     path.write_text(json.dumps(table))
     return path
