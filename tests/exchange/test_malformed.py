@@ -47,10 +47,9 @@ def test_spoilt_json_is_refused_or_read(form, kind, tmp_path):
         file.write_text(json.dumps(spoilt(table, rng)))
         try:
             import_answers(tmp_path, FORMATS[form], file, replace=True)
-        except UserError as error:
+        except UserError:  # anything else ends the test
             refused += 1
-            assert str(error).startswith(str(tmp_path)) or "answers no question" in str(error)
-    assert refused > 5
+    assert 5 < refused < 60
 
 
 @pytest.mark.parametrize(
