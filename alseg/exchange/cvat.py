@@ -49,7 +49,7 @@ def write(task: Task) -> Iterator[tuple[str, bytes]]:
             SubElement(one, "name").text = attribute["name"]
             SubElement(one, "mutable").text = "False"
             SubElement(one, "input_type").text = attribute["input_type"]
-            SubElement(one, "default_value").text = attribute["values"][0]
+            SubElement(one, "default_value").text = attribute["default_value"]
             SubElement(one, "values").text = "\n".join(attribute["values"])
     for number, sheet in enumerate(task.sheets):
         image = SubElement(root, "image", id=str(number), name=sheet.file)
@@ -66,7 +66,8 @@ def _labels(task: Task) -> list[dict[str, Any]]:
     """Labels and their attributes, as CVAT's constructor of tasks takes them."""
 
     def attribute(name: str, kind: str, *values: str) -> dict[str, Any]:
-        return {"name": name, "mutable": False, "input_type": kind, "values": list(values)}
+        about = {"name": name, "mutable": False, "input_type": kind}
+        return {**about, "default_value": values[0], "values": list(values)}
 
     attributes = [attribute(_ROW, "text", "")]
     if any(question.words for sheet in task.sheets for question in sheet.questions):

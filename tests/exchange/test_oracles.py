@@ -68,9 +68,8 @@ def random_sheets(rng):
             row += 1
         place = Place((0.0, 0.0), (1.0, 1.0), (height, width))
         png = _png(np.zeros((height, width, 3), np.uint8))
-        picture = Sheet(
-            f"sheet_{number}", number, place, (0, 0), tuple(questions), lambda png=png: png
-        )
+        asked = tuple(questions)
+        sheets.append(Sheet(f"sheet_{number}", number, place, (0, 0), asked, lambda png=png: png))
     return tuple(sheets)
 
 
@@ -86,9 +85,9 @@ def test_the_tool_sees_our_masks_and_we_see_its(form, python, tmp_path):
     labels = {s.name: rng.integers(0, 3, (s.height, s.width), dtype=np.uint8) for s in sheets}
     np.savez(tmp_path / "labels.npz", **labels)
     script = Path(__file__).with_name("oracle.py")
-    done = subprocess.run(
-        [python(TOOLS[form]), script, form, tmp_path], capture_output=True, text=True
-    )
+    without_screen = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
+    command = [python(TOOLS[form]), script, form, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, env=without_screen)
     assert done.returncode == 0, done.stderr[-2000:]
 
     seen = dict(np.load(tmp_path / "seen.npz"))
