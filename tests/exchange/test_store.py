@@ -295,3 +295,66 @@ def test_an_archive_is_read_as_a_folder_is(tmp_path):
 def test_rows_are_listed_shortly():
     assert spans([7, 1, 2, 3, 9, 10]) == "1 to 3, 7, 9, 10"
     assert spans([]) == ""
+
+
+def test_polygons_and_rectangles_are_filled_in_every_format_that_draws_them(tmp_path):
+    expected = np.full((32, 48), 2)
+    expected[:, :10] = 0
+    left, right = [[0, 0], [10, 0], [10, 32], [0, 32]], [[10, 0], [48, 0], [48, 32], [10, 32]]
+    for form in ("coco", "labelstudio", "labelme"):
+        asked = Waiting(tmp_path / form, "image_mask", rows=1)
+        out = exported(asked, FORMATS[form])
+        if form == "coco":
+            table = json.loads((out / "annotations.json").read_text())
+            ids = {c["name"]: c["id"] for c in table["categories"]}
+            table["annotations"] = [
+                {"image_id": 1, "category_id": ids[word], "segmentation": [np.ravel(loop).tolist()]}
+                for word, loop in (("red", left), ("blue", right))
+            ]
+            (out / "annotations.json").write_text(json.dumps(table))
+        elif form == "labelstudio":
+            table = json.loads((out / "tasks.json").read_text())
+            size = {"original_width": 48, "original_height": 32}
+            table[0]["annotations"] = [
+                {"was_cancelled": True, "result": [{"type": "brushlabels", "value": "nonsense"}]},
+                {
+                    "result": [
+                        {
+                            **{"id": word, "type": "polygonlabels", **size},
+                            "value": {
+                                "points": [[x / 0.48, y / 0.32] for x, y in loop],
+                                "polygonlabels": [word],
+                            },
+                        }
+                        for word, loop in (("red", left), ("blue", right))
+                    ]
+                },
+            ]
+            (out / "tasks.json").write_text(json.dumps(table))
+        else:
+            (file,) = out.glob("*.json")
+            table = json.loads(file.read_text())
+            table["shapes"] += [
+                {"label": "blue", "shape_type": "rectangle", "points": [[48, 32], [5, 0]]},
+                {"label": "red", "shape_type": "polygon", "points": left},
+            ]
+            file.write_text(json.dumps(table))
+        take(asked, out, FORMATS[form])
+        assert np.array_equal(asked.read().masks[0].reshape(32, 48), expected)
+
+
+def test_two_annotations_of_a_task_may_not_contradict_each_other(tmp_path):
+    asked = Waiting(tmp_path, "superpixel", rows=2)
+    out = exported(asked, FORMATS["labelstudio"], crops=True)
+    file = answer("labelstudio", out, {0: ["red"], 1: ["blue"]}, {})
+    table = json.loads(file.read_text())
+    again = json.loads(file.read_text())[0]["annotations"][0]
+    table[0]["annotations"].append(again)
+    file.write_text(json.dumps(table))
+    (tmp_path / "same.json").write_text(json.dumps(table))
+    next(p for p in again["result"] if p["type"] == "choices")["value"]["choices"] = ["green"]
+    table[0]["annotations"][1] = again
+    (tmp_path / "other.json").write_text(json.dumps(table))
+    with pytest.raises(UserError, match=r"row 0 is 'red' in .* and 'green' in"):
+        take(asked, tmp_path / "other.json", FORMATS["labelstudio"])
+    assert take(asked, tmp_path / "same.json", FORMATS["labelstudio"]).new == 2
