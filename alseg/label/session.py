@@ -254,7 +254,22 @@ def find_waiting(run_dir: Path) -> Path:
     """Folder of the round that waits for answers.
 
     Raises:
-        UserError: If none does.
+        UserError: If none does, or if an answers file was written for it.
+    """
+    folder = find_open(run_dir)
+    if (folder / "answers.csv").exists():
+        raise UserError(
+            f"{folder / 'answers.csv'} holds answers already; give the run's command again, or "
+            f"move the file away to answer in the browser."
+        )
+    return folder
+
+
+def find_open(run_dir: Path) -> Path:
+    """Folder of the round whose answers the run has not taken, also if an answers file is there.
+
+    Raises:
+        UserError: If there is none.
     """
     rounds = sorted(Path(run_dir).glob("round_*"))
     waiting = [
@@ -271,13 +286,7 @@ def find_waiting(run_dir: Path) -> Path:
             f"{run_dir} does not wait for answers; start its run with oracle=human or "
             f"oracle=browser, and answer when the run says that it waits."
         )
-    folder = waiting[-1]
-    if (folder / "answers.csv").exists():
-        raise UserError(
-            f"{folder / 'answers.csv'} holds answers already; give the run's command again, or "
-            f"move the file away to answer in the browser."
-        )
-    return folder
+    return waiting[-1]
 
 
 def picture_of(images: ImageSet, index: int, folder: Path) -> Picture:
