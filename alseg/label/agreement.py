@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.core.images import VOID
+from alseg.labels.kinds.base import Column
 
 
 @dataclass(frozen=True)
@@ -93,19 +94,19 @@ def cohen_kappa(counts: NDArray[np.integer]) -> float:
 
 
 def agreement(
-    answer: str, first: Sequence[NDArray[np.generic]], second: Sequence[NDArray[np.generic]],
+    column: Column, first: Sequence[NDArray[np.generic]], second: Sequence[NDArray[np.generic]],
     num_classes: int,
 ) -> Agreement:  # fmt: skip
-    """Agreement of answers of one kind.
+    """Agreement of answers of one round.
 
     Args:
-        answer: Kind of the answers.
+        column: How the questions are answered, see `alseg.labels.kinds.base.Kind`.
         first: First answer to each of n questions: a label of shape (), the members of a set,
             (C + 1,) bool, or the labels of a unit's pixels.
         second: Second answers.
         num_classes: C.
     """
-    if answer == "class_set":
+    if column == "sets":
         shape = (-1, num_classes + 1)
         counts = sets(np.array(first, bool).reshape(shape), np.array(second, bool).reshape(shape))
         return Agreement(len(first), counts, cohen_kappa(counts.sum(axis=0)))

@@ -88,6 +88,8 @@ class Kind(ABC):
     takes_unsure: ClassVar[bool] = True
     #: What a person is to write, with the unit for ``{unit}``.
     question: ClassVar[str]
+    #: What a page asks a person who sees the unit, with the unit for ``{unit}``.
+    asks: ClassVar[str]
     #: An answer as a person writes it, with names of classes for ``{0}`` and ``{1}``.
     example: ClassVar[str]
 
