@@ -102,7 +102,7 @@ class Desk:
             "round": query.round,
             "kind": query.kind,
             "kinds": plural(query.kind),
-            "ask": session.kind.asks.format(unit=query.kind),
+            "ask": session.kind.ask(query.kind),
             "takes": session.column,
             "names": list(session.names),
             "colors": session.colors.tolist(),

@@ -66,6 +66,13 @@ class Asked:
         """What `SimulatedOracle` says of every row, whatever it costs."""
         return answer_from_truth(self.query, self.pool, self.images, trim=5, vote_void=True)
 
+    def suggested(self, row):
+        """What a row of the query suggests, in the form the page sends; "" where it does not."""
+        if self.query.suggested is None:
+            return ""
+        label = int(self.query.suggested[row])
+        return None if label == 255 else label
+
     def bought(self):
         """What `SimulatedOracle` answers."""
         return SimulatedOracle().answer(self.query, self.pool, self.images, self.round)

@@ -261,9 +261,9 @@ function suggest(question) {
     strong.textContent = name;
     hint.replaceChildren("Suggested: ");
     if (question.suggestion !== null) hint.append(swatch(question.suggestion), " ");
-    hint.append(strong, " — Enter keeps it, another key replaces it.");
+    hint.append(strong, " — confirm to keep it, or choose another class.");
   } else {
-    hint.textContent = "A suggestion is filled in — mend it, then Enter.";
+    hint.textContent = "A suggestion is filled in — mend it, then confirm.";
   }
 }
 
@@ -676,7 +676,9 @@ async function fetchGrid() {
   }
   grid = { ...found, out: new Set() };
   const heading = document.createElement("h2");
-  heading.append(swatch(found.label), ` ${about.names[found.label]}? Take out those that are not, then accept the rest.`);
+  const words = document.createElement("span");
+  words.append(swatch(found.label), ` ${about.names[found.label]}? Take out those that are not, then accept the rest.`);
+  heading.append(words);
   heading.append(bar("Accept the rest", "Enter", "main", acceptGrid), bar("One by one", "Esc", "", leaveGrid));
   const tiles = await Promise.all(found.questions.map(tile));
   $("grid").replaceChildren(heading, ...tiles);
