@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from alseg.core.files import write_atomic
 from alseg.core.images import VOID
-from alseg.label.agreement import Agreement, agreement
 from alseg.label.board import OPEN, Board, Given, rolled, unroll
 from alseg.label.colors import safe_colors
 from alseg.label.journal import Journal, Line
 from alseg.label.pictures import Pictures
 from alseg.label.session import Session
 from alseg.label.suggestions import Suggestions, of_query
+from alseg.labels.agreement import Agreement, agreement
 from alseg.labels.tables import Answers, plural
 
 #: Questions sent at once: the one that is asked, and those whose pictures are fetched meanwhile.
@@ -397,31 +397,38 @@ class Desk:
         return np.array(VOID if given.value is None else given.value)
 
     def hand_in(self, folder: Path) -> Answers:
-        """Write ``answers.npz``, unless it is there, and how well annotators agree, if asked.
+        """Write ``answers.npz``, unless it is there, and what the report tells of the work.
 
         Args:
             folder: Folder of the round.
         """
         answers = self.answers()
-        self.write_agreement()
+        self.write_work()
         if not (folder / "answers.npz").exists():
             answers.save(folder / "answers.npz")
         return answers
 
-    def write_agreement(self) -> None:
-        """Write ``label/agreement.json`` where questions were asked twice."""
+    def write_work(self) -> None:
+        """Write what the report tells of the work: ``label/times.json``, ``label/agreement.json``.
+
+        The former holds active seconds, question and annotator of every answer that stands, in the
+        order in which they were given; the latter is there where questions were asked twice.
+        """
+        given = [(row, one) for one in self.board.given.values() for row in one.rows]
+        times = {
+            "seconds": [one.seconds for _, one in given],
+            "rows": [row for row, _ in given],
+            "by": [one.by for _, one in given],
+        }
+        self._write_json("times.json", times)
         found = self.agreement()
         if found.questions:
-            kappa = None if math.isnan(found.kappa) else found.kappa
-            table = {
-                "questions": found.questions,
-                "answer": self.session.query.answer,
-                "names": [*self.session.names, "void"],
-                "kappa": kappa,
-                "counts": found.counts.tolist(),
-            }
-            path = self.session.folder / "agreement.json"
-            write_atomic(path, json.dumps(table, ensure_ascii=False) + "\n")
+            names = [*self.session.names, "void"]
+            self._write_json("agreement.json", found.described(names, self.session.query.answer))
+
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        text = json.dumps(content, ensure_ascii=False) + "\n"
+        write_atomic(self.session.folder / name, text)
 
 
 def new_token() -> str:

@@ -13,40 +13,12 @@ from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 from alseg.core.images import VOID
 from alseg.label.session import Session
-from alseg.labels.kinds.base import Column
+from alseg.labels.agreement import implied
 from alseg.labels.pool import rows_by_image
 from alseg.labels.tables import load_arrays
 
-#: Share of a unit's pixels that a class must have to be part of a suggested set.
-LEAST_SHARE = 0.02
-
 #: A class id or None for void, the ids of a set, or the labels of a unit's pixels.
 Suggestion = Any
-
-
-def suggested(
-    predicted: NDArray[np.uint8], column: Column, num_classes: int
-) -> int | list[int] | NDArray[np.uint8]:
-    """What a prediction says of a unit.
-
-    Args:
-        predicted: Predicted classes of the unit's pixels in raster order, (P,).
-        column: How the question is answered, see `alseg.labels.kinds.base.Kind`.
-        num_classes: C.
-
-    Returns:
-        Of sets the classes with at least `LEAST_SHARE` of the pixels; of masks the labels; else the
-        most frequent class.
-
-    >>> suggested(np.array([2, 2, 0], np.uint8), "label", 3)
-    2
-    """
-    if column == "masks":
-        return predicted
-    count = np.bincount(predicted, minlength=num_classes)[:num_classes]
-    if column == "sets":
-        return np.flatnonzero(count >= max(1, LEAST_SHARE * predicted.size)).tolist()
-    return int(count.argmax())
 
 
 class Suggestions:
@@ -94,7 +66,7 @@ def make_suggestions(session: Session, predict: Callable[[int], NDArray[np.uint8
         for row in numbers.tolist():
             top, left, bottom, right = session.boxes[row].tolist()
             inside = labels[top:bottom, left:right][session.mask(row)]
-            rows[row] = suggested(inside, session.column, session.num_classes)
+            rows[row] = implied(inside, session.column, session.num_classes)
     write_suggestions(session, rows)
     return Suggestions(rows)
 
@@ -134,17 +106,16 @@ def suggest_from_run(session: Session, run_dir: Path) -> Suggestions:
     kept = of_query(session) or read_suggestions(session)
     if kept is not None:
         return kept
-    from alseg.inference.trained import load_segmenter, predict_labels
+    from alseg.inference.trained import newest_segmenter, predict_labels
 
     if session.query.round == 0:
         raise UserError("there is no model to suggest answers in round 0; leave suggestions off.")
     before = run_dir / f"round_{session.query.round - 1:03d}"
-    found = sorted(before.glob("*/last.ckpt"), key=lambda path: path.stat().st_mtime)
-    if not found:
+    model = newest_segmenter(before)
+    if model is None:
         raise UserError(f"{before} holds no checkpoint to suggest answers with; leave them off.")
-    model = load_segmenter(found[-1])
     if model.classes.names != session.names:
-        raise UserError(f"{found[-1]} knows other classes than the run asks about.")
+        raise UserError(f"the model of {before} knows other classes than the run asks about.")
 
     def predict(image: int) -> NDArray[np.uint8]:
         from alseg.label.pictures import Pictures

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from alseg.label.agreement import agreement, cohen_kappa
+from alseg.labels.agreement import agreement, cohen_kappa
 
 
 def test_kappa_of_tables_by_hand():
