@@ -333,7 +333,7 @@ def _unsure(history: Sequence[Answers]) -> dict[str, int]:
     """Answers of which the annotator could not tell, where annotators were people."""
     if all(answers.seconds is None and answers.unsure is None for answers in history):
         return {}
-    return {"unsure": sum(np.count_nonzero(answers.content.unsure) for answers in history)}
+    return {"unsure": sum(int(answers.content.unsure.sum()) for answers in history)}
 
 
 def _hundredths(seconds: float) -> float:

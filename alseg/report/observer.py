@@ -33,6 +33,8 @@ from alseg.report.pictures import (
 )
 from alseg.report.questions import save_questions
 
+#: Maps of an image worth a picture, by title.
+Show = Callable[[int], Mapping[str, NDArray[Any]]]
 #: Images on one contact sheet.
 _MOST_TILES = 48
 
@@ -71,7 +73,7 @@ class Reporter:
         for number in range(round + 1):  # a kill may have come before an earlier round's
             folder = self.root / f"round_{number:03d}" / "pictures"
             if not (folder / "index.json").exists():
-                show = partial(self.show, number)
+                show: Show = partial(self.show, number)
                 bought = pool.history[number]
                 predict = predictor(folder.parent) if self._by_hand else None
                 if predict is not None:
@@ -97,9 +99,7 @@ class Reporter:
     def _by_hand(self) -> bool:
         return not isinstance(self.oracle, SimulatedOracle)
 
-    def _with_predictions(
-        self, show: Callable[[int], Mapping[str, NDArray[Any]]], predict: Predict
-    ) -> Callable[[int], Mapping[str, NDArray[Any]]]:
+    def _with_predictions(self, show: Show, predict: Predict) -> Show:
         return lambda image: {**show(image), "prediction": predict(self.splits.train, image)}
 
     def _compare(self, bought: Answers, pool: LabelPool, predict: Predict, folder: Path) -> None:
