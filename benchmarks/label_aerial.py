@@ -96,6 +96,7 @@ def answer_all(browser, run: Run, person: Person) -> None:
     page = person.page
     page.set_default_timeout(30000)
     page.goto(run.link())
+    page.wait_for_selector("#canvas")  # the link leads on to it
     while run.process.poll() is None:
         row = person.row
         busy = page.evaluate("document.body.dataset.busy")
