@@ -29,7 +29,8 @@ COMMON = (
     "data.images=*/images",
     "data.masks=*/masks",
     "data.train=tile_1/*",
-    "data.val=tile_6/*",
+    "data.val=tile_6/image_part_001",
+    "data.scale=0.5",  # the page shows the files as they are
     "data.window=[160,160]",
     "data.colors={Water:[226,169,41],Land:[132,41,246],Road:[110,193,228],"
     "Building:[60,16,152],Vegetation:[254,221,58],Unlabeled:[155,155,155]}",
@@ -44,24 +45,26 @@ COMMON = (
 #: What a person is asked in a round, and how long the model learns.
 METHODS = {
     "mulquery": (
-        "regions=slic", "regions.region_size=600", "budget.amount=60", "method.steps=60",
-        "method.stage_two_steps=60", "method.stage_two_batch_size=8", "method.epoch_steps=30",
+        "regions=slic", "regions.region_size=600", "budget.amount=40", "method.steps=20",
+        "method.stage_two_steps=20", "method.stage_two_batch_size=8", "method.epoch_steps=10",
         "method.lr=1e-3", "method.stage_two_lr=1e-3", "method.head_factor=1",
     ),
-    "pixelpick": (  # at least a pixel of every image: larger windows, so that they are fewer
-        "data.window=[320,320]", "augment.crop=[160,160]", "budget.amount=81",
-        "method.steps=60", "method.epoch_steps=30", "method.lr=1e-3",
+    "pixelpick": (  # a pixel of every image
+        "budget.amount=81", "method.steps=20", "method.epoch_steps=10", "method.lr=1e-3",
     ),
-    "equal": ("regions=grid", "regions.size=[40,40]", "budget.amount=10", "budget.axis=units"),
+    "equal": (
+        "regions=grid", "regions.size=[40,40]", "budget.amount=10", "budget.axis=units",
+        "method.final_epochs=2", "method.lr=1e-3",
+    ),
     "classbal": (
-        "regions=slic", "regions.region_size=600", "budget.amount=60", "method.steps=60",
-        "method.epoch_steps=30", "method.lr=1e-3", "method.head_factor=1",
+        "regions=slic", "regions.region_size=600", "budget.amount=40", "method.steps=20",
+        "method.epoch_steps=10", "method.lr=1e-3", "method.head_factor=1",
     ),
     "als4gan": (
-        "method.ratio=0.01", "method.steps=60", "method.epoch_steps=30",
+        "method.ratio=0.05", "method.steps=20", "method.epoch_steps=10",
         "method.classifier=tu-mobilenetv3_small_100", "method.classifier_weights=null",
         "method.classifier_passes=1", "method.lr=1e-3", "method.discriminator_width=16",
-        "method.self_training_start=40",
+        "method.self_training_start=10",
     ),
 }  # fmt: skip
 #: Seconds a person waits for a run to start, or to ask again.
