@@ -130,6 +130,30 @@ def load_segmenter(
         )
 
 
+def newest_segmenter(folder: Path, device: str = "auto") -> TrainedSegmenter | None:
+    """The network that a round trained last, for a look at it between rounds.
+
+    The state of PyTorch's random numbers is left as it was.
+
+    Args:
+        folder: ``round_NNN`` of a run folder.
+        device: See `load_segmenter`.
+
+    Returns:
+        None if no ``last.ckpt`` of a stage holds a segmentation network.
+    """
+    import torch
+
+    found = sorted(folder.glob("*/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    for path in reversed(found):
+        try:
+            with torch.random.fork_rng(devices=[]):  # networks are made before they are filled
+                return load_segmenter(path, device)
+        except UserError:  # a stage of another kind, such as a classifier
+            continue
+    return None
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """What a checkpoint holds and says.

@@ -98,7 +98,7 @@ class Pictures:
             "place": share(0, 0, crop.height, crop.width),
             "unit_place": share(*unit),
         }
-        if session.query.answer == "mask":
+        if session.column == "masks":
             view["runs"] = _runs(mask)
         return view
 

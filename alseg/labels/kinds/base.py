@@ -88,8 +88,15 @@ class Kind(ABC):
     takes_unsure: ClassVar[bool] = True
     #: What a person is to write, with the unit for ``{unit}``.
     question: ClassVar[str]
+    #: What a page asks a person who sees the unit, with the unit for ``{unit}``; by default it asks
+    #: for what `question` says.
+    asks: ClassVar[str] = ""
     #: An answer as a person writes it, with names of classes for ``{0}`` and ``{1}``.
     example: ClassVar[str]
+
+    def ask(self, unit: str) -> str:
+        """What a page asks about a kind of unit, a sentence."""
+        return (self.asks or f"Give {self.question}.").format(unit=unit)
 
     def names(self, images: ImageSet) -> Sequence[str]:
         """Names the answers are chosen from, in the order of their ids."""

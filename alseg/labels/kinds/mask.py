@@ -22,6 +22,7 @@ class Mask(Kind):
         "seconds_per_pixel": 2.575e-3,
     }
     takes_unsure: ClassVar[bool] = False  # such pixels are void in the mask
+    asks: ClassVar[str] = "Paint every pixel of the {unit}."
     question: ClassVar[str] = (
         "the path of a label image (PNG or TIFF, of the size of the image or of its file; "
         "only the {unit} is read), relative to this folder"
