@@ -116,6 +116,7 @@ def region_vectors(maps: Tensor, regions: Tensor, num_regions: int) -> Tensor:
     bins = _bins(regions, num_regions)
     counts = _counts(bins, num_regions + 1).clamp(min=1)
     same = maps.shape[1:] == regions.shape
+    bins = bins.long()  # once for all maps
     read = (rows[:, None] * maps.shape[2] + columns).flatten()
     means = []
     for one in maps.flatten(1):  # one map of full size at a time

@@ -279,9 +279,7 @@ class ScoringModule(CrossEntropyModule):
 
     def _dominant(self, labels: Tensor, regions: Tensor) -> tuple[Tensor, UnitScores]:
         """The most frequent label of every region of a batch as its score."""
-        image, units = batch_region_scores(
-            labels, regions, num_regions=self.scorer.num_regions
-        )
+        image, units = batch_region_scores(labels, regions, num_regions=self.scorer.num_regions)
         label = self._majority(labels, regions, image, units.unit)
         return image, units._replace(score=label.float())
 

@@ -22,7 +22,8 @@ def on_host(tables: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, T
     columns = {(name, key): tables[name][key].detach() for name, key in places}
     for device in {c.device for c in columns.values() if c.device.type != "cpu"}:
         away = {place: c for place, c in columns.items() if c.device == device}
-        columns |= zip(away, unpacked(packed(list(away.values())).cpu(), list(away.values())), strict=True)  # type: ignore[arg-type]
+        values = list(away.values())
+        columns |= dict(zip(away, unpacked(packed(values).cpu(), values), strict=True))
     return {name: {key: columns[name, key] for key in table} for name, table in tables.items()}
 
 

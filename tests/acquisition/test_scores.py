@@ -110,7 +110,8 @@ def test_a_score_that_is_learnt_from_has_its_gradient():
 def test_the_two_best_and_the_mean_of_the_probabilities(temperature, monkeypatch):
     monkeypatch.setattr(blocks, "_VISITED", 10)  # 35 pixels an image: the last block is short
     logits = random_logits(2, 4, 5, 7)
-    found, every = scores.best_two(logits, temperature, mean=True), pixel_scores(logits, temperature)
+    every = pixel_scores(logits, temperature)
+    found = scores.best_two(logits, temperature, mean=True)
     assert torch.equal(found.bvsb, every.bvsb)
     assert torch.equal(found.top1, every.top1)
     expected = (logits.double() / temperature).softmax(1).mean((2, 3)).float()
