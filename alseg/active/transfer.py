@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,10 +39,10 @@ def unpacked(packet: Tensor, like: list[Tensor]) -> list[Tensor]:
         like: Tensors of the same types and shapes.
     """
     found, start = [], 0
-    data = packet.numpy()
     for column in like:
         end = start + column.numel() * column.element_size()
-        part = np.array(data[start:end])  # a copy starts where numbers may start
-        found.append(torch.from_numpy(part).view(column.dtype).reshape(column.shape))
+        own = torch.empty(column.shape, dtype=column.dtype)
+        own.view(-1).view(torch.uint8).copy_(packet[start:end])
+        found.append(own)
         start = end
     return found
