@@ -279,6 +279,7 @@ def predict_labels(
     Returns:
         Class ids, (H, W), uint8.
     """
+    from alseg.acquisition.scores import most_probable
     from alseg.inference.views import enlarged_bands, mean_of_views, score_tiles, view_sizes
 
     height, width = image.shape[:2]
@@ -293,7 +294,7 @@ def predict_labels(
         return model.normalized(image[top : top + high, left : left + wide])
 
     def keep(top: int, left: int, scores: "torch.Tensor") -> None:
-        best = scores[0].argmax(dim=0).byte().cpu().numpy()
+        best = most_probable(scores[0], dim=0).cpu().numpy()
         labels[top : top + best.shape[0], left : left + best.shape[1]] = best
         done(best.size)
 
