@@ -18,7 +18,7 @@ from alseg.labels.budget import Budget, Cost
 from alseg.labels.kinds import KINDS
 from alseg.labels.kinds.base import Units
 from alseg.labels.tables import PIXELS, AnswerKind, Answers, Query, UnitKind, plural
-from alseg.regions.base import Maps, RegionSource
+from alseg.regions.base import Maps, RegionSource, runs_of, sizes_of
 from alseg.regions.maps import extract_regions
 
 
@@ -176,10 +176,7 @@ class LabelPool:
 
     def region_sizes(self, regions: str, image: int) -> NDArray[np.int64]:
         """Pixels of every region of an image, (R,), int64; 0 for ids without a pixel."""
-        ids = self.maps[regions][image]
-        return np.bincount(
-            ids[ids >= 0].ravel(), minlength=int(self.maps[regions].num_regions[image])
-        )
+        return sizes_of(self.maps[regions], image)
 
     def units(self, regions: str) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
         """Every region that has a pixel: image, region id and size, (n,) each.
@@ -297,7 +294,7 @@ class LabelPool:
         if regions == PIXELS:
             return Units(image, unit, None, 0)
         maps = self.maps[regions]
-        return Units(image, unit, maps[image], int(maps.num_regions[image]))
+        return Units(image, unit, runs_of(maps, image), int(maps.num_regions[image]))
 
 
 class SortedIds:
