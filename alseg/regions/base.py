@@ -59,8 +59,8 @@ class RegionSource(Protocol):
 class Maps(Protocol):
     """The region maps of all pool images, one version of them (see `alseg.regions`).
 
-    Maps that can tell without unpacking pixels have methods ``runs(index)`` and ``region_sizes(index)``,
-    see `runs_of` and `sizes_of`.
+    Maps that can tell without unpacking pixels have methods ``runs(index)`` and
+    ``region_sizes(index)``, see `runs_of` and `sizes_of`.
     """
 
     version: str

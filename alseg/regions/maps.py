@@ -165,13 +165,16 @@ def extract_regions(
     log.info("Region maps %s: %d made, %d cached.", version, len(jobs), len(paths) - len(jobs))
     counts.flags.writeable = False
     maps = RegionMaps(version, counts, source, images, paths)
-    if not known.all():
+    if table is None or not known.all():
+        stamps = stamps_of(paths)  # before the maps are read: a change in between is seen next time
 
-        def sizes(index: int) -> NDArray[np.int64]:
-            return table[index] if table is not None and known[index] else maps.region_sizes(index)
+        def sizes() -> Iterator[NDArray[np.int64]]:
+            bar = {"desc": f"sizes {version}", "unit": "image"}
+            for index in tqdm(range(len(paths)), disable=not progress or len(paths) < 1000, **bar):
+                kept = table if known[index] else None
+                yield maps.region_sizes(index) if kept is None else kept[index]
 
-        stamps = stamps_of(paths)
-        table = write_table(table_path(cache / version, keys), sizes, stamps)
+        table = write_table(table_path(cache / version, keys), sizes(), stamps)
     return RegionMaps(version, counts, source, images, paths, table)
 
 

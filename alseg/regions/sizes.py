@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +67,13 @@ def read_table(path: Path) -> SizeTable | None:
 
 
 def write_table(
-    path: Path, sizes: Callable[[int], NDArray[np.int64]], stamps: NDArray[np.int64]
+    path: Path, sizes: Iterable[NDArray[np.int64]], stamps: NDArray[np.int64]
 ) -> SizeTable | None:
     """Write a table, image by image.
 
     Args:
         path: See `table_path`.
-        sizes: Pixels of every region of an image, (R,).
+        sizes: Pixels of every region of each image, (R,) each.
         stamps: Of the files of the maps, (N, 2).
 
     Returns:
@@ -82,8 +82,7 @@ def write_table(
     counts = np.zeros(len(stamps), dtype=np.int64)
     try:
         with atomic_file(path) as file:
-            for index in range(len(stamps)):
-                one = sizes(index)
+            for index, one in enumerate(sizes):
                 counts[index] = len(one)
                 file.write(one.astype(np.uint32).tobytes())
         with atomic_file(path.with_suffix(".npy")) as file:
