@@ -8,14 +8,13 @@ import lightning as L
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
-from alseg.active.callbacks import CarriedOptimizers, Reseed, Stopwatch
+from alseg.active.callbacks import CarriedOptimizers, Reseed, StopAtBatch, Stopwatch
 from alseg.active.checkpoints import KeptCheckpoint, WholeFiles, epochs_done, load_weights
 from alseg.active.context import RoundContext
 from alseg.active.module import EvaluatedModule
 from alseg.active.ranks import on_rank_zero
 from alseg.active.run import Run
 from alseg.active.stage import Stage
-from alseg.active.stopping import StopAtBatch
 from alseg.core.errors import UserError
 from alseg.core.seeds import derive
 

@@ -9,7 +9,8 @@ import yaml
 
 from alseg.cli.compose import GROUPS, options
 from alseg.cli.help import help_text
-from alseg.cli.run import default_identity, identity, run_dir
+from alseg.cli.identity import default_identity, identity
+from alseg.cli.run import run_dir
 from alseg.core.errors import UserError
 from alseg.core.options import FREE
 from alseg.methods import METHODS
