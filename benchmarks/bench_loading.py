@@ -65,7 +65,7 @@ def folder_of(size: tuple[int, int], count: int) -> Iterator[Path]:
 
 def opened(root: Path, cache: bool) -> DataSplits:
     kept = str(root / "decoded") if cache else None
-    data = Folder(str(root), classes=["ground"], val_fraction=0, cache=kept)
+    data = Folder(str(root), classes=["ground", "other"], val_fraction=0, cache=kept)
     return data.splits(progress=False, cache=root / "known")
 
 

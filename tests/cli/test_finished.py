@@ -11,7 +11,7 @@ from tests.cli.test_run import TINY
 
 SCRIPT = (
     "import sys; from alseg.cli.run import main; status = main(sys.argv[1:]); "
-    "print(status, sorted({'torch', 'lightning', 'skimage'} & set(sys.modules)))"
+    "print(status, sorted({'torch', 'lightning'} & set(sys.modules)))"
 )
 
 
