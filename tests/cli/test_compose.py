@@ -277,7 +277,8 @@ def test_what_may_change_between_two_starts():
 def test_the_place_of_the_files_is_free_in_every_data_set():
     for name in GROUPS["data"]:
         for option in fields(GROUPS["data"].resolve(name)):
-            assert (option.metadata == FREE) == (option.name in ("root", "cache")), (name, option.name)
+            free = option.name in ("root", "cache")
+            assert (option.metadata == FREE) == free, (name, option.name)
 
 
 def test_the_identity_is_flat_and_made_of_json():
