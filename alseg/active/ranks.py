@@ -1,14 +1,16 @@
 """Rank 0 decides, all ranks obey."""
 
+import os
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
-
-import torch.distributed as dist
-from lightning.pytorch.utilities import rank_zero_only
 
 from alseg.core.errors import UserError
 
 T = TypeVar("T")
+
+#: Where launchers say which process this is, in the order in which Lightning looks.
+_WORDS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
 
 class PeerDiedError(UserError):
@@ -21,6 +23,8 @@ def on_rank_zero(decide: Callable[[], T]) -> T:
     Before the processes of a distributed run have met, every process decides for itself; what
     is decided then must be a function of the configuration and the run folder alone.
     """
+    import torch.distributed as dist
+
     if not (dist.is_available() and dist.is_initialized()):
         return decide()
     box: list[Any] = [None, None]
@@ -37,6 +41,11 @@ def on_rank_zero(decide: Callable[[], T]) -> T:
 
 def global_rank() -> int:
     """Number of this process; known from the environment before any process group exists."""
+    if "lightning.fabric.utilities.rank_zero" not in sys.modules:
+        # what Lightning will say, which takes seconds to import
+        return int(next((os.environ[word] for word in _WORDS if word in os.environ), 0))
+    from lightning.pytorch.utilities import rank_zero_only
+
     return int(getattr(rank_zero_only, "rank", 0) or 0)
 
 

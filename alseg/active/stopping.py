@@ -4,9 +4,6 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
-
-import lightning as L
 
 from alseg.active.ranks import PeerDiedError
 
@@ -30,7 +27,7 @@ class StoppedError(Exception):
         )
 
 
-class _Asked:
+class Asked:
     """Which signal came, and whether a trainer is at work that will notice it."""
 
     number: int | None = None
@@ -47,79 +44,25 @@ def stoppable() -> Iterator[None]:
     """
 
     def ask(number: int, frame: FrameType | None) -> None:
-        again, _Asked.number = _Asked.number, number
-        if again is not None or not _Asked.trainers:
+        again, Asked.number = Asked.number, number
+        if again is not None or not Asked.trainers:
             raise StoppedError(number)
 
     before = {}
     try:
         for number in STATUSES:
             before[number] = signal.signal(number, ask)
-        _Asked.handler = ask
+        Asked.handler = ask
     except ValueError:  # not the main thread: a program of its own decides there
         before = {}
     try:
         yield
     except PeerDiedError as error:
-        if _Asked.number is None:
+        if Asked.number is None:
             raise
         # the signal went to all processes, and another one was the first to stop
-        raise StoppedError(_Asked.number) from error
+        raise StoppedError(Asked.number) from error
     finally:
-        _Asked.number, _Asked.trainers, _Asked.handler = None, 0, None
+        Asked.number, Asked.trainers, Asked.handler = None, 0, None
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class StopAtBatch(L.Callback):
-    """Ends a trainer's work after the batch in which a signal came."""
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """From here on a batch notices the signal."""
-        _Asked.trainers += 1
-
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """From here on a signal acts at once."""
-        _Asked.trainers = max(0, _Asked.trainers - 1)
-
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
-        """The trainer is no longer at work; Lightning may not get to `teardown`."""
-        _Asked.trainers = 0
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the signal back from Lightning."""
-        self._take_back()
-
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the signal back from Lightning."""
-        self._take_back()
-
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the signal back from Lightning."""
-        self._take_back()
-
-    @staticmethod
-    def _take_back() -> None:
-        # Lightning's handler lets all processes talk to each other while they may be in the middle
-        # of a conversation: where the signal came to one of them alone, they wait for ever
-        if _Asked.handler is not None:
-            signal.signal(signal.SIGTERM, _Asked.handler)
-
-    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Stop here if a signal came."""
-        self._look(trainer)
-
-    def on_predict_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Stop here if a signal came."""
-        self._look(trainer)
-
-    def on_test_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Stop here if a signal came."""
-        self._look(trainer)
-
-    @staticmethod
-    def _look(trainer: L.Trainer) -> None:
-        if _Asked.number is not None:
-            raise StoppedError(_Asked.number)

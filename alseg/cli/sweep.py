@@ -128,7 +128,8 @@ def check_all(found: Sequence[Cell], out: Path) -> "list[Job]":
     """
     from alseg.active.ledger import Ledger
     from alseg.cli.compose import options
-    from alseg.cli.run import assemble, check, default_identity, identity, open_images
+    from alseg.cli.identity import default_identity, identity
+    from alseg.cli.run import assemble, check, open_images
     from alseg.cluster.jobs import Job
 
     jobs: list[Job] = []

@@ -131,6 +131,16 @@ def original(images: ImageSet, index: int) -> NDArray[np.uint8]:
     return pixels
 
 
+def pixels_of(images: ImageSet, index: int) -> NDArray[np.uint8]:
+    """An image, (H, W, C), uint8, that is only looked at: it may lie on the disk.
+
+    Sets that keep decoded images have a method ``pixels(index)``.
+    """
+    own = getattr(images, "pixels", None)
+    pixels: NDArray[np.uint8] = images.image(index) if own is None else own(index)
+    return pixels
+
+
 def truth_fingerprint(images: ImageSet, index: int) -> str:
     """Hex digest of everything that decides the ground truth of an image; empty without truth.
 

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 from alseg.core.images import VOID
+from alseg.core.progress import progress_bar
 from alseg.exchange.collect import Answer, collect, meaning
 from alseg.exchange.formats import check_fits
 from alseg.exchange.model import Format, Task
@@ -98,9 +98,8 @@ def _write(form: Format, task: Task, out: Path) -> None:
     if part.exists():  # of an export that was stopped
         shutil.rmtree(part)
     try:
-        for name, content in tqdm(
-            form.write(task), "exporting", unit="file", disable=len(task.sheets) < 100
-        ):
+        few = len(task.sheets) < 100
+        for name, content in progress_bar(form.write(task), "exporting", unit="file", hidden=few):
             path = part / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)

@@ -11,7 +11,6 @@ from alseg.core.images import DataSplits, ImageSet, shown
 from alseg.inference.trained import newest_segmenter, predict_labels
 from alseg.labels.agreement import agreement, implied
 from alseg.labels.kinds import KINDS
-from alseg.labels.kinds.base import Units
 from alseg.labels.kinds.mask import pixels_of
 from alseg.labels.pool import LabelPool, rows_by_image
 from alseg.labels.tables import PIXELS, Answers
@@ -130,8 +129,7 @@ def _places(
     """Positions ``y * W + x`` of the pixels of units of an image."""
     if answers.regions == PIXELS:
         return list(answers.unit[rows][:, None])
-    maps = pool.maps[answers.regions]
-    return pixels_of(Units(image, answers.unit[rows], maps[image], int(maps.num_regions[image])))
+    return pixels_of(pool.units_of(answers.regions, image, answers.unit[rows]))
 
 
 def _said(answers: Answers, row: int) -> NDArray[Any]:
