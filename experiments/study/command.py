@@ -43,6 +43,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("runs/study"))
     parser.add_argument("--results", metavar="FILE", type=Path, help="where results are added")
     parser.add_argument("--list", action="store_true", help="show what is done and what is left")
+    parser.add_argument(
+        "--tables", action="store_true", help="write tables and figures from the file of results"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="fail if they are not what the file of results gives"
+    )
     return parser
 
 
@@ -57,6 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.list:
             finished = results.read(file)
             print("\n".join(f"{'x' if j in finished else ' '} {j.row} {j.seed}" for j in todo))
+            return 0
+        if given.tables or given.check:
+            from experiments.study import tables
+
+            (tables.check if given.check else tables.write)(file, given.setting)
             return 0
         if given.data is None:
             raise UserError("say where CamVid is: --data FOLDER.")
