@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+MINUTES ?= 30
 # waiting threads sleep instead of spinning: tests and demo share few cores with others
 RUN := OMP_WAIT_POLICY=passive $(BIN)/python
 
-.PHONY: demo test test-slow lint docs bench clean
+.PHONY: demo test test-slow lint docs bench torture clean
 
 demo: $(VENV)/.installed  ## learn the embedded scenes for three rounds; prints where the report is
 	$(RUN) -m alseg.run method=mulquery rounds=3 run_dir=runs/demo
@@ -15,6 +16,9 @@ test: $(VENV)/.installed  ## the default suite, two processes: a few minutes on 
 
 test-slow: $(VENV)/.installed  ## kill -9 and resume, several processes
 	$(RUN) -m pytest -m slow
+
+torture: $(VENV)/.installed  ## kills, full disks, dead processes, for MINUTES; the table goes to docs/reliability.md
+	$(RUN) -m tests.torture --minutes $(MINUTES)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
