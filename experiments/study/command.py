@@ -7,9 +7,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from alseg.core.errors import UserError
+from alseg.core.errors import UserError, unknown_name
 from experiments.study import results
-from experiments.study.plan import SETTINGS, jobs
+from experiments.study.plan import ROWS, SETTINGS, Job, jobs
 from experiments.study.work import work
 
 #: Where results are kept: experiments/results.
@@ -33,6 +33,9 @@ def _parser() -> argparse.ArgumentParser:
         default="0/1",
         metavar="K/N",
         help="which part of N, counted from 0, for processes or machines that share the work",
+    )
+    parser.add_argument(
+        "--rows", metavar="ROW,ROW", help="only these rows, such as pixelpick,random_pixels"
     )
     parser.add_argument("--setting", choices=SETTINGS, default="small")
     parser.add_argument(
@@ -59,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     file = given.results or results_file(given.setting)
     try:
         part, parts = _numbers(given.part)
-        todo = jobs(part, parts)
+        todo = _chosen(jobs(part, parts), given.rows)
         if given.list:
             finished = results.read(file)
             print("\n".join(f"{'x' if j in finished else ' '} {j.row} {j.seed}" for j in todo))
@@ -84,6 +87,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.exit(2, f"{error}\n")
     print(f"{done} runs done; {file} has all.")
     return 0
+
+
+def _chosen(todo: list[Job], rows: str | None) -> list[Job]:
+    """The runs of some rows.
+
+    Raises:
+        UserError: For a row that there is none of.
+    """
+    wanted = set(ROWS if rows is None else rows.split(","))
+    if strange := sorted(wanted - set(ROWS)):
+        raise unknown_name("row", strange[0], ROWS)
+    return [job for job in todo if job.row in wanted]
 
 
 def _numbers(part: str) -> tuple[int, int]:

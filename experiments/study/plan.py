@@ -53,6 +53,21 @@ SETTINGS = {
         superpixel=64,
         patches=235,
     ),
+    # three times the batches: what `small` leaves unlearnt is learnt
+    "medium": Setting(
+        steps=300,
+        rounds=3,
+        words={
+            **_CAMVID,
+            **_FPN,
+            "data.size": "[96,128]",
+            "augment.scale": "[1,1]",
+            "budget.amount": "3670",
+        },
+        training={**_ADAMW, "batch_size": "8"},
+        superpixel=64,
+        patches=235,
+    ),
     "large": Setting(
         steps=4600,  # 50 passes over 367 images in batches of 4, as PixelPick's
         rounds=10,
