@@ -32,8 +32,8 @@ _TITLES = {
     "patches": "The mask of a patch",
 }
 _FIGURES = ("curves", "differences")
-#: Where the tables stand in `README.md`.
-_START, _END = "<!-- results: start -->\n", "<!-- results: end -->\n"
+#: Where the tables of a setting stand in `README.md`.
+_START, _END = "<!-- {}: start -->\n", "<!-- {}: end -->\n"
 _HERE = Path(__file__).parent
 
 
@@ -70,7 +70,9 @@ def write(file: Path, setting: str) -> None:
             if name in drawn:
                 write_atomic(out / f"{name}.svg", encoded(drawn[name], "svg"))
     readme = _HERE / "README.md"
-    write_atomic(readme, _with_block(readme.read_text("utf-8"), block(found, file, setting)))
+    write_atomic(
+        readme, _with_block(readme.read_text("utf-8"), setting, block(found, file, setting))
+    )
 
 
 def check(file: Path, setting: str) -> None:
@@ -83,10 +85,10 @@ def check(file: Path, setting: str) -> None:
     for board, comparison in found.items():
         check_study(comparison, _HERE / setting / board, plots=False)
     text = (_HERE / "README.md").read_text("utf-8")
-    if text != _with_block(text, block(found, file, setting)):
+    if text != _with_block(text, setting, block(found, file, setting)):
         raise UserError(
-            "experiments/study/README.md does not show what the results give; write it anew with "
-            "python -m experiments.study --tables."
+            f"experiments/study/README.md does not show what the results give; write it anew with "
+            f"python -m experiments.study --setting {setting} --tables."
         )
 
 
@@ -94,7 +96,7 @@ def block(found: Mapping[str, Comparison], file: Path, setting: str) -> str:
     """Tables and findings of all boards as Markdown."""
     parts = [f"{_effort(results.read(file))}\n"]
     for board, comparison in found.items():
-        parts.append(f"### {_TITLES[board]}\n")
+        parts.append(f"#### {_TITLES[board]}\n")
         for table in tables(comparison):
             parts.append(f"{table.title}:\n\n{table.markdown()}")
         parts += [f"- {sentence}" for sentence in (*findings(comparison), *limits(comparison))]
@@ -116,11 +118,12 @@ def _effort(finished: Mapping[Job, Rows]) -> str:
     )
 
 
-def _with_block(text: str, inner: str) -> str:
-    before, start, rest = text.partition(_START)
-    _, end, after = rest.partition(_END)
+def _with_block(text: str, setting: str, inner: str) -> str:
+    first, last = _START.format(setting), _END.format(setting)
+    before, start, rest = text.partition(first)
+    _, end, after = rest.partition(last)
     if not start or not end:
-        raise UserError(f"experiments/study/README.md has lost its lines {_START!r} and {_END!r}.")
+        raise UserError(f"experiments/study/README.md needs the lines {first!r} and {last!r}.")
     return f"{before}{start}\n{inner}\n{end}{after}"
 
 
