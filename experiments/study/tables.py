@@ -18,11 +18,9 @@ from alseg.report.plots import encoded, figures
 from alseg.report.study import check_study, write_study
 from alseg.report.tables import tables
 from experiments.study import results
-from experiments.study.plan import BOARDS, FULL, ROWS, SETTINGS, Job, Setting, words
-from experiments.study.results import OWN, Rows
+from experiments.study.plan import BOARDS, FULL, RARE, ROWS, SETTINGS, Job, Setting, words
+from experiments.study.results import ASKED, OWN, Rows
 
-#: Classes of CamVid with less than a fifth of an equal share of the pixels of the training masks.
-RARE = ("bicyclist", "pedestrian", "pole", "fence", "sign")
 #: What the boards are measured in, where it is not clicks.
 _AXES = {"patches": "units"}
 _TITLES = {
@@ -94,11 +92,13 @@ def check(file: Path, setting: str) -> None:
 
 def block(found: Mapping[str, Comparison], file: Path, setting: str) -> str:
     """Tables and findings of all boards as Markdown."""
-    parts = [f"{_effort(results.read(file))}\n"]
+    finished = results.read(file)
+    parts = [f"{_effort(finished)}\n"]
     for board, comparison in found.items():
         parts.append(f"#### {_TITLES[board]}\n")
         for table in tables(comparison):
             parts.append(f"{table.title}:\n\n{table.markdown()}")
+        parts.append(_asked(finished, board))
         parts += [f"- {sentence}" for sentence in (*findings(comparison), *limits(comparison))]
         parts.append("")
         parts += [
@@ -107,6 +107,29 @@ def block(found: Mapping[str, Comparison], file: Path, setting: str) -> str:
             if (_HERE / setting / board / f"{name}.svg").is_file()
         ]
     return "\n".join(parts)
+
+
+def _asked(finished: Mapping[Job, Rows], board: str) -> str:
+    """What was asked after the first round, which was drawn at random, on average."""
+    lines = [
+        "| Method | Images with a question | Questions in the most asked tenth of the images, % "
+        "| Void, % | Rare classes, % |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in (name for name in ROWS if ROWS[name].board == board):
+        later = [
+            line
+            for job, rows in finished.items()
+            for line in rows[1:]
+            if job.row == row and all(line.get(name) for name in ASKED)
+        ]
+        if later:
+            images, top, void, rare = (
+                sum(float(line[name]) for line in later) / len(later) for name in ASKED
+            )
+            shares = " | ".join(f"{100 * share:.1f}" for share in (top, void, rare))
+            lines.append(f"| {row} | {images:.0f} | {shares} |")
+    return "What a round asked, after the first one:\n\n" + "\n".join(lines) + "\n"
 
 
 def _effort(finished: Mapping[Job, Rows]) -> str:
