@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from alseg.cli.compose import options
-from alseg.cli.run import identity
+from alseg.cli.identity import identity
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 from alseg.report.comparison import Comparison, compare
