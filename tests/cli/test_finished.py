@@ -27,12 +27,14 @@ def run(tmp_path_factory):
 
 def test_a_finished_run_ends_at_once_and_changes_nothing(run):
     root, words = run
-    before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.suffix}
+    files = [path for path in root.rglob("*") if path.suffix and path.name != "log.txt"]
+    before = {path: path.stat().st_mtime_ns for path in files}
     result = subprocess.run([sys.executable, "-c", SCRIPT, *words], capture_output=True, text=True)
     report, last = result.stdout.splitlines()[-2:]
     assert report == f"Report: {root / 'report.html'}"
     assert last == "0 []"
-    assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.suffix}
+    assert before == {path: path.stat().st_mtime_ns for path in files}
+    assert {path for path in root.rglob("*") if path.suffix} == {*files, root / "log.txt"}
 
 
 def test_another_configuration_is_refused_there_too(run, capsys):
