@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # waiting threads sleep instead of spinning: tests and demo share few cores with others
 RUN := OMP_WAIT_POLICY=passive $(BIN)/python
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow torture lint bench clean
 
 demo: $(VENV)/.installed  ## learn the embedded scenes for three rounds; prints where the report is
 	$(RUN) -m alseg.run method=mulquery rounds=3 run_dir=runs/demo
@@ -15,6 +15,11 @@ test: $(VENV)/.installed  ## the default suite, two processes: a few minutes on 
 
 test-slow: $(VENV)/.installed  ## kill -9 and resume, several processes
 	$(RUN) -m pytest -m slow
+
+MINUTES ?= 30
+torture: $(VENV)/.installed  ## kills, full disks and more processes, in all methods; writes docs/reliability.md
+	$(RUN) -m tests.torture --minutes $(MINUTES)
+	$(RUN) -m tests.torture --worlds
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
