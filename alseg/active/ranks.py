@@ -6,13 +6,7 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_only
 
-from alseg.core.errors import UserError
-
 T = TypeVar("T")
-
-
-class PeerDiedError(UserError):
-    """Another process of the job died."""
 
 
 def on_rank_zero(decide: Callable[[], T]) -> T:

@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning as L
 
-from alseg.active.ranks import PeerDiedError
+from alseg.core.errors import PeerDiedError
 
 #: Exit status after a signal: SIGTERM as the shell counts it, and, for a scheduler that starts the
 #: job again, the status that means "try later" (EX_TEMPFAIL).

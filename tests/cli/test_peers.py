@@ -8,9 +8,8 @@ import time
 
 import pytest
 
-from alseg.active.ranks import PeerDiedError
 from alseg.cli.peers import PROCESSES, Peers
-from alseg.core.errors import UserError
+from alseg.core.errors import PeerDiedError, UserError
 
 #: A process with a place among its peers, which dies in a given way.
 SCRIPT = """
@@ -55,8 +54,7 @@ KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
 )
 def test_an_error_that_came_of_another_ones_death_names_it(tmp_path, peer, end, sentence):
     process = peer(1, end)
-    with pytest.raises(PeerDiedError, match=sentence), Peers(tmp_path, 0, 3, "job") as peers:
-        assert peers.died() is None
+    with pytest.raises(PeerDiedError, match=sentence), Peers(tmp_path, 0, 3, "job"):  # noqa: PT012
         process.communicate("\n")
         raise RuntimeError("Connection closed by peer")
 
@@ -86,9 +84,11 @@ def test_the_first_cause_is_named_and_not_who_followed_it(tmp_path, peer):
 
 def test_who_is_done_has_not_died_and_errors_of_ones_own_stay(tmp_path, peer):
     process = peer(1, "pass")
-    with pytest.raises(UserError, match=r"^mine\.$"), Peers(tmp_path, 0, 3, "job") as peers:
+    with Peers(tmp_path, 0, 3, "job") as peers:
+        assert peers.died() is None
         process.communicate("\n")
         assert peers.died() is None
+    with pytest.raises(UserError, match=r"^mine\.$"), Peers(tmp_path, 0, 3, "job"):
         raise UserError("mine.")
 
 

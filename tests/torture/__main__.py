@@ -104,7 +104,7 @@ def torture(
 def incidents(
     methods: Sequence[str], kinds: Sequence[str], laps: int | None = None
 ) -> Iterator[tuple[int, str, str]]:
-    """Number, method and kind, so that all pairs have their turn; without end where laps is None."""
+    """Number, method and kind, so that all pairs have their turn; laps None = without end."""
     for number in count() if laps is None else range(laps):
         for method in methods:
             for kind in kinds:

@@ -24,10 +24,16 @@ def torture(results, *words):
     return done, rows
 
 
-def test_one_incident_of_each_kind(tmp_path):
-    done, rows = torture(tmp_path / "r.jsonl", "--laps", "1", "--methods", "random")
+@pytest.mark.parametrize(
+    "kinds", [["kill", "write"], pytest.param(["rank", "full"], marks=pytest.mark.slow)]
+)
+def test_incidents_of_a_kind(tmp_path, kinds):
+    done, rows = torture(
+        tmp_path / "r.jsonl", "--laps", "1", "--methods", "random", "--kinds", *kinds
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {row["kind"] for row in rows} >= {"kill", "write", "rank"}
+    # full disks need a file system of their own, which not every machine allows
+    assert {row["kind"] for row in rows} >= set(kinds) - {"full"}
     assert {row["verdict"] for row in rows} == {"equal"}
     assert "| **all** |" in done.stdout
 
