@@ -25,8 +25,9 @@ test: $(VENV)/.installed  ## the default suite, two processes: a few minutes on 
 test-slow: $(VENV)/.installed  ## kill -9 and resume, several processes
 	$(RUN) -m pytest -m slow
 
-torture: $(VENV)/.installed  ## kills, full disks, dead processes, for MINUTES; the table goes to docs/reliability.md
+torture: $(VENV)/.installed  ## kills, full disks and more processes, in all methods; writes docs/reliability.md
 	$(RUN) -m tests.torture --minutes $(MINUTES)
+	$(RUN) -m tests.torture --worlds
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -5,16 +5,10 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from alseg.core.errors import UserError
-
 T = TypeVar("T")
 
 #: Where launchers say which process this is, in the order in which Lightning looks.
 _WORDS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
-
-
-class PeerDiedError(UserError):
-    """Another process of the job died."""
 
 
 def on_rank_zero(decide: Callable[[], T]) -> T:

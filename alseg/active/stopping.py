@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from alseg.active.ranks import PeerDiedError
+from alseg.core.errors import PeerDiedError
 
 #: Exit status after a signal: SIGTERM as the shell counts it, and, for a scheduler that starts the
 #: job again, the status that means "try later" (EX_TEMPFAIL).

@@ -44,7 +44,7 @@ _SAYINGS = (
     (r"can't start new thread", "too many processes",
      "allow more (ulimit -u), or give workers=0"),
     (r"DataLoader worker .*(killed by signal|exited unexpectedly)", "a loader process died",
-     "look at the messages above, or give workers=0"),
+     "allow more open files (ulimit -n 4096) and more memory, or give workers=0"),
 )  # fmt: skip
 _THEN = "then give the same command again."
 _IN_WORKER = re.compile(r"Caught \w+ in \w+ worker process \d+")

@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 
 from alseg.cli.command import BAD_INPUT
 from alseg.cli.faults import in_worker, sentence_of
-from alseg.core.errors import UserError
+from alseg.core.errors import PeerDiedError, UserError
 from alseg.core.files import write_atomic
 
 #: Folder of a run folder with a file per process, which it has locked as long as it lives.
@@ -99,8 +99,6 @@ class Peers:
             self._leave(Last("done", ""))
         elif found is not None:
             self._leave(Last("peer", found))
-            from alseg.active.ranks import PeerDiedError
-
             raise PeerDiedError(found) from None
         else:
             told = sentence_of(error) or in_worker(error)

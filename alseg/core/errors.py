@@ -11,6 +11,10 @@ class UserError(ValueError):
     """
 
 
+class PeerDiedError(UserError):
+    """Another process of a job has died."""
+
+
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
     """Build the error for a name that is not among the known ones.
 

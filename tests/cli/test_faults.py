@@ -1,126 +1,119 @@
-"""Errors of the system as sentences."""
+"""Errors of the system and of loader processes, as the commands tell them."""
 
 import errno
 import os
-import signal
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 
-from alseg.cli.faults import in_worker, sentence_of
-from alseg.cli.peers import Peers
+from alseg.cli.command import main
+from alseg.cli.faults import sentence_of
 from alseg.core.errors import UserError
 from alseg.data import workers
-
-WORKER = "Caught {0} in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+from alseg.data.workers import fail_aloud, require_shared_memory
 
 
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (OSError(errno.ENOSPC, "No space left on device", "runs/a"), "runs/a: no space left"),
-        (OSError(errno.EMFILE, "Too many open files"), "ulimit -n 4096"),
-        (OSError(errno.ENOLCK, "No locks available", "a"), "the file system has no locks"),
+        (OSError(errno.ENOLCK, "No locks available", "/x"), "/x: no locks available; the file sy"),
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "resource temporarily unav"),
         (MemoryError(), "not enough memory; free some memory"),
-        (RuntimeError("CUDA out of memory. Tried"), "the device has not enough memory"),
-        (
-            RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error."),
-            "the shared memory (/dev/shm) is full",
-        ),
-        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "a loader process died"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "not enough"),
+        (ImportError("libtorch.so: failed to map segment from shared object"), "not enough memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "the device has not enough memory"),
+        (RuntimeError("unable to open shared memory object: Too many open files (24)"), "too many"),
+        (RuntimeError("unable to allocate shared memory(shm) for file"), "the shared memory"),
+        (RuntimeError("DataLoader worker (pid 3) is killed by signal: Bus error."), "the shared m"),
         (RuntimeError("can't start new thread"), "too many processes"),
+        (RuntimeError("DataLoader worker (pid(s) 3) exited unexpectedly"), "a loader process died"),
     ],
 )
-def test_faults_get_a_sentence_with_the_mend(error, sentence):
-    told = sentence_of(error)
-    assert sentence in told
-    assert told.endswith("then give the same command again.")
+def test_what_the_system_lacks_is_a_sentence(capsys, error, sentence):
+    def work(words):
+        raise error
+
+    assert main(["x"], str, work) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {sentence}")
+    assert said.endswith("then give the same command again.\n")
+    assert said.count("\n") == 1
 
 
-def test_what_the_system_is_not_at_fault_for_gets_none():
-    assert sentence_of(ValueError("shapes differ")) is None
-    assert sentence_of(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
-    assert sentence_of(OSError(errno.EPIPE, "Broken pipe")) is None
+def test_a_fault_of_ours_is_not_the_systems():
+    assert sentence_of(RuntimeError("shapes differ")) is None
+    assert sentence_of(ValueError("out of memory")) is None
+    assert sentence_of(KeyError("x")) is None
 
 
-def test_the_cause_of_an_error_counts():
-    error = RuntimeError("worker exited")
-    error.__cause__ = OSError(errno.ENOSPC, "No space left on device", "b")
-    assert sentence_of(error).startswith("b: no space left on device")
+class Items(Dataset):
+    def __init__(self, raises=None):
+        self.raises = raises
 
-
-def test_an_error_in_a_loader_process_is_told_without_its_traceback():
-    said = WORKER.format("UserError") + "  File x\nalseg.core.errors.UserError: a.png has gone.\n"
-    assert in_worker(UserError(said)) == "a.png has gone."
-
-
-def test_loader_processes_are_refused_where_their_batches_have_no_room(monkeypatch, tmp_path):
-    monkeypatch.setattr(workers, "SHARED", tmp_path)
-    free = type("Usage", (), {"free": 64 * 1024})
-    monkeypatch.setattr(workers.shutil, "disk_usage", lambda path: free)
-    workers.require_shared_memory(0, 1 << 30)
-    workers.require_shared_memory(2, 12 * 1024)  # 5 batches
-    with pytest.raises(UserError, match=r"takes 0\.07 MiB and has 0\.06 MiB free"):
-        workers.require_shared_memory(2, 14 * 1024)
-
-
-class Items(torch.utils.data.Dataset):
     def __len__(self):
-        return 2
+        return 4
 
     def __getitem__(self, index):
-        if index:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return torch.zeros(1)
+        if self.raises is not None:
+            raise self.raises
+        return torch.zeros(4)
 
 
-def test_a_killed_loader_process_gets_a_sentence():
-    loader = torch.utils.data.DataLoader(
-        Items(), num_workers=1, worker_init_fn=workers.fail_aloud, batch_size=1
-    )
-    with pytest.raises(RuntimeError) as caught:
+@pytest.mark.parametrize(
+    ("raises", "sentence"),
+    [
+        (UserError("/x/y.png cannot be read; restore it."), "/x/y.png cannot be read; restore it."),
+        (
+            FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/x/y.png"),
+            "No such file or directory: '/x/y.png'; it may have been moved while the command was "
+            "at work, then give the same command again.",
+        ),
+    ],
+)
+def test_what_went_wrong_in_a_loader_process_is_a_sentence(capsys, raises, sentence):
+    def work(words):
+        list(DataLoader(Items(raises), num_workers=1))
+
+    assert main(["x"], str, work) == 2
+    assert capsys.readouterr().err == f"error: {sentence}\n"
+
+
+@pytest.mark.parametrize(
+    ("short", "sentence"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "too many open files"),
+        (RuntimeError("unable to open ...: Too many open files (24)"), "too many open files"),
+        (RuntimeError("unable to allocate shared memory(shm)"), "the shared memory"),
+    ],
+)
+def test_a_batch_that_cannot_be_handed_over_ends_the_wait(capsys, monkeypatch, short, sentence):
+    """Without `fail_aloud` the loader waits here for ever."""
+
+    class Unsent:
+        def __reduce__(self):
+            raise short
+
+    monkeypatch.setattr(Items, "__getitem__", lambda self, index: Unsent())
+
+    def work(words):
+        loader = DataLoader(
+            Items(), batch_size=None, num_workers=1, worker_init_fn=fail_aloud, timeout=30
+        )
         list(loader)
-    assert sentence_of(caught.value) is not None
+
+    assert main(["x"], str, work) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {sentence}")
 
 
-class TestPeers:
-    """Two processes of a job, played by this one."""
+def test_too_little_shared_memory_is_told_before_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "SHARED", tmp_path)
+    monkeypatch.setattr(workers.shutil, "disk_usage", lambda path: _Usage)
+    require_shared_memory(0, 1 << 40)
+    require_shared_memory(2, 12 << 20)  # five batches
+    with pytest.raises(UserError, match=r"takes 65\.00 MiB and has 64\.00 MiB free; give the cont"):
+        require_shared_memory(2, 13 << 20)
 
-    def test_one_process_has_none(self, tmp_path):
-        with Peers(tmp_path, 0, 1, "job"):
-            assert not list(tmp_path.iterdir())
 
-    def test_a_child_that_was_killed_is_named(self, tmp_path):
-        peers = Peers(tmp_path, 0, 2, "job", children=lambda: {1: -9}, end=lambda status: None)
-        with peers:
-            assert peers.died() == (
-                "rank 1 of 2 processes ended early (it was killed by SIGKILL); give the same "
-                "command again: it goes on from the last checkpoint."
-            )
-
-    def test_what_the_other_one_said_is_told(self, tmp_path):
-        first = Peers(tmp_path, 0, 2, "job", end=lambda status: None)
-        second = Peers(tmp_path, 1, 2, "job", end=lambda status: None)
-        with first:
-            with pytest.raises(UserError, match=r"the disk is full"), second:
-                raise UserError("the disk is full.")
-            assert "rank 1 of 2 processes ended early (the disk is full)" in first.died()
-
-    def test_a_process_that_is_done_is_not_dead(self, tmp_path):
-        first = Peers(tmp_path, 0, 2, "job", end=lambda status: None)
-        with first:
-            with Peers(tmp_path, 1, 2, "job", end=lambda status: None):
-                pass
-            assert first.died() is None
-
-    def test_processes_of_another_job_do_not_count(self, tmp_path):
-        first = Peers(tmp_path, 0, 2, "new", end=lambda status: None)
-        with first:
-            with pytest.raises(UserError), Peers(tmp_path, 1, 2, "old", end=lambda status: None):
-                raise UserError("no")
-            assert first.died() is None
-
-    def test_an_error_of_a_collective_is_that_of_the_dead_process(self, tmp_path):
-        peers = Peers(tmp_path, 0, 2, "job", children=lambda: {1: -9}, end=lambda status: None)
-        with pytest.raises(UserError, match="rank 1 of 2 processes ended early"), peers:
-            raise RuntimeError("[gloo] Connection closed by peer")
+class _Usage:
+    free = 64 << 20

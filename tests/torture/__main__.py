@@ -13,8 +13,9 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def main() -> int:
         print(tables.of_worlds(found))
         return 0 if all(set(row.verdicts.values()) == {"equal"} for row in found) else 1
     if not arguments.table_only:
-        torture(results, arguments.seed, arguments.minutes, arguments.methods, arguments.kinds)
+        pairs = incidents(arguments.methods, arguments.kinds, arguments.laps)
+        torture(results, arguments.seed, arguments.minutes, pairs)
     rows = [row for row in read(results) if row["seed"] == arguments.seed]
     print(tables.of_incidents(rows))
     if not arguments.no_page:
@@ -50,6 +52,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0, help="when to stop")
+    parser.add_argument("--laps", type=int, help="incidents of a kind per method, at most")
     parser.add_argument("--seed", type=int, default=0, help="decides every incident")
     parser.add_argument("--methods", nargs="+", default=sorted(METHODS), choices=sorted(METHODS))
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
@@ -61,7 +64,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def torture(
-    results: Path, seed: int, minutes: float, methods: Sequence[str], kinds: Sequence[str]
+    results: Path, seed: int, minutes: float, pairs: Iterable[tuple[int, str, str]]
 ) -> None:
     """Disturb runs until the time is over; incidents that are in the results are left out."""
     folder = _folder()
@@ -70,7 +73,7 @@ def torture(
     if not has_mounts:
         print("No file systems can be mounted here: full disks are left out; try unshare -Urm.")
         elsewhere = Path(tempfile.mkdtemp(dir="/dev/shm"))
-        kinds = [kind for kind in kinds if kind != "full"]
+        pairs = (pair for pair in pairs if pair[2] != "full")
     runs = folder / "runs"
     runs.mkdir()
     bench = Bench(runs, disk if has_mounts else None, elsewhere)
@@ -80,7 +83,7 @@ def torture(
     results.parent.mkdir(parents=True, exist_ok=True)
     print(f"seed {seed}, {len(done)} incidents done before, results in {results}", flush=True)
     try:
-        for number, method, kind in incidents(methods, kinds):
+        for number, method, kind in pairs:
             if time.monotonic() > until:
                 break
             if (seed, method, kind, number) in done:
@@ -98,14 +101,14 @@ def torture(
         shutil.rmtree(runs, ignore_errors=True)
 
 
-def incidents(methods: Sequence[str], kinds: Sequence[str]) -> Iterator[tuple[int, str, str]]:
-    """Number, method and kind, without end, so that all pairs have their turn."""
-    number = 0
-    while True:
+def incidents(
+    methods: Sequence[str], kinds: Sequence[str], laps: int | None = None
+) -> Iterator[tuple[int, str, str]]:
+    """Number, method and kind, so that all pairs have their turn; laps None = without end."""
+    for number in count() if laps is None else range(laps):
         for method in methods:
             for kind in kinds:
                 yield number, method, kind
-        number += 1
 
 
 def happen(bench: Bench, method: str, kind: str, seed: int, number: int) -> Outcome:

@@ -75,11 +75,11 @@ def write_worlds(page: Path, found: Sequence[Compared]) -> None:
 
 def between(page: Path, name: str, text: str) -> None:
     """Replace what stands between two markers of a page."""
-    mark = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end of {name} -->)", re.DOTALL)
+    mark = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
     content = page.read_text()
     if not mark.search(content):
         raise ValueError(f"{page} has no marker <!-- {name} -->")
-    page.write_text(mark.sub(lambda found: found[1] + text + found[2], content))
+    page.write_text(mark.sub(lambda found: found[1] + text + "\n" + found[2], content))
 
 
 def _machine() -> str:

@@ -522,6 +522,21 @@ class TestOptions:
 
 
 class TestClassifier:
+    def test_scores_do_not_depend_on_how_images_share_batches(self):
+        """Equal to the last bit: how many images a batch has follows from the devices."""
+        torch.manual_seed(0)
+        network = build_classifier("tu-resnet10t", None, 5).eval()
+        module = SceneClassifier(network, 1e-3, "entropy", features=True)
+        images = torch.randn(4, 3, 40, 40)
+        with torch.no_grad():
+            together = module.predict_step({"image": images, "index": torch.arange(4)}, 0)
+            for item in range(4):
+                one = {"image": images[item : item + 1], "index": torch.tensor([item])}
+                alone = module.predict_step(one, 0)
+                for name, table in together.items():
+                    for column, values in table.items():
+                        assert torch.equal(values[item : item + 1], alone[name][column])
+
     def test_keeps_the_1000_outputs(self):
         network = build_classifier("tu-resnet10t", None, 5)
         assert [part.out_features for part in network.modules() if hasattr(part, "out_features")
