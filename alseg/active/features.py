@@ -97,8 +97,7 @@ class FeatureTap:
         if sum(len(scores) for scores, _ in seen) != len(images):
             self.network(images)
             seen, self._seen = self._seen, []
-        multiple = self.network.multiple
-        canvas = tuple(side + -side % multiple for side in images.shape[-2:])
+        canvas = self.network.canvas(images.shape[-2], images.shape[-1])
         columns: list[tuple[Tensor, ...]] = []
         maps = [pair for scores, features in seen for pair in zip(scores, features, strict=True)]
         for index, regions, (scores, features) in zip(
@@ -106,9 +105,7 @@ class FeatureTap:
         ):
             count = int(regions.max()) + 1
             unit = region_counts(regions, count).nonzero().squeeze(1)
-            grid = region_grid(
-                regions, scores.shape[-2:], (canvas[0], canvas[1]), self.network.align_corners
-            )
+            grid = region_grid(regions, scores.shape[-2:], canvas, self.network.align_corners)
             histogram = class_histogram(scores.argmax(dim=0), grid, count, len(scores))
             label = histogram.argmax(dim=1)
             label = torch.where(histogram.sum(dim=1) > 0, label, -1)[unit]
