@@ -26,6 +26,8 @@ class Comparison:
         ours_mib: The same for our way.
         agreement: How closely the outputs agreed.
         repeats: Timed runs of each.
+        limit: What no way can be faster than, such as the bare forward pass; "" for nothing.
+        limit_s: Median time of that in seconds.
     """
 
     task: str
@@ -36,11 +38,18 @@ class Comparison:
     ours_mib: float | None
     agreement: str
     repeats: int
+    limit: str = ""
+    limit_s: float | None = None
 
     @property
     def ratio(self) -> float | None:
         """How many times faster our way is."""
         return None if self.obvious_s is None else self.obvious_s / self.ours_s
+
+    @property
+    def above_limit(self) -> float | None:
+        """How many times the limit our way takes."""
+        return None if self.limit_s is None else self.ours_s / self.limit_s
 
 
 def compare(
@@ -50,6 +59,7 @@ def compare(
     ours: Callable[[], Any],
     agree: Callable[[Any, Any], str],
     repeats: int = 7,
+    limit: tuple[str, Callable[[], Any]] | None = None,
 ) -> Comparison:
     """Run both ways in turn and compare their times, their peak memory and their outputs.
 
@@ -65,6 +75,7 @@ def compare(
         agree: Called with both outputs; raises AssertionError if they differ by more than it
             allows, else says in a few words how they agree.
         repeats: Timed runs of each; 0 for what takes minutes: the first run is timed.
+        limit: What no way can be faster than, timed in the same turns: its name, and itself.
     """
     times: dict[Callable[[], Any], list[float]] = {obvious: [], ours: []}
     start = perf_counter()
@@ -75,8 +86,14 @@ def compare(
         times = {obvious: [middle - start], ours: [perf_counter() - middle]}
     agreement = agree(expected, got)
     del expected, got
+    ways = [obvious, ours]
+    if limit is not None:
+        times[limit[1]] = []
+        ways.append(limit[1])
+        if repeats:
+            limit[1]()
     for turn in range(repeats):
-        for way in (obvious, ours) if turn % 2 == 0 else (ours, obvious):
+        for way in ways if turn % 2 == 0 else ways[::-1]:
             gc.collect()
             start = perf_counter()
             result = way()
@@ -91,6 +108,8 @@ def compare(
         ours_mib=ours_mib,
         agreement=agreement,
         repeats=max(1, repeats),
+        limit="" if limit is None else limit[0],
+        limit_s=None if limit is None or not repeats else median(times[limit[1]]),
     )
 
 
@@ -148,15 +167,18 @@ def within(tolerance: float) -> Callable[[Any, Any], str]:
 def table(rows: Iterable[Comparison]) -> str:
     """The measurements as a Markdown table."""
     lines = [
-        "| task | obvious way | obvious | alseg | faster | peak memory | outputs | runs |",
-        "| --- | --- | ---: | ---: | ---: | ---: | --- | ---: |",
+        "| task | obvious way | obvious | alseg | faster | limit | alseg / limit | peak memory "
+        "| outputs | runs |",
+        "| --- | --- | ---: | ---: | ---: | --- | ---: | ---: | --- | ---: |",
     ]
     for row in rows:
         memory = f"{_mib(row.obvious_mib)} / {_mib(row.ours_mib)}"
         ratio = "-" if row.ratio is None else f"{row.ratio:.1f}x"
+        limit = "-" if row.limit_s is None else f"{row.limit}, {_seconds(row.limit_s)}"
+        above = "-" if row.above_limit is None else f"{row.above_limit:.2f}x"
         lines.append(
             f"| {row.task} | {row.obvious} | {_seconds(row.obvious_s)} | {_seconds(row.ours_s)} "
-            f"| {ratio} | {memory} | {row.agreement} | {row.repeats} |"
+            f"| {ratio} | {limit} | {above} | {memory} | {row.agreement} | {row.repeats} |"
         )
     return "\n".join(lines)
 

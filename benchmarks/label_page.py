@@ -5,6 +5,10 @@ Images are painted streets of 1024x2048 pixels in PNG files, loaded by the run a
 
     python -m benchmarks.label_page [--answers 60] [--key 0.6]
 
+Beside it stands what the same hands could do with ``answers.csv``: a model, not a measurement. An
+answer by its number takes one key for each class and each semicolon, and four more: to the next
+picture, to the window with the table, Enter, and back.
+
 Needs ``alseg[label,dev]`` and a Chromium; ``CHROMIUM`` names one that playwright did not install.
 """
 
@@ -26,24 +30,17 @@ from alseg.data.synthetic import COLORS, Synthetic
 from alseg.label.desk import Desk
 from alseg.label.serve import Server
 from alseg.label.server import Office
-from alseg.label.session import write_session
+from alseg.label.session import read_session, write_session
 from alseg.labels.budget import Budget
-from alseg.labels.oracle import answer_from_truth
 from alseg.labels.pool import LabelPool
 from alseg.labels.tables import PIXELS, Query
 from alseg.regions.maps import extract_regions
 from alseg.regions.superpixels import Slic
+from benchmarks.person import WATCH, Person
 
-KEYS = "123456789acdeijklmnoqtuvwxyz"
-
-#: When a key went down, and when the next picture was on the screen.
-WATCH = """
-window.times = []; let at = null;
-document.addEventListener('keydown', () => { at = performance.now(); }, {capture: true});
-document.addEventListener('shown', (event) => {
-  if (at !== null) { window.times.push(event.detail.at - at); at = null; }
-});
-"""
+#: Keys of an answer in a spreadsheet beside the time its text takes: to the next picture, to the
+#: other window, Enter, and back. It is a model: nobody's hands were measured.
+SPREADSHEET_KEYS = 4
 
 
 def street_files(folder: Path, count: int, size=(1024, 2048)) -> FileImages:
@@ -63,8 +60,8 @@ def street_files(folder: Path, count: int, size=(1024, 2048)) -> FileImages:
     )
 
 
-def waiting_round(folder: Path, images: FileImages, answer: str, rows: int, cache: Path):
-    """A round that asks for pixels, superpixels or class sets; its folder and the true answers."""
+def waiting_round(folder: Path, images: FileImages, answer: str, rows: int, cache: Path) -> None:
+    """Write a round that asks for pixels, superpixels or class sets."""
     sizes = np.array([images.size(i) for i in range(len(images))])
     rng = np.random.default_rng(0)
     maps = []
@@ -78,14 +75,15 @@ def waiting_round(folder: Path, images: FileImages, answer: str, rows: int, cach
     query = Query(0, kind, answer, regions, image, unit, np.zeros(rows, np.float32))
     query.save(folder / "query.npz")
     write_session(query, pool, images, folder)
-    return answer_from_truth(query, pool, images, trim=5, vote_void=True)
 
 
-def play(folder: Path, truth, answers: int, key_s: float) -> tuple[float, np.ndarray]:
-    """Answer questions in a browser; seconds in all, and milliseconds from key to next question."""
+def play(folder: Path, images: FileImages, answers: int, key_s: float):
+    """Answer questions in a browser.
+
+    Returns:
+        Seconds in all, milliseconds from key to next question, and keys of an answer in a file.
+    """
     from playwright.sync_api import sync_playwright
-
-    from alseg.label.session import read_session
 
     desk = Desk(read_session(folder))
     with (
@@ -100,27 +98,17 @@ def play(folder: Path, truth, answers: int, key_s: float) -> tuple[float, np.nda
         page.add_init_script(WATCH)
         page.goto(server.link("bench"))
         page.wait_for_selector("body[data-row]")
+        person = Person(page, folder.parent, images, key_s)
         start = time.perf_counter()
         for _ in range(answers):
-            row = int(page.evaluate("document.body.dataset.row"))
-            said = [int(truth.label[row])] if truth.label is not None else []
-            if truth.sets is not None:
-                said = np.flatnonzero(truth.members(np.array([row]))[0]).tolist()
-            presses = [KEYS[c] if c < len(KEYS) else "0" for c in said]
-            if truth.sets is not None:
-                presses.append("Enter")
-            for press in presses:
-                time.sleep(key_s)
-                page.keyboard.press(press)
-            page.wait_for_function(
-                "row => document.body.dataset.row !== row && !document.body.dataset.busy",
-                arg=str(row),
-            )
+            person.answer(0, person.row)
         took = time.perf_counter() - start
         times = np.array(page.evaluate("window.times"))
         browser.close()
+    names = [len(given.value) if isinstance(given.value, list) else 1
+             for given in desk.board.given.values()]  # fmt: skip
     desk.close()
-    return took, times
+    return took, times, SPREADSHEET_KEYS + float(np.mean([2 * n - 1 for n in names]))
 
 
 def main() -> None:
@@ -132,19 +120,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         images = street_files(folder / "streets", 12)
-        print("| asked | answers | per minute | key to question, median ms | 95 % ms |")
-        print("| --- | --- | --- | --- | --- |")
+        heads = ("asked", "answers", "per minute", "by answers.csv, modelled",
+                 "key to next question, median ms", "95 % ms")  # fmt: skip
+        print(f"| {' | '.join(heads)} |\n{'| --- ' * len(heads)}|")
         for answer, name in (
             ("class", "pixels"),
             ("dominant", "superpixels"),
             ("class_set", "class sets of superpixels"),
         ):
             place = Path(temporary) / answer / "round_000"
-            truth = waiting_round(place, images, answer, 4 * options.answers, folder / "cache")
-            took, times = play(place, truth, options.answers, options.key)
+            waiting_round(place, images, answer, 4 * options.answers, folder / "cache")
+            took, times, keys = play(place, images, options.answers, options.key)
             median, high = np.percentile(times, [50, 95])
             rate = 60 * options.answers / took
-            print(f"| {name} | {options.answers} | {rate:.0f} | {median:.0f} | {high:.0f} |")
+            by_file = f"{60 / (keys * options.key):.0f}"
+            cells = (name, options.answers, f"{rate:.0f}", by_file, f"{median:.0f}", f"{high:.0f}")
+            print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 if __name__ == "__main__":

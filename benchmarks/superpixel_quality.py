@@ -25,7 +25,7 @@ from alseg.data.camvid import CamVid
 from alseg.labels.quality import best_labels, boundary_recall, class_iou, confusion
 from alseg.regions.base import RegionSource
 from alseg.regions.simple import Grid
-from alseg.regions.superpixels import PublishedSeeds, Seeds, Slic
+from alseg.regions.superpixels import OpenCVSlic, PublishedSeeds, Seeds, Slic
 from benchmarks.harness import peak
 
 #: Pixels, along both axes, within which a border counts as found.
@@ -79,6 +79,7 @@ def sources(height: int, width: int) -> dict[str, Callable[[int], RegionSource]]
         "seeds_published": lambda count: PublishedSeeds(num_regions=count),
         "seeds": lambda count: Seeds(num_regions=count),
         "slic": lambda count: Slic(num_regions=count),
+        "slic_opencv": lambda count: OpenCVSlic(num_regions=count),
         "grid": partial(squares, height=height, width=width),
     }
 

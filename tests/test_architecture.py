@@ -25,6 +25,7 @@ FLOORS = [
     "report",
     "label",
     "cluster",
+    "exchange",
     "cli",
     "top",  # the commands, and the package itself
 ]

@@ -104,7 +104,11 @@ def k_center(
 
     ``u* = argmax_u min_s d(z_u, z_s)`` over labelled and already picked ``s``; ties go to the
     lowest id. Without labelled vectors every unit is equally far from nothing: the first pick is
-    the lowest id. One pass over the features per pick.
+    the lowest id.
+
+    Distances only fall, so a stale one is an upper bound: of the blocks of rows only the one that
+    holds the highest bound is brought up to date, until that bound holds (lazy greedy). The picks
+    are those of one pass over all features per pick.
 
     Args:
         features: One vector per unlabelled unit, (m, d), finite.
@@ -137,11 +141,20 @@ def k_center(
         # equal vectors are equally far.
         distance = _squared_distances(units, covered, nearest(units, covered))
     picks = np.empty(n, np.int64)
+    blocks = list(_blocks(units))
+    bound = np.array([distance[block].max() for block in blocks])  # of the distances in a block
+    seen = np.zeros(len(blocks), np.int64)  # picks its distances know of
     for turn in progress_bar(range(n), "k-center", hidden=not progress):
-        pick = int(np.argmax(distance))  # the first of equals, and rows are sorted by id
-        picks[turn] = pick
-        np.minimum(distance, _squared_distances(units, units[pick]), out=distance)
-        distance[pick] = -1  # below every distance, for good: never again, even among equals
+        while seen[top := int(np.argmax(bound))] < turn:  # the first of equals, as in a block
+            known = distance[blocks[top]]
+            for pick in picks[seen[top] : turn]:
+                np.minimum(known, _squared_distances(units[blocks[top]], units[pick]), out=known)
+            seen[top], bound[top] = turn, known.max()
+        known = distance[blocks[top]]
+        inside = int(np.argmax(known))  # rows are sorted by id
+        picks[turn] = blocks[top].start + inside
+        known[inside] = -1  # below every distance, for good: never again, even among equals
+        bound[top] = known.max()
     return np.asarray(ids, np.int64)[rows][picks]
 
 

@@ -15,9 +15,6 @@ from alseg.acquisition import scores
 
 _MAX_VOTES = 255  # votes are counted in uint8
 
-# Pixels worked on at a time on a CPU: the probabilities of one block stay in the cache.
-_BLOCK = 2**14
-
 
 @dataclass
 class CommitteeSums:
@@ -74,11 +71,7 @@ class CommitteeSums:
             )
         if self.size == _MAX_VOTES:
             raise ValueError(f"a committee has at most {_MAX_VOTES} members")
-        pixels = scores.pixel_scores(logits, temperature)
-        self.entropy += pixels.entropy
-        for image, best in enumerate(pixels.top1.flatten(1)):
-            sums = self.probabilities[image].flatten(1), self.votes[image].flatten(1)
-            _add_image(logits[image].flatten(1), best, temperature, *sums)
+        scores.add_opinion(logits, temperature, self.probabilities, self.entropy, self.votes)
         self.size += 1
 
 
@@ -140,16 +133,3 @@ def _entropy_of_mean(sums: Tensor, size: int) -> Tensor:
     for channel in sums[:, 1:].unbind(1):
         entropy += torch.special.entr(channel / size)
     return entropy.clamp_(min=0)  # a share may be rounded to just above 1
-
-
-def _add_image(
-    logits: Tensor, best: Tensor, temperature: float, probabilities: Tensor, votes: Tensor
-) -> None:
-    """Add the probabilities and the votes of one image, (C, n) logits and (n,) best classes."""
-    classes = torch.arange(len(logits), dtype=best.dtype, device=best.device)[:, None]
-    block = _BLOCK if logits.device.type == "cpu" else max(1, len(best))
-    for start in range(0, len(best), block):
-        here = slice(start, start + block)
-        scaled = logits[:, here].to(probabilities.dtype) / temperature
-        probabilities[:, here] += torch.softmax(scaled, 0)
-        votes[:, here] += best[here] == classes

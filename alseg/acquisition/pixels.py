@@ -42,12 +42,19 @@ def ranked_pixels(scores: Tensor, n: int) -> Tensor:
     >>> ranked_pixels(torch.tensor([[1.0, 4.0], [4.0, 5.0]]), 3).tolist()
     [3, 1, 2]
     """
+    if scores.device.type != "cpu":
+        return scores.reshape(-1).float().sort(descending=True, stable=True).indices[:n]
     best = top_pixels(scores, n)
-    return best.unit[best.score.sort(descending=True, stable=True).indices]
+    return torch.from_numpy(best.unit.numpy()[np.argsort(-best.score.numpy(), kind="stable")])
 
 
 def draw_pixels(
-    scores: Tensor, n: int, share: float, rng: Draws, reverse: bool = False
+    scores: Tensor,
+    n: int,
+    share: float,
+    rng: Draws,
+    reverse: bool = False,
+    left: int | None = None,
 ) -> UnitScores:
     """Pixels drawn at random from the most uncertain ones (PixelPick, arXiv 2104.06394).
 
@@ -64,6 +71,7 @@ def draw_pixels(
         rng: Draws one permutation, unless `share` is 0. With ``numpy.random.RandomState`` the
             pixels are those of the reference implementation.
         reverse: Draw first, rank afterwards.
+        left: Pixels that may be asked; None = count them, for which the host waits for a GPU.
 
     Returns:
         The pixels by ascending index.
@@ -74,7 +82,8 @@ def draw_pixels(
     """
     flat = scores.reshape(-1).float()
     open_pixels = flat > -torch.inf
-    left = int(open_pixels.sum())
+    if left is None:
+        left = int(open_pixels.sum())
     n, k = min(n, left), int(share * flat.numel())
     if share == 0:
         return top_pixels(flat, n)

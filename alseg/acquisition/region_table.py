@@ -7,11 +7,10 @@ usually holds a few classes, so they are many times fewer than regions times cla
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alseg.acquisition.statistics import sparse_class_sums
+from alseg.acquisition.statistics import side_by_side, sparse_class_sums
 
 
 class RegionTable(NamedTuple):
@@ -38,7 +37,11 @@ class RegionSummary(NamedTuple):
 
 
 def region_rows(
-    uncertainty: Tensor, labels: Tensor, regions: Tensor, num_classes: int
+    uncertainty: Tensor,
+    labels: Tensor,
+    regions: Tensor,
+    num_classes: int,
+    num_regions: int | None = None,
 ) -> dict[str, Tensor]:
     """Reduce the maps of a batch to the rows of a `RegionTable`, on the device they are on.
 
@@ -47,18 +50,19 @@ def region_rows(
         labels: Predicted class of each pixel, (B, H, W), integer.
         regions: Region id of each pixel, (B, H, W), integer; pixels of no region, -1, get no row.
         num_classes: C.
+        num_regions: No image has an id so high; None = look, for which the host waits for a GPU.
 
     Returns:
         The columns of a `RegionTable` with ``image`` = position in the batch.
 
+    >>> import torch
     >>> u, y, r = torch.tensor([[[0.5, 0.25, 1.0]], [[2, 2, 0]], [[0, 0, 7]]]).unsqueeze(1)
     >>> {name: column.tolist() for name, column in region_rows(u, y, r.long(), 3).items()}
     {'image': [0, 0], 'unit': [0, 7], 'label': [2, 0], 'uncertainty': [0.75, 1.0], 'pixels': [2, 1]}
     """
-    stride = max(int(regions.max()) + 1, 1)
-    first = torch.arange(len(regions), device=regions.device)[:, None, None] * stride
+    joined, stride = side_by_side(regions, num_regions)
     group, label, total, pixels = sparse_class_sums(
-        uncertainty, labels, torch.where(regions < 0, -1, first + regions), num_classes
+        uncertainty, labels, joined, num_classes, len(regions) * stride
     )
     return {
         "image": group // stride,

@@ -1,26 +1,22 @@
 """How uncertain a network is about each pixel, from its logits.
 
-`entropy`, `least_confidence`, `margin` and `best_vs_second_best` state one formula each and can be
-differentiated. `pixel_scores` computes the ones used for querying together, several times faster.
-All are finite for any finite logits and for logits of ``-inf`` (classes ruled out), as long as one
-logit per pixel is finite; NaN logits give NaN scores.
+`entropy`, `least_confidence`, `margin` and `best_vs_second_best` are one score each, `pixel_scores`
+and `best_two` several at once. The definitions (``_entropy`` and so on) are plain torch, run on
+every device and can be differentiated. Where no gradient is asked for, a kernel takes their place:
+on a CPU `alseg.acquisition.blocks`, on a GPU `alseg.acquisition.fused`. All are finite for any
+finite logits and for logits of ``-inf`` (classes ruled out), as long as one logit per pixel is
+finite; NaN logits give NaN scores.
 """
 
-from math import prod
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-# exp() of this is 0 in every floating type, and 0 times it is 0; with -inf it would be NaN.
-_LOG_ZERO = -1e4
-
-# Pixels worked on at a time on a CPU: the buffers of one block stay in the cache.
-_BLOCK = 2**15
-
-# Shorter runs of contiguous pixels are not worth a block of their own.
-_SHORT = 2**14
+from alseg.acquisition.blocks import LOG_ZERO, Visit, scan
 
 
 class PixelScores(NamedTuple):
@@ -50,8 +46,7 @@ def entropy(logits: Tensor, temperature: float = 1.0, dim: int = 1) -> Tensor:
     >>> entropy(torch.tensor([[0.0, 0.0], [500.0, -500.0]])).tolist()
     [0.6931471824645996, 0.0]
     """
-    log_p = torch.log_softmax(_scaled(logits, temperature), dim)
-    return (log_p.exp() * -log_p.clamp(min=_LOG_ZERO)).sum(dim)
+    return _score("entropy", logits, temperature, dim)
 
 
 def least_confidence(logits: Tensor, temperature: float = 1.0, dim: int = 1) -> Tensor:
@@ -68,7 +63,7 @@ def least_confidence(logits: Tensor, temperature: float = 1.0, dim: int = 1) -> 
     >>> least_confidence(torch.tensor([[0.0, 0.0, 0.0, 0.0]])).tolist()
     [0.75]
     """
-    return -torch.expm1(torch.log_softmax(_scaled(logits, temperature), dim).amax(dim))
+    return _score("least_confidence", logits, temperature, dim)
 
 
 def margin(logits: Tensor, temperature: float = 1.0, dim: int = 1) -> Tensor:
@@ -86,8 +81,7 @@ def margin(logits: Tensor, temperature: float = 1.0, dim: int = 1) -> Tensor:
     [1.0, 0.0]
     """
     _check_classes(logits, dim)
-    top = torch.softmax(_scaled(logits, temperature), dim).topk(2, dim).values
-    return 1 - (top.select(dim, 0) - top.select(dim, 1))
+    return _score("margin", logits, temperature, dim)
 
 
 def best_vs_second_best(logits: Tensor, temperature: float = 1.0, dim: int = 1) -> Tensor:
@@ -107,17 +101,26 @@ def best_vs_second_best(logits: Tensor, temperature: float = 1.0, dim: int = 1) 
     [1.0]
     """
     _check_classes(logits, dim)
-    top = _scaled(logits, temperature).topk(2, dim).values
-    return torch.exp(top.select(dim, 1) - top.select(dim, 0))
+    return _score("bvsb", logits, temperature, dim)
+
+
+class BestTwo(NamedTuple):
+    """What the two most probable classes say of every pixel, and the mean over the pixels."""
+
+    bvsb: Tensor
+    """``p2 / p1``, 0..1, higher is more uncertain, (B, H, W), float32."""
+    top1: Tensor
+    """The most probable class, lowest id among equals, (B, H, W), uint8."""
+    mean: Tensor
+    """Mean probability of each class over all pixels of an image, (B, C), float32; NaN if not
+    asked for."""
 
 
 @torch.no_grad()
 def pixel_scores(logits: Tensor, temperature: float = 1.0, dim: int = 1) -> PixelScores:
     """`entropy`, `margin`, `best_vs_second_best` and the most probable class in one pass.
 
-    With ``m = max z``, ``s = sum exp(z - m)`` and ``t = sum exp(z - m) (z - m)``, the entropy is
-    ``ln s - t / s`` and the best probability ``1 / s``: one exponential per logit. Contiguous
-    float32 logits are read in place and no array of their size is written. Without gradient.
+    Without gradient.
 
     Args:
         logits: Class scores before softmax, (B, C, H, W) or any shape with 2 <= C <= 255 along
@@ -131,120 +134,144 @@ def pixel_scores(logits: Tensor, temperature: float = 1.0, dim: int = 1) -> Pixe
     Raises:
         ValueError: If the temperature is not positive or C is out of range.
     """
-    _check_temperature(temperature)
     _check_classes(logits, dim)
-    num_classes = logits.shape[dim]
-    if num_classes > 255:
-        raise ValueError(f"class ids are uint8: at most 255 classes, not {num_classes}")
-    dim %= logits.ndim
-    shape = logits.shape[:dim] + logits.shape[dim + 1 :]
-    stacks, run = prod(logits.shape[:dim]), prod(logits.shape[dim + 1 :])
-    if stacks > 1 and run < _SHORT:  # e.g. (n, C): gather all pixels behind one another first
-        stacks, run = 1, stacks * run
-        stack = logits.movedim(dim, 0).reshape(1, num_classes, run)
-    else:
-        stack = logits.reshape(stacks, num_classes, run)
-
-    dtype = _work_type(logits)
-    stack = stack.detach().to(dtype).contiguous()
-    outputs = PixelScores(
-        entropy=stack.new_empty(stacks * run),
-        margin=stack.new_empty(stacks * run),
-        bvsb=stack.new_empty(stacks * run),
-        top1=stack.new_empty(stacks * run, dtype=torch.uint8),
-    )
-    on_cpu = stack.device.type == "cpu"
-    block = max(1, min(run, _BLOCK) if on_cpu else run)
-    buffers = [stack.new_empty(block) for _ in range(4)]
-    buffers.append(stack.new_full((block,), _LOG_ZERO))  # NumPy is slow against a scalar
-    buffers.append(stack.new_empty(block, dtype=torch.bool))
-    # On a CPU NumPy: of thousands of short operations, each shared among threads as torch does,
-    # most of the time is spent waiting for one another, on a busy machine seconds per image.
-    for index in range(stacks):
-        for start in range(0, run, block):
-            z = stack[index, :, start : start + block]
-            length = z.shape[1]
-            here = index * run + start
-            arrays = z, *(out[here : here + length] for out in outputs)
-            work = [buffer[:length] for buffer in buffers]
-            if on_cpu:
-                with np.errstate(invalid="ignore"):  # pixels without a finite logit become NaN
-                    _score_block(np, 1 / temperature, *(x.numpy() for x in (*arrays, *work)))
-            else:
-                _score_block(torch, 1 / temperature, *arrays, *work)
-    return PixelScores(*(out.reshape(shape) for out in outputs))
+    return PixelScores(**_scores(PixelScores._fields, logits, temperature, dim))
 
 
-def _score_block(
-    xp: Any,
-    inverse_temperature: float,
-    z: Any,
-    entropy: Any,
-    margin: Any,
-    bvsb: Any,
-    top1: Any,
-    best: Any,
-    total: Any,
-    weighted: Any,
-    spare: Any,
-    floor: Any,
-    hit: Any,
-) -> None:
-    """Score the pixels of one block, channel by channel, in preallocated arrays.
+@torch.no_grad()
+def best_two(logits: Tensor, temperature: float = 1.0, mean: bool = False) -> BestTwo:
+    """`best_vs_second_best` and the most probable class, and the mean softmax if it is wanted.
+
+    Without gradient; cheaper than `pixel_scores`.
 
     Args:
-        xp: The library of the arrays, `numpy` or `torch`.
-        inverse_temperature: Logits are multiplied by it.
-        z: Logits, (C, n).
-        entropy: Output, (n,), like `margin`, `bvsb` and, uint8, `top1`.
-        margin: Output.
-        bvsb: Output.
-        top1: Output.
-        best: Buffer, (n,), like `total`, `weighted`, `spare` and, bool, `hit`.
-        total: Buffer.
-        weighted: Buffer.
-        spare: Buffer.
-        floor: `_LOG_ZERO`, (n,).
-        hit: Buffer.
+        logits: Class scores before softmax, (B, C, H, W), 2 <= C <= 255.
+        temperature: Logits are divided by it, > 0.
+        mean: Whether to compute the mean probabilities.
+
+    Raises:
+        ValueError: If the temperature is not positive or C is out of range.
     """
-    channels = list(z)
-    num_classes = len(channels)
-    second, power, rank = bvsb, margin, top1  # outputs serve as buffers until the end
+    _check_classes(logits, 1)
+    sums = np.full(logits.shape[:2], 0.0 if mean else np.nan)
 
-    xp.maximum(channels[0], channels[1], out=best)
-    xp.minimum(channels[0], channels[1], out=second)
-    for channel in channels[2:]:
-        xp.minimum(best, channel, out=spare)
-        xp.maximum(second, spare, out=second)
-        xp.maximum(best, channel, out=best)
+    def add(image: int, pixels: slice, shares: NDArray[np.floating[Any]]) -> None:
+        sums[image] += shares.sum(axis=1)
 
-    total[:] = 0
-    weighted[:] = 0
-    rank[:] = 1  # C - class id, so that the largest is the lowest class that attains the maximum
-    hit_rank = hit.view(xp.uint8)
-    for c, channel in enumerate(channels):
-        xp.greater_equal(channel, best, out=hit)
-        xp.multiply(hit_rank, num_classes - c, out=hit_rank)
-        xp.maximum(rank, hit_rank, out=rank)
-        xp.subtract(channel, best, out=spare)
-        if inverse_temperature != 1:
-            xp.multiply(spare, inverse_temperature, out=spare)
-        xp.maximum(spare, floor, out=spare)
-        xp.exp(spare, out=power)
-        xp.add(total, power, out=total)
-        xp.multiply(power, spare, out=power)
-        xp.add(weighted, power, out=weighted)
+    found = _scores(("bvsb", "top1"), logits, temperature, 1, add if mean else None)
+    if mean and logits.device.type != "cpu":
+        means = torch.softmax(_scaled(logits, temperature), 1).mean(dim=(2, 3)).float()
+    else:
+        pixels = max(1, logits.shape[2] * logits.shape[3])
+        means = torch.from_numpy(sums / pixels).float().to(logits.device)
+    return BestTwo(found["bvsb"], found["top1"], means)
 
-    top1[:] = num_classes - rank
-    xp.subtract(second, best, out=bvsb)
-    xp.multiply(bvsb, inverse_temperature, out=bvsb)
-    xp.exp(bvsb, out=bvsb)
-    xp.log(total, out=entropy)
-    xp.divide(weighted, total, out=weighted)
-    xp.subtract(entropy, weighted, out=entropy)
-    xp.subtract(bvsb, 1, out=margin)
-    xp.divide(margin, total, out=margin)
-    xp.add(margin, 1, out=margin)
+
+@torch.no_grad()
+def add_opinion(
+    logits: Tensor, temperature: float, probabilities: Tensor, entropies: Tensor, votes: Tensor
+) -> None:
+    """Add what one network says of a batch to running sums, in one pass, in place.
+
+    Args:
+        logits: Class scores before softmax, (B, C, H, W).
+        temperature: Logits are divided by it, > 0.
+        probabilities: Sum of the class probabilities, (B, C, H, W), contiguous.
+        entropies: Sum of the entropies, (B, H, W).
+        votes: How often each class was the most probable one, (B, C, H, W), uint8, contiguous.
+    """
+    sums, counts = probabilities.flatten(2), votes.flatten(2)
+
+    def add(image: int, pixels: slice, shares: NDArray[np.floating[Any]]) -> None:
+        sums[image, :, pixels] += torch.from_numpy(shares)
+
+    on_cpu = logits.device.type == "cpu"
+    found = _scores(("entropy", "top1"), logits, temperature, 1, add if on_cpu else None)
+    if not on_cpu:
+        sums += torch.softmax(_scaled(logits, temperature), 1).flatten(2)
+    entropies += found["entropy"]
+    classes = torch.arange(logits.shape[1], dtype=torch.uint8, device=logits.device)
+    counts += found["top1"].flatten(1)[:, None] == classes[:, None]
+
+
+@torch.no_grad()
+def most_probable(logits: Tensor, dim: int = 1) -> Tensor:
+    """The class of highest logit, the lowest id among equals: ``argmax``, many times faster on CPU.
+
+    Args:
+        logits: Any shape with 1 <= C <= 255 along `dim`.
+        dim: Dimension of the classes.
+
+    Returns:
+        Class ids, shape of `logits` without `dim`, uint8.
+
+    >>> most_probable(torch.tensor([[0.0, 2.0, 2.0]])).tolist()
+    [1]
+    """
+    return _scores(("top1",), logits, 1.0, dim)["top1"]
+
+
+def _score(name: str, logits: Tensor, temperature: float, dim: int) -> Tensor:
+    if logits.requires_grad and torch.is_grad_enabled():
+        return _DEFINITIONS[name](_scaled(logits, temperature), dim)
+    return _scores((name,), logits, temperature, dim)[name]
+
+
+def _scores(
+    names: Sequence[str],
+    logits: Tensor,
+    temperature: float,
+    dim: int,
+    visit: Visit | None = None,
+) -> dict[str, Tensor]:
+    """Some scores by the kernel of the device, without gradient."""
+    _check_temperature(temperature)
+    dim %= logits.ndim
+    if "top1" in names and logits.shape[dim] > 255:
+        raise ValueError(f"class ids are uint8: at most 255 classes, not {logits.shape[dim]}")
+    if logits.device.type == "cpu":
+        return scan(logits.to(_work_type(logits)), 1 / temperature, dim, names, visit)
+    scaled = _scaled(logits, temperature)
+    return {name: _DEFINITIONS[name](scaled, dim) for name in names}
+
+
+def _entropy(z: Tensor, dim: int) -> Tensor:
+    log_p = torch.log_softmax(z, dim)
+    return (log_p.exp() * -log_p.clamp(min=LOG_ZERO)).sum(dim)
+
+
+def _least_confidence(z: Tensor, dim: int) -> Tensor:
+    return -torch.expm1(torch.log_softmax(z, dim).amax(dim))
+
+
+def _margin(z: Tensor, dim: int) -> Tensor:
+    best, second = _two(torch.softmax(z, dim), dim)
+    return 1 - (best - second)
+
+
+def _best_vs_second_best(z: Tensor, dim: int) -> Tensor:
+    best, second = _two(z, dim)
+    return torch.exp(second - best)
+
+
+def _two(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The two largest values."""
+    largest = values.topk(2, dim).values
+    return largest.select(dim, 0), largest.select(dim, 1)
+
+
+def _top1(z: Tensor, dim: int) -> Tensor:
+    return z.argmax(dim).to(torch.uint8)
+
+
+#: Scores by name: from logits that are divided by the temperature, and the dimension of classes.
+_DEFINITIONS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "entropy": _entropy,
+    "least_confidence": _least_confidence,
+    "margin": _margin,
+    "bvsb": _best_vs_second_best,
+    "top1": _top1,
+}
 
 
 def _scaled(logits: Tensor, temperature: float) -> Tensor:

@@ -2,11 +2,13 @@
 
 A region map holds ids ``0..R-1`` in any integer type; ``-1`` marks pixels of no region, which
 count nowhere. Maps may have any shape as long as all maps of a call share it. Sums run in float64
-and, on a CPU, always in the same order, so that equal inputs give equal bits.
+and, on a CPU, always in the same order, so that equal inputs give equal bits. On a GPU ids out of
+range stop the program from the device: the host does not wait for a look at them.
 """
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,7 +42,31 @@ def region_counts(regions: Tensor, num_regions: int) -> Tensor:
     >>> region_counts(torch.tensor([[0, 0, 2], [0, -1, 2]]), 3).tolist()
     [3, 0, 2]
     """
-    return torch.bincount(_bins(regions, num_regions), minlength=num_regions + 1)[1:]
+    return _counts(_bins(regions, num_regions), num_regions + 1)[1:]
+
+
+def side_by_side(regions: Tensor, num_regions: int | None = None) -> tuple[Tensor, int]:
+    """The region maps of a batch as one map, in which ids do not repeat.
+
+    Args:
+        regions: Region ids or -1, (B, H, W), integer.
+        num_regions: No image has an id so high; None = look, for which the host waits for a GPU.
+
+    Returns:
+        Ids ``b * stride + id`` or -1, (B, H, W), and the stride.
+
+    >>> ids, stride = side_by_side(torch.tensor([[[0, 1]], [[-1, 1]]]))
+    >>> ids.tolist(), stride
+    ([[[0, 1]], [[-1, 3]]], 2)
+    """
+    stride = num_regions
+    if stride is None:
+        stride = int(regions.max()) + 1 if regions.numel() else 0
+    stride = max(stride, 1)
+    if len(regions) == 1:
+        return regions, stride
+    first = torch.arange(len(regions), device=regions.device)[:, None, None] * stride
+    return torch.where(regions < 0, -1, first + regions), stride
 
 
 def region_sums(values: Tensor, regions: Tensor, num_regions: int) -> Tensor:
@@ -88,11 +114,13 @@ def region_vectors(maps: Tensor, regions: Tensor, num_regions: int) -> Tensor:
         for m, n in zip(maps.shape[1:], regions.shape, strict=True)
     )
     bins = _bins(regions, num_regions)
-    counts = torch.bincount(bins, minlength=num_regions + 1).clamp(min=1)
+    counts = _counts(bins, num_regions + 1).clamp(min=1)
     same = maps.shape[1:] == regions.shape
+    bins = bins.long()  # once for all maps
+    read = (rows[:, None] * maps.shape[2] + columns).flatten()
     means = []
-    for one in maps:  # one map of full size at a time
-        full = one if same else one.index_select(0, rows).index_select(1, columns)
+    for one in maps.flatten(1):  # one map of full size at a time
+        full = one if same else one.index_select(0, read)
         means.append((_sums(full, bins, num_regions + 1) / counts)[1:])
     return torch.stack(means, dim=1)
 
@@ -148,7 +176,7 @@ def class_histogram(labels: Tensor, regions: Tensor, num_regions: int, num_class
     """
     pairs = _pairs(labels, regions, num_regions, num_classes)
     size = (num_regions + 1) * (num_classes + 1)
-    counts = torch.bincount(pairs, minlength=size)
+    counts = _counts(pairs, size)
     return counts.view(num_regions + 1, num_classes + 1)[1:, :num_classes]
 
 
@@ -168,7 +196,11 @@ def region_majority(histogram: Tensor) -> Tensor:
 
 
 def sparse_class_sums(
-    values: Tensor, labels: Tensor, regions: Tensor, num_classes: int
+    values: Tensor,
+    labels: Tensor,
+    regions: Tensor,
+    num_classes: int,
+    num_regions: int | None = None,
 ) -> ClassSums:
     """Sum of a map over the pixels of each class in each region, where there are any.
 
@@ -184,6 +216,7 @@ def sparse_class_sums(
         regions: Region ids or -1, any shape, integer; the ids of one image (a table of the highest
             id times C is held for a moment).
         num_classes: C.
+        num_regions: R; None = one more than the highest id, for which the host waits for a GPU.
 
     Returns:
         Columns of equal length, sorted by region, then label.
@@ -197,11 +230,12 @@ def sparse_class_sums(
     [[0, 7], [2, 0], [0.75, 1.0], [2, 1]]
     """
     _check_shapes(values, regions)
-    num_regions = int(regions.max()) + 1 if regions.numel() else 0
+    if num_regions is None:
+        num_regions = int(regions.max()) + 1 if regions.numel() else 0
     pairs = _pairs(labels, regions, num_regions, num_classes)
     size = (num_regions + 1) * (num_classes + 1)
     shape = num_regions + 1, num_classes + 1
-    counts = torch.bincount(pairs, minlength=size).view(shape)[1:, :num_classes]
+    counts = _counts(pairs, size).view(shape)[1:, :num_classes]
     sums = _sums(values, pairs, size).view(shape)[1:, :num_classes]
     region, label = counts.nonzero(as_tuple=True)
     return ClassSums(region, label, sums[region, label], counts[region, label])
@@ -211,8 +245,11 @@ def _bins(regions: Tensor, num_regions: int, stride: int = 1) -> Tensor:
     """Flat bins ``region + 1``: bin 0 collects the pixels of no region."""
     if regions.dtype != torch.int64:
         regions = regions.to(torch.int32)
-    if regions.numel():
-        lowest, highest = (int(end) for end in regions.aminmax())
+    if regions.numel() and regions.device.type != "cpu":
+        torch._assert_async(((regions >= -1) & (regions < num_regions)).all())
+    elif regions.numel():
+        ids = regions.numpy()
+        lowest, highest = int(ids.min()), int(ids.max())
         if lowest < -1 or highest >= num_regions:
             raise ValueError(
                 f"region ids must lie in -1..{num_regions - 1}, found {lowest}..{highest}"
@@ -233,7 +270,19 @@ def _pairs(labels: Tensor, regions: Tensor, num_regions: int, num_classes: int) 
     return torch.add(labels.clamp(max=num_classes).to(bins.dtype), bins, alpha=stride)
 
 
+def _counts(bins: Tensor, size: int) -> Tensor:
+    """How often each bin occurs, (size,), int64."""
+    if bins.device.type == "cpu":
+        return torch.bincount(bins, minlength=size)
+    # bincount would have the host wait for the highest bin
+    ones = torch.ones((), dtype=torch.int64, device=bins.device).expand(len(bins))
+    return ones.new_zeros(size).scatter_add_(0, bins.long(), ones)
+
+
 def _sums(values: Tensor, bins: Tensor, size: int) -> Tensor:
+    if values.device.type == "cpu":
+        weights = values.detach().reshape(-1).numpy()
+        return torch.from_numpy(np.bincount(bins.numpy(), weights, minlength=size))
     # index_add_ has a deterministic CUDA kernel for those who ask for one; bincount has none.
     dtype = torch.float32 if values.device.type == "mps" else torch.float64  # mps has no float64
     sums = torch.zeros(size, dtype=dtype, device=values.device)

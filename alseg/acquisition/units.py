@@ -2,10 +2,12 @@
 
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from alseg.acquisition.statistics import region_counts, region_sums
+from alseg.acquisition.statistics import region_counts, region_sums, side_by_side
 
 Reduce = Literal["mean", "sum", "max"]
 
@@ -33,19 +35,37 @@ def region_scores(scores: Tensor, regions: Tensor, reduce: Reduce = "mean") -> U
     >>> region_scores(*maps).score.tolist(), region_scores(*maps, "max").score.tolist()
     ([2.0, 5.0], [3.0, 5.0])
     """
-    num_regions = int(regions.max()) + 1
-    pixels = region_counts(regions, num_regions)
-    unit = pixels.nonzero().squeeze(1)
-    pixels = pixels[unit]
+    return batch_region_scores(scores[None], regions[None], reduce)[1]
+
+
+def batch_region_scores(
+    scores: Tensor, regions: Tensor, reduce: Reduce = "mean", num_regions: int | None = None
+) -> tuple[Tensor, UnitScores]:
+    """Reduce the pixel scores of several images to their regions.
+
+    Args:
+        scores: Score of each pixel, (B, H, W), float.
+        regions: Region id of each pixel, (B, H, W), integer, -1 = in no region.
+        reduce: See `region_scores`.
+        num_regions: No image has an id so high; None = look, for which the host waits for a GPU.
+
+    Returns:
+        Position in the batch of the image of each unit, (n,), int64, and the units, image by image.
+    """
+    joined, stride = side_by_side(regions, num_regions)
+    count = len(regions) * stride
+    every = region_counts(joined, count)
+    row = every.nonzero().squeeze(1)
+    pixels = every[row]
     if reduce == "max":
-        inside = regions.reshape(-1) >= 0
-        ids, values = regions.reshape(-1)[inside].long(), scores.reshape(-1)[inside].float()
-        score = torch.full((num_regions,), -torch.inf, device=scores.device)
-        score = score.scatter_reduce(0, ids, values, "amax")[unit]
+        # the first place takes the pixels of no region
+        score = torch.full((count + 1,), -torch.inf, device=scores.device)
+        ids, values = joined.reshape(-1).long() + 1, scores.reshape(-1).float()
+        score = score.scatter_reduce(0, ids, values, "amax")[1:][row]
     else:
-        score = region_sums(scores, regions, num_regions)[unit]
+        score = region_sums(scores, joined, count)[row]
         score = (score / pixels if reduce == "mean" else score).float()
-    return UnitScores(unit, score, pixels)
+    return row // stride, UnitScores(row % stride, score, pixels)
 
 
 def top_pixels(scores: Tensor, n: int) -> UnitScores:
@@ -61,13 +81,19 @@ def top_pixels(scores: Tensor, n: int) -> UnitScores:
     >>> top_pixels(torch.tensor([[1.0, 4.0], [4.0, 4.0]]), 2).unit.tolist()
     [1, 2]
     """
-    flat = scores.reshape(-1).float()
+    flat = scores.detach().reshape(-1).float()
     n = min(n, flat.numel())
     if n == 0:
         unit = torch.zeros(0, dtype=torch.long, device=flat.device)
-    else:
-        cut = torch.topk(flat, n).values[-1]
-        level = (flat == cut).nonzero().squeeze(1)
-        above = (flat > cut).nonzero().squeeze(1)
-        unit = torch.cat([above, level[: n - len(above)]]).sort().values
+    elif flat.device.type == "cpu":
+        unit = torch.from_numpy(_highest(flat.numpy(), n))
+    else:  # a whole sort, but the host waits for nothing
+        unit = flat.sort(descending=True, stable=True).indices[:n].sort().values
     return UnitScores(unit, flat[unit], torch.ones_like(unit))
+
+
+def _highest(values: NDArray[np.float32], n: int) -> NDArray[np.int64]:
+    """Places of the n highest values, ascending; among equals at the cut the first ones."""
+    cut = np.partition(values, len(values) - n)[len(values) - n]
+    above, level = np.flatnonzero(values > cut), np.flatnonzero(values == cut)
+    return np.sort(np.concatenate([above, level[: n - len(above)]]))

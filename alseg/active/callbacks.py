@@ -1,6 +1,7 @@
 """Callbacks of a stage: seeds that follow from the epoch, carried optimisers, a stopwatch."""
 
 import random
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from alseg.active.checkpoints import read_checkpoint
+from alseg.active.stopping import Asked, StoppedError
 from alseg.core.seeds import derive
 
 
@@ -85,3 +87,57 @@ class Stopwatch(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.seconds = float(state_dict["seconds"])
+
+
+class StopAtBatch(L.Callback):
+    """Ends a trainer's work after the batch in which a signal came."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """From here on a batch notices the signal."""
+        Asked.trainers += 1
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """From here on a signal acts at once."""
+        Asked.trainers = max(0, Asked.trainers - 1)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """The trainer is no longer at work; Lightning may not get to `teardown`."""
+        Asked.trainers = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the signal back from Lightning."""
+        self._take_back()
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the signal back from Lightning."""
+        self._take_back()
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the signal back from Lightning."""
+        self._take_back()
+
+    @staticmethod
+    def _take_back() -> None:
+        # Lightning's handler lets all processes talk to each other while they may be in the middle
+        # of a conversation: where the signal came to one of them alone, they wait for ever
+        if Asked.handler is not None:
+            signal.signal(signal.SIGTERM, Asked.handler)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Stop here if a signal came."""
+        self._look(trainer)
+
+    def on_predict_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Stop here if a signal came."""
+        self._look(trainer)
+
+    def on_test_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Stop here if a signal came."""
+        self._look(trainer)
+
+    @staticmethod
+    def _look(trainer: L.Trainer) -> None:
+        if Asked.number is not None:
+            raise StoppedError(Asked.number)

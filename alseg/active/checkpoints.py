@@ -59,10 +59,20 @@ class WholeFiles(TorchCheckpointIO):
         except BaseException as error:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
-            full = isinstance(error, OSError) or "PytorchStreamWriter" in str(error)
-            if full and not isinstance(error, UserError):
-                raise unwritable(target, error) from error
-            raise
+            cause = system_error(error)
+            if cause is None and "PytorchStreamWriter" not in str(error):
+                raise
+            raise unwritable(target, cause or error) from error
+
+
+def system_error(error: BaseException | None) -> OSError | None:
+    """The error of the operating system that another one came of; None if of none.
+
+    torch's writer fails a second time while it closes what it could not write.
+    """
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def unwritable(path: Path, error: BaseException) -> UserError:

@@ -11,10 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.acquisition.diversity import Units
-from alseg.acquisition.selection import Ties, top
+from alseg.acquisition.selection import Ties
+from alseg.active.affordable import (
+    PART,
+    Affordable,
+    Candidates,
+    at_most,
+    least_costs,
+    open_rows,
+)
 from alseg.active.context import Asking
 from alseg.core.errors import UserError, unknown_name
-from alseg.labels.budget import Budget
 from alseg.labels.kinds import KINDS
 from alseg.labels.pool import LabelPool, rows_by_image
 from alseg.labels.tables import PIXELS, AnswerKind, Query
@@ -52,34 +59,37 @@ def query_from_scores(
     Returns:
         The query, possibly empty when nothing is open.
     """
-    images, units = image.astype(np.int64), unit.astype(np.int64)
-    open_rows = np.arange(len(images))
-    if regions is None:
-        open_rows = np.flatnonzero(asking.pool.is_open(asking.regions, images, units))
-    images, units, score = images[open_rows], units[open_rows], score[open_rows]
-    size = np.zeros(len(images), dtype=np.int64) if pixels is None else pixels[open_rows]
-    least = asking.budget.least_cost(answer, size.astype(np.int64))
-    if pixels is None and not least.all():
-        raise ValueError("the budget counts pixels: their number per unit is needed")
-    most = _at_most(asking.budget, least)
+    rows = Candidates(image, unit, score, pixels, suggested)
+    own = asking.regions if regions is None else None
     if asking.diversity is None:
-        rows = top(score, images, units, most, ties)
-    else:
-        open_units = Units(images, units, np.asarray(score, dtype=np.float64))
-        if "center" in asking.diversity.way.needs:
-            version = asking.regions if regions is None else regions
-            open_units = open_units._replace(center=_centers(asking.pool, version, images, units))
-        rows = asking.diversity.choose(open_units, most, asking.rng("diversity"))
-    rows = rows[: asking.budget.bought(least[rows])]
+        found = Affordable(asking.pool, asking.budget, answer, own, ties)
+        for part in rows.parts():
+            found.add(part)
+        return _query(asking, answer, found.rows, regions)
+    rows = open_rows(rows, asking.pool, own)
+    least = least_costs(rows, asking.budget, answer)
+    images, ids = rows.image.astype(np.int64), rows.unit.astype(np.int64)
+    units = Units(images, ids, np.asarray(rows.score, dtype=np.float64))
+    if "center" in asking.diversity.way.needs:
+        version = asking.regions if regions is None else regions
+        units = units._replace(center=_centers(asking.pool, version, images, ids))
+    most = at_most(asking.budget, least)
+    chosen = asking.diversity.choose(units, most, asking.rng("diversity"))
+    chosen = chosen[: asking.budget.bought(least[chosen])]
+    return _query(asking, answer, rows.rows(chosen), regions)
+
+
+def _query(asking: Asking, answer: AnswerKind, rows: Candidates, regions: str | None) -> Query:
+    """A query about units in the order they are given."""
     return Query(
         round=asking.round,
         kind="pixel" if asking.regions == PIXELS else asking.kind,
         answer=answer,
         regions=asking.regions if regions is None else regions,
-        image=images[rows],
-        unit=units[rows],
-        score=score[rows].astype(np.float32),
-        suggested=None if suggested is None else suggested[open_rows][rows].astype(np.uint8),
+        image=rows.image.astype(np.int64),
+        unit=rows.unit.astype(np.int64),
+        score=rows.score.astype(np.float32),
+        suggested=None if rows.suggested is None else rows.suggested.astype(np.uint8),
     )
 
 
@@ -111,14 +121,6 @@ def whole_images(
     )
 
 
-def _at_most(budget: Budget, least: NDArray[np.float64]) -> int:
-    """An upper bound on the number of units the budget pays for."""
-    cheapest = float(least.min(initial=np.inf))
-    if not 0 < cheapest < np.inf or budget.amount == np.inf:
-        return len(least)
-    return int(budget.amount // cheapest) + 2
-
-
 def random_query(asking: Asking | LabelPool, answer: AnswerKind) -> Query:
     """Open units in random order, as many as the budget may pay for.
 
@@ -146,9 +148,11 @@ def random_query(asking: Asking | LabelPool, answer: AnswerKind) -> Query:
         image, unit = _random_pixels(asking, most_units(asking, answer), rng)
         score = np.linspace(1, 0, len(image), dtype=np.float32)
         return query_from_scores(asking, answer, image, unit, score, np.ones_like(unit))
-    images, units, pixels = asking.pool.units(asking.regions)
-    score = rng.random(len(images), dtype=np.float32)
-    return query_from_scores(asking, answer, images, units, score, pixels)
+    found = Affordable(asking.pool, asking.budget, answer, asking.regions, "first")
+    for images, units, pixels in asking.pool.units_in_parts(asking.regions, PART):
+        score = rng.random(len(images), dtype=np.float32)
+        found.add(Candidates(images, units, score, pixels))
+    return _query(asking, answer, found.rows, None)
 
 
 def _random_pixels(
@@ -200,10 +204,12 @@ def _centers(
 
 def most_units(asking: Asking, answer: AnswerKind) -> int:
     """An upper bound on the number of units a round's budget pays for."""
-    pixels = np.ones(1, dtype=np.int64)
+    budget, parts = asking.budget, [np.ones(1, dtype=np.int64)]
     if asking.regions != PIXELS:
-        pixels = asking.pool.units(asking.regions)[2]
-    return _at_most(asking.budget, asking.budget.least_cost(answer, pixels))
+        units = asking.pool.units_in_parts(asking.regions, PART)
+        parts = [pixels for _, _, pixels in units]
+    least = [budget.least_cost(answer, pixels) for pixels in parts]
+    return at_most(budget, np.concatenate([np.zeros(0), *least]))
 
 
 def check_answer(answer: str | None) -> None:
@@ -227,8 +233,10 @@ def check_budget(asking: Asking, answer: AnswerKind) -> None:
         count = int(pool.num_units(PIXELS).sum())
         least = count * float(budget.least_cost(answer, np.ones(1, dtype=np.int64))[0])
     else:
-        pixels = pool.units(asking.regions)[2]
-        count, least = len(pixels), float(budget.least_cost(answer, pixels).sum())
+        count, least = 0, 0.0
+        for _, _, pixels in pool.units_in_parts(asking.regions, PART):
+            count += len(pixels)
+            least += float(budget.least_cost(answer, pixels).sum())
     if budget.amount >= least:
         raise UserError(
             f"budget.amount is {budget.amount:g} {budget.axis} a round, but the whole pool "

@@ -322,6 +322,7 @@ def _row(run: Run, round: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
         "pixels": spent.pixels,
         "clicks": spent.clicks,
         "seconds": spent.seconds,
+        **_unsure(run.pool.history[: round + 1]),
         "miou": metrics["miou"],
         **{f"miou_{stage}": miou for stage, miou in others},
         **metrics.get("measures", {}),
@@ -330,6 +331,13 @@ def _row(run: Run, round: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
         "select_s": times.get("select_s"),
         **{f"iou_{name}": v for name, v in zip(names, metrics["iou"], strict=False)},
     }
+
+
+def _unsure(history: Sequence[Answers]) -> dict[str, int]:
+    """Answers of which the annotator could not tell, where annotators were people."""
+    if all(answers.seconds is None and answers.unsure is None for answers in history):
+        return {}
+    return {"unsure": sum(int(answers.content.unsure.sum()) for answers in history)}
 
 
 def _hundredths(seconds: float) -> float:

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from alseg.active.callbacks import CarriedOptimizers, Reseed, Stopwatch
+from alseg.active.callbacks import CarriedOptimizers, Reseed, StopAtBatch, Stopwatch
 from alseg.active.checkpoints import KeptCheckpoint, WholeFiles, epochs_done, load_weights
 from alseg.active.context import RoundContext
 from alseg.active.finite import FiniteNumbers, require_finite_weights
@@ -17,7 +17,6 @@ from alseg.active.progress import Bar, Lines
 from alseg.active.ranks import on_rank_zero
 from alseg.active.run import Run
 from alseg.active.stage import Stage
-from alseg.active.stopping import StopAtBatch
 from alseg.core.errors import UserError
 from alseg.core.progress import is_watched
 from alseg.core.seeds import derive

@@ -1,6 +1,8 @@
 """The Lightning objects of the loop: what it asks of data, and what all segmenters share."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 import lightning as L
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from alseg.acquisition.scores import most_probable
 from alseg.active.finite import require_finite
 from alseg.active.stage import Fit
 from alseg.core.images import VOID
@@ -18,6 +21,9 @@ from alseg.labels.supervision import Supervision
 from alseg.nn.losses import labelled_cross_entropy
 from alseg.nn.recipe import Recipe
 from alseg.nn.segmenter import Segmenter
+
+#: Steps after which losses on a GPU are looked at.
+_READ_EVERY = 50
 
 #: Key of a checkpoint under which its network and images are described.
 DESCRIPTION = "alseg"
@@ -76,20 +82,26 @@ class CheckedModule(L.LightningModule):
     where: str = "training"
 
     def require_finite(
-        self, loss: Tensor, name: str = "loss", images: Tensor | None = None
+        self,
+        loss: Tensor,
+        name: str = "loss",
+        images: Tensor | None = None,
+        step: int | None = None,
     ) -> float:
-        """The value of a loss.
+        """The value of a loss, for which the host waits.
 
         Args:
             loss: One number.
             name: What it is.
             images: Indices of the images it was computed on.
+            step: The step it is of; None = this one.
 
         Raises:
             UserError: If it is not finite.
         """
         indices = None if images is None else images.tolist()
-        return require_finite(self.where, name, loss, self.global_step, indices)
+        at = self.global_step if step is None else step
+        return require_finite(self.where, name, loss, at, indices)
 
 
 class EvaluatedModule(CheckedModule):
@@ -131,7 +143,7 @@ class EvaluatedModule(CheckedModule):
     def evaluate(self, batch: dict[str, Tensor]) -> None:
         """Add a batch of whole images to the confusion matrix."""
         scores = self.network(batch["image"])[:, : self.num_classes]
-        self.iou.update(scores.argmax(dim=1), batch["target"])
+        self.iou.update(most_probable(scores), batch["target"])
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Evaluate a batch."""
@@ -177,6 +189,12 @@ class SegmentationModule(EvaluatedModule):
         self.steps = steps
         self.recipe = recipe
         self._nothing_to_learn = False
+        self._unread: list[tuple[int, Tensor, Tensor | None]] = []
+        self._teaches: bool | None = None  # of the batch at hand; None = not looked at
+
+    #: Steps after which losses are looked at; None = every step on a CPU, where looking costs
+    #: nothing, and every 50 steps on other devices, which would run idle while the host looks.
+    read_every: int | None = None
 
     @abstractmethod
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -189,10 +207,43 @@ class SegmentationModule(EvaluatedModule):
         """Compute, check and log the loss."""
         terms = self.loss(batch)
         loss = terms["loss"]
-        self._nothing_to_learn = self.require_finite(loss, "loss", batch.get("index")) == 0.0
+        self._look_at(loss, batch.get("index"))
+        self._teaches = None
         self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         return loss
+
+    def _look_at(self, loss: Tensor, images: Tensor | None) -> None:
+        """Find out whether a loss is finite, at once or with those of the next steps."""
+        every = self.read_every or (1 if loss.device.type == "cpu" else _READ_EVERY)
+        if every == 1 or not self._teaches:
+            self._nothing_to_learn = self.require_finite(loss, "loss", images) == 0.0
+            return
+        self._nothing_to_learn = False
+        self._unread.append((self.global_step, loss.detach(), images))
+        if len(self._unread) >= every:
+            self._read()
+
+    def _read(self) -> None:
+        """Look at the losses since the last look."""
+        unread, self._unread = self._unread, []
+        if unread and not all(map(isfinite, torch.stack([loss for _, loss, _ in unread]).tolist())):
+            for step, loss, images in unread:
+                self.require_finite(loss, "loss", images, step)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """See on the host whether a batch has anything to learn, before a device has it."""
+        if self.device.type != "cpu" and self._trainer is not None and self.trainer.training:
+            self._teaches = not isinstance(batch, dict) or teaches(batch)
+        return batch
+
+    def has_labels(self, batch: Mapping[str, Tensor]) -> bool:
+        """Whether the batch at hand has anything to learn, without a look at the device."""
+        return teaches(batch) if self._teaches is None else self._teaches
+
+    def on_train_epoch_end(self) -> None:
+        """No weights are kept whose loss was not looked at."""
+        self._read()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Skip the update when no process had anything to learn (momentum would move weights)."""
@@ -205,6 +256,22 @@ class SegmentationModule(EvaluatedModule):
     def configure_optimizers(self) -> Any:
         """The recipe's; the rate follows the stage's own number of steps."""
         return self.recipe.build(self.network, self.steps)
+
+
+def teaches(batch: Mapping[str, Tensor]) -> bool:
+    """Whether a batch has a labelled pixel, or one of a region whose classes are known.
+
+    Args:
+        batch: Of training images: ``target`` (B, H, W), or ``regions`` (B, H, W), rows of ``sets``
+            (B, K, C); without any of these it does.
+    """
+    if "target" in batch:
+        return bool((batch["target"] != VOID).any())
+    if "sets" not in batch:
+        return True
+    regions = batch["regions"].flatten(1)
+    known = batch["sets"].bool().any(2).gather(1, regions.clamp(min=0).long())
+    return bool((known & (regions >= 0)).any())
 
 
 class CrossEntropyModule(SegmentationModule):

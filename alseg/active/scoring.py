@@ -1,6 +1,6 @@
 """Scores of units from a network's outputs, and the module that brings them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -12,12 +12,19 @@ from torch import Tensor, nn
 from alseg.acquisition import badge, committee, scores
 from alseg.acquisition.pixels import draw_pixels, exclude_pixels
 from alseg.acquisition.randomized import power_noise
-from alseg.acquisition.statistics import class_histogram, region_majority
-from alseg.acquisition.units import Reduce, UnitScores, region_scores, top_pixels
+from alseg.acquisition.scores import most_probable
+from alseg.acquisition.statistics import (
+    class_histogram,
+    region_counts,
+    region_majority,
+    side_by_side,
+)
+from alseg.acquisition.units import Reduce, UnitScores, batch_region_scores, top_pixels
 from alseg.active.choose import most_units
 from alseg.active.context import Asking
 from alseg.active.features import region_grid
 from alseg.active.module import CrossEntropyModule
+from alseg.active.transfer import on_host
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.core.seeds import derive
@@ -73,6 +80,8 @@ class UnitScorer:
         asked: Pixels asked so far by image, where pixels are the units.
         top_share: Draw the `most` pixels from this share of the best, None for the best.
         reverse: Draw that share at random instead, and take the best `most` of it.
+        num_regions: No image has a region id so high; None = look, for which the host waits for a
+            GPU in every batch.
     """
 
     most: int
@@ -82,6 +91,7 @@ class UnitScorer:
     asked: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
     top_share: float | None = None
     reverse: bool = False
+    num_regions: int | None = None
 
     @classmethod
     def of(cls, asking: Asking, answer: AnswerKind | None = None, **options: Any) -> Self:
@@ -92,11 +102,13 @@ class UnitScorer:
             answer: What is asked; None = the usual question about these units.
             **options: See the attributes.
         """
-        pool, asked = asking.pool, {}
+        pool, asked, highest = asking.pool, {}, None
         if asking.kind == "pixel":
             asked = {image: pool.asked(PIXELS, image) for image in range(len(pool))}
+        elif asking.regions in pool.maps:
+            highest = int(pool.num_units(asking.regions).max(initial=0)) or None
         most = most_units(asking, answer or usual_answer(asking.kind))
-        return cls(**{"most": most, "asked": asked, **options})
+        return cls(**{"most": most, "asked": asked, "num_regions": highest, **options})
 
     def table(self, scored: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Units of a batch.
@@ -108,53 +120,59 @@ class UnitScorer:
         Returns:
             Columns ``image``, ``unit``, ``pixels``, int32, and ``score``, float32.
         """
-        regions: Sequence[Tensor | None] = [None] * len(scored)
-        if "regions" in batch:
-            regions = list(batch["regions"])
-        return stacked(
-            [
-                self.units(one, int(index), ids)
-                for one, index, ids in zip(scored, batch["index"], regions, strict=True)
-            ]
+        if "regions" not in batch:
+            return self._pixels(scored, batch["index"])
+        regions = batch["regions"]
+        return self.rows(
+            *batch_region_scores(scored, regions, self.reduce, self.num_regions), batch["index"]
         )
 
-    def units(self, scored: Tensor, index: int, regions: Tensor | None) -> dict[str, Tensor]:
-        """Units of an image, see `table`.
+    def rows(self, image: Tensor, units: UnitScores, index: Tensor) -> dict[str, Tensor]:
+        """Columns of regions that have a score, which noise is added to where there is any.
 
         Args:
-            scored: Pixel scores, (H, W), float.
-            index: Image index.
-            regions: Region ids, (H, W), -1 = in no region; None = pixels are the units.
+            image: Position in the batch of each unit's image, (n,).
+            units: The units, image by image.
+            index: Image index of each position, (B,).
         """
-        if regions is None:
-            units = self._pixels(scored, index)
-        else:
-            units = region_scores(scored, regions, self.reduce)
-        return self.rows(units, index, regions is not None)
+        table = unit_rows(index, image, units.unit, units.pixels, score=units.score.float())
+        if self.power is None:
+            return table
+        table = on_host({"units": table})["units"]  # where the generator is
+        images, score = table["image"].numpy(), table["score"].numpy()
+        ends = np.flatnonzero(np.diff(images, append=-1)) + 1
+        for part in np.split(np.arange(len(images)), ends[:-1]) if len(images) else []:
+            score[part] = self._noisy(score[part], int(images[part[0]]))
+        return {**table, "score": torch.from_numpy(score)}
 
-    def rows(self, units: UnitScores, index: int, noisy: bool) -> dict[str, Tensor]:
-        """Columns of units that have a score, which noise may be added to."""
-        score = units.score
-        if self.power is not None and noisy:
-            score = self._noisy(score, index)
-        return unit_rows(index, units.unit, units.pixels, score=score.float())
+    def _pixels(self, scored: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """The open pixels the images offer."""
+        offers = [
+            self._offers(one, image)
+            for one, image in zip(scored.flatten(1).float(), index.tolist(), strict=True)
+        ]
+        position = torch.arange(len(offers), device=scored.device)
+        count = [len(offer.unit) for offer in offers]
+        image = torch.cat([p.expand(n) for p, n in zip(position, count, strict=True)])
+        unit, score, pixels = (torch.cat(parts) for parts in zip(*offers, strict=True))
+        return unit_rows(index, image, unit, pixels, score=score)
 
-    def _pixels(self, scored: Tensor, index: int) -> UnitScores:
-        """The open pixels this image offers."""
-        flat = scored.reshape(-1).float()
+    def _offers(self, flat: Tensor, index: int) -> UnitScores:
+        """The open pixels an image offers; pixel scores are flat."""
         if self.power is not None:
-            flat = self._noisy(flat, index)
+            noisy = self._noisy(flat.cpu().numpy(), index)
+            flat = torch.as_tensor(noisy, device=flat.device)
         asked = torch.as_tensor(self.asked.get(index, np.zeros(0, np.int64)), device=flat.device)
+        left = flat.numel() - len(asked)
         flat = exclude_pixels(flat, asked)
         if self.top_share is None:
-            return top_pixels(flat, min(self.most, flat.numel() - len(asked)))
+            return top_pixels(flat, min(self.most, left))
         rng = np.random.default_rng(derive(self.seed, "draw", index))
-        return draw_pixels(flat, self.most, self.top_share, rng, self.reverse)
+        return draw_pixels(flat, self.most, self.top_share, rng, self.reverse, left)
 
-    def _noisy(self, score: Tensor, index: int) -> Tensor:
+    def _noisy(self, score: NDArray[np.floating[Any]], index: int) -> NDArray[np.float32]:
         rng = np.random.default_rng(derive(self.seed, "noise", index))
-        noisy = power_noise(score.cpu().numpy(), float(self.power or 0.0), rng)
-        return torch.as_tensor(noisy, dtype=torch.float32, device=score.device)
+        return power_noise(score, float(self.power or 0.0), rng).astype(np.float32)
 
 
 class ScoringModule(CrossEntropyModule):
@@ -193,38 +211,48 @@ class ScoringModule(CrossEntropyModule):
         self, batch: dict[str, Tensor], batch_idx: int
     ) -> dict[str, dict[str, Tensor]]:
         """Table ``units``: image, unit, pixels and score, features or gradients."""
-        return {"units": stacked([self._image(batch, i) for i in range(len(batch["index"]))])}
-
-    def _image(self, batch: dict[str, Tensor], item: int) -> dict[str, Tensor]:
-        image, index = batch["image"][item : item + 1], int(batch["index"][item])
-        regions = batch["regions"][item] if "regions" in batch else None
         if self.score in ("features", "gradients"):
-            assert regions is not None  # the method refuses pixels
-            return self._vectors(image, index, regions)
+            return {"units": self._vectors(batch)}
         if self.score == "bvsb_and_class":
-            assert regions is not None  # the method refuses pixels
-            return self._doubt_and_class(image, index, regions)
-        if self.score == "class" and regions is not None:
-            label = self.network(image).float().argmax(dim=1)[0].float()
-            units = _majority(label, regions, self.num_classes)
-            return self.scorer.rows(units, index, noisy=True)
+            return {"units": self._doubt_and_class(batch)}
+        if self.score == "class":
+            labels = torch.cat([most_probable(z) for z in self._logits(batch["image"])])
+            if "regions" in batch:
+                dominant = self._dominant(labels, batch["regions"])
+                return {"units": self.scorer.rows(*dominant, batch["index"])}
+            return {"units": self.scorer.table(labels.float(), batch)}
         if self.score == "error":
-            scored = _wrong(self.network(image)[0, : self.num_classes], batch["target"][item])
-        elif self.score == "class":
-            scored = self.network(image).float().argmax(dim=1)[0].float()
-        else:
-            scored = self._pixel_scores(image, index)[0]
-        return self.scorer.units(scored, index, regions)
+            parts = [z[:, : self.num_classes] for z in self._logits(batch["image"])]
+            labels = torch.cat([most_probable(z) for z in parts])
+            return {"units": self.scorer.table(_wrong(labels, batch["target"]), batch)}
+        return {"units": self.scorer.table(self._pixel_scores(batch), batch)}
 
-    def _pixel_scores(self, image: Tensor, index: int) -> Tensor:
-        """Pixel scores of an image, (1, H, W)."""
+    def _logits(self, images: Tensor) -> Iterator[Tensor]:
+        """Logits of a batch, part by part.
+
+        On a CPU an image is a part: nothing is gained by more, and its bits do not depend on the
+        images beside it.
+        """
+        for part in images.split(1 if images.device.type == "cpu" else len(images)):
+            yield self.network(part).float()
+
+    def _pixel_scores(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Pixel scores of a batch, (B, H, W)."""
         if self.passes == 1:
             score = SCORES[self.score] if isinstance(self.score, str) else self.score
-            return score(self.network(image).float())
+            return torch.cat([score(logits) for logits in self._logits(batch["image"])])
+        images = batch["image"].split(1)  # what is dropped of one is not what the others drew
+        numbers = batch["index"].tolist()
+        return torch.cat(
+            [self._committee(image, n) for image, n in zip(images, numbers, strict=True)]
+        )
+
+    def _committee(self, image: Tensor, index: int) -> Tensor:
+        """Pixel scores of an image by several passes with dropout, (1, H, W)."""
         assert isinstance(self.score, str)
         sums: committee.CommitteeSums | None = None
         with torch.random.fork_rng(devices=[image.device] if image.is_cuda else []):
-            torch.manual_seed(derive(self.scorer.seed, index))  # not what the batch's others drew
+            torch.manual_seed(derive(self.scorer.seed, index))
             for module in self._dropouts:
                 module.train()
             for _ in range(self.passes):
@@ -238,25 +266,47 @@ class ScoringModule(CrossEntropyModule):
         assert sums is not None
         return COMMITTEE_SCORES[self.score](sums)
 
-    def _doubt_and_class(self, image: Tensor, index: int, regions: Tensor) -> dict[str, Tensor]:
-        """Uncertainty and dominant class of the regions of an image."""
-        scored = scores.pixel_scores(self.network(image).float())
-        units = region_scores(scored.bvsb[0], regions, self.scorer.reduce)
-        label = _majority(scored.top1[0].float(), regions, self.num_classes).score.int()
-        return unit_rows(index, units.unit, units.pixels, score=units.score, label=label)
+    def _doubt_and_class(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Uncertainty and dominant class of the regions of a batch."""
+        found = [scores.best_two(logits) for logits in self._logits(batch["image"])]
+        doubt, labels = (torch.cat([part[k] for part in found]) for k in (0, 1))
+        scorer, regions = self.scorer, batch["regions"]
+        image, units = batch_region_scores(doubt, regions, scorer.reduce, scorer.num_regions)
+        label = self._majority(labels, regions, image, units.unit)
+        return unit_rows(
+            batch["index"], image, units.unit, units.pixels, score=units.score, label=label
+        )
 
-    def _vectors(self, image: Tensor, index: int, regions: Tensor) -> dict[str, Tensor]:
-        """Mean features, and mean prediction error, of the regions of an image."""
-        logits, features, canvas = self.network.features(image)
-        cells = (logits.shape[-2], logits.shape[-1])
-        grid = region_grid(regions, cells, canvas, self.network.align_corners)
-        num_regions = int(regions.max()) + 1
-        error, mean = badge.pooled_gradients(logits[0], features[0].float(), grid, num_regions)
-        every = region_scores(torch.zeros_like(regions, dtype=torch.float32), regions)
-        vectors = {"features": mean[every.unit]}
-        if self.score == "gradients":
-            vectors["error"] = error[every.unit]
-        return unit_rows(index, every.unit, every.pixels, **vectors)
+    def _dominant(self, labels: Tensor, regions: Tensor) -> tuple[Tensor, UnitScores]:
+        """The most frequent label of every region of a batch as its score."""
+        image, units = batch_region_scores(labels, regions, num_regions=self.scorer.num_regions)
+        label = self._majority(labels, regions, image, units.unit)
+        return image, units._replace(score=label.float())
+
+    def _majority(self, labels: Tensor, regions: Tensor, image: Tensor, unit: Tensor) -> Tensor:
+        """The most frequent label of some regions, (n,), int32."""
+        joined, stride = side_by_side(regions, self.scorer.num_regions)
+        count = len(regions) * stride
+        histogram = class_histogram(labels, joined, count, self.num_classes)
+        return region_majority(histogram)[image * stride + unit].int()
+
+    def _vectors(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Mean features, and mean prediction error, of the regions of a batch."""
+        parts = []
+        for position, regions in enumerate(batch["regions"]):
+            image, index = (batch[k][position : position + 1] for k in ("image", "index"))
+            logits, features, canvas = self.network.features(image)
+            cells = (logits.shape[-2], logits.shape[-1])
+            grid = region_grid(regions, cells, canvas, self.network.align_corners)
+            count = self.scorer.num_regions or int(regions.max()) + 1
+            error, mean = badge.pooled_gradients(logits[0], features[0].float(), grid, count)
+            pixels = region_counts(regions, count)
+            unit = pixels.nonzero().squeeze(1)
+            vectors = {"features": mean[unit]}
+            if self.score == "gradients":
+                vectors["error"] = error[unit]
+            parts.append(unit_rows(index, torch.zeros_like(unit), unit, pixels[unit], **vectors))
+        return stacked(parts)
 
 
 def stacked(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -264,19 +314,25 @@ def stacked(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def unit_rows(index: int, unit: Tensor, pixels: Tensor, **columns: Tensor) -> dict[str, Tensor]:
-    """The table of one image's units: ``image``, ``unit`` and ``pixels``, int32, and others."""
-    image = torch.full_like(unit, index)
-    return {"image": image.int(), "unit": unit.int(), "pixels": pixels.int(), **columns}
+def unit_rows(
+    index: Tensor, image: Tensor, unit: Tensor, pixels: Tensor, **columns: Tensor
+) -> dict[str, Tensor]:
+    """The table of a batch's units.
+
+    Args:
+        index: Image index of each position in the batch, (B,).
+        image: Position in the batch of each unit's image, (n,).
+        unit: Unit id, (n,).
+        pixels: Pixels of the unit, (n,).
+        **columns: Other columns, (n, ...).
+
+    Returns:
+        Columns ``image``, ``unit`` and ``pixels``, int32, and the others.
+    """
+    of = index.to(image.device, non_blocking=True)[image]
+    return {"image": of.int(), "unit": unit.int(), "pixels": pixels.int(), **columns}
 
 
-def _wrong(logits: Tensor, truth: Tensor) -> Tensor:
-    """1 where the best class is not the true one, 0 where it is or the truth is void, (H, W)."""
-    return ((logits.argmax(dim=0) != truth) & (truth != VOID)).float()
-
-
-def _majority(labels: Tensor, regions: Tensor, num_classes: int) -> UnitScores:
-    """The most frequent label of every region as its score."""
-    every = region_scores(labels, regions)
-    histogram = class_histogram(labels.long(), regions, int(regions.max()) + 1, num_classes)
-    return UnitScores(every.unit, region_majority(histogram)[every.unit].float(), every.pixels)
+def _wrong(labels: Tensor, truth: Tensor) -> Tensor:
+    """1 where the label is not the true one, 0 where it is or the truth is void, (B, H, W)."""
+    return ((labels != truth) & (truth != VOID)).float()

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alseg.active.transfer import on_host
+
 
 class NotFiniteError(ValueError):
     """A column holds NaN or infinity.
@@ -50,8 +52,8 @@ class ShardWriter:
                 changed.
             NotFiniteError: If a value is not finite.
         """
-        for name, table in tables.items():
-            columns = {key: value.detach().cpu().numpy() for key, value in table.items()}
+        for name, table in on_host(tables).items():
+            columns = {key: value.numpy() for key, value in table.items()}
             if "image" not in columns or len({len(c) for c in columns.values()}) != 1:
                 raise ValueError(f"table {name!r} needs columns of equal length, one named 'image'")
             for key, column in columns.items():

@@ -1,12 +1,11 @@
 """Signals that ask a run to stop: it finishes its batch, says so, and can be continued."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
-import lightning as L
+from alseg.active.ranks import PeerDiedError
 
 #: Exit status after a signal: SIGTERM as the shell counts it, and, for a scheduler that starts the
 #: job again, the status that means "try later" (EX_TEMPFAIL).
@@ -28,11 +27,12 @@ class StoppedError(Exception):
         )
 
 
-class _Asked:
+class Asked:
     """Which signal came, and whether a trainer is at work that will notice it."""
 
     number: int | None = None
     trainers = 0
+    handler: Callable[[int, FrameType | None], None] | None = None
 
 
 @contextmanager
@@ -44,54 +44,25 @@ def stoppable() -> Iterator[None]:
     """
 
     def ask(number: int, frame: FrameType | None) -> None:
-        again, _Asked.number = _Asked.number, number
-        if again is not None or not _Asked.trainers:
+        again, Asked.number = Asked.number, number
+        if again is not None or not Asked.trainers:
             raise StoppedError(number)
 
     before = {}
     try:
         for number in STATUSES:
             before[number] = signal.signal(number, ask)
+        Asked.handler = ask
     except ValueError:  # not the main thread: a program of its own decides there
         before = {}
     try:
         yield
+    except PeerDiedError as error:
+        if Asked.number is None:
+            raise
+        # the signal went to all processes, and another one was the first to stop
+        raise StoppedError(Asked.number) from error
     finally:
-        _Asked.number, _Asked.trainers = None, 0
+        Asked.number, Asked.trainers, Asked.handler = None, 0, None
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class StopAtBatch(L.Callback):
-    """Ends a trainer's work after the batch in which a signal came."""
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """From here on a batch notices the signal."""
-        _Asked.trainers += 1
-
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """From here on a signal acts at once."""
-        _Asked.trainers = max(0, _Asked.trainers - 1)
-
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
-        """The trainer is no longer at work; Lightning may not get to `teardown`."""
-        _Asked.trainers = 0
-
-    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Stop here if a signal came."""
-        self._look(trainer)
-
-    def on_predict_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Stop here if a signal came."""
-        self._look(trainer)
-
-    def on_test_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Stop here if a signal came."""
-        self._look(trainer)
-
-    @staticmethod
-    def _look(trainer: L.Trainer) -> None:
-        if _Asked.number is not None:
-            raise StoppedError(_Asked.number)

@@ -115,7 +115,6 @@ class TrainerOptions:
         return chosen._keywords()
 
     def _keywords(self) -> dict[str, Any]:
-        import lightning.pytorch as pl
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
         from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
@@ -125,7 +124,9 @@ class TrainerOptions:
             # some encoders hold layers that a shallow decoder never reads
             strategy = "ddp_find_unused_parameters_true"
         if strategy in ("ddp", "ddp_find_unused_parameters_true"):
-            strategy = pl.strategies.DDPStrategy(
+            from alseg.active.launch import WatchedDDP
+
+            strategy = WatchedDDP(
                 find_unused_parameters=strategy != "ddp",
                 timeout=timedelta(hours=4),  # rank 0 may cluster for hours while the others wait
             )

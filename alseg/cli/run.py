@@ -4,24 +4,24 @@
 keyword arguments.
 """
 
-import hashlib
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from alseg.active.ledger import Ledger
 from alseg.cli import command
 from alseg.cli.command import WAITING
-from alseg.cli.compose import GROUPS, Options, options
+from alseg.cli.compose import Options, options
+from alseg.cli.finished import is_finished
 from alseg.cli.help import help_text
+from alseg.cli.identity import claim, look
 from alseg.cli.logs import logged, note, quieten
-from alseg.cli.words import defaults_of
+from alseg.cli.peers import Peers
 from alseg.cli.world import FolderLock
 from alseg.core.errors import UserError
-from alseg.core.typed import plain
 from alseg.labels.human import check_waiting
 from alseg.labels.oracle import HumanOracle
 from alseg.methods import METHODS
@@ -47,47 +47,6 @@ def run_dir(options: Options) -> Path:
     return Path("runs") / name
 
 
-def identity(options: Options) -> dict[str, Any]:
-    """Everything that decides the result of a run, flat, see `alseg.core.options.FREE`."""
-    chosen = {name: choice for name, choice in options.choices.items() if GROUPS[name].identity}
-    return chosen | _deciding(options, options.values)
-
-
-def default_identity(options: Options) -> dict[str, Any]:
-    """The defaults of what decides the result of a run.
-
-    The folder of a run of an older release knows nothing of options that are new in this one; what
-    they do by default is what that release did.
-    """
-    values: dict[str, Any] = {}
-    for name, component in options.components.items():
-        defaults = plain(defaults_of(type(component)))
-        values |= defaults if name == "run" else {name: defaults}
-    return _deciding(options, values)
-
-
-def _deciding(options: Options, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of the options that belong to the identity of a run, entries of dictionaries flat."""
-    flat: dict[str, Any] = {}
-
-    def walk(name: str, value: Any) -> None:
-        if isinstance(value, dict) and value:
-            for key, inner in value.items():
-                walk(f"{name}.{key}", inner)
-        else:
-            flat[name] = value
-
-    for name, component in options.components.items():
-        if name in GROUPS and not GROUPS[name].identity:
-            continue
-        for option in fields(component):
-            if option.metadata.get("identity", True):
-                of_run = name == "run"
-                full = option.name if of_run else f"{name}.{option.name}"
-                walk(full, (values if of_run else values[name])[option.name])
-    return flat
-
-
 def build(options: Options) -> "Run":
     """Make the objects of a run; whatever can be checked before long work is checked.
 
@@ -95,9 +54,22 @@ def build(options: Options) -> "Run":
         UserError: For input that cannot be used.
     """
     plan = check(options)
+    options.components["network"].check()
     splits = open_images(options, plan)
+    return claimed(options, plan, splits)
+
+
+def claimed(options: Options, plan: "Plan", splits: "DataSplits") -> "Run":
+    """The run, and its folder made its own.
+
+    Raises:
+        UserError: For a network that there is not, or as `assemble` and `look`.
+    """
     run = assemble(options, plan, splits)
-    claim(run, options, plan)
+    found = look(
+        options, splits, run.ledger, run.rounds, plan.cache, plan.progress, listed=run.listed
+    )
+    claim(run, found)
     return run
 
 
@@ -141,7 +113,6 @@ def check(options: Options) -> Plan:
         )
     check_question(method, unit)
     part["logger"].check()
-    part["network"].check()
     return Plan(
         root=run_dir(options),
         cache=cache_folder(values["cache"]),
@@ -236,6 +207,14 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
     # weights that cannot be had are found out now
     built = network.build(len(images.classes))
     _check_stages(run, built, datamodule.train_transform.crop, part["trainer"])
+    devices, nodes = part["trainer"].world()
+    _check_shared_memory(
+        run,
+        datamodule.train_transform.crop,
+        values["workers"],
+        values["eval_batch_size"],
+        devices * nodes,
+    )
     reporter = Reporter(
         plan.root,
         splits,
@@ -249,42 +228,6 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
     partial = getattr(part["oracle"], "accept_partial", False)
     run.observers += [reporter, SessionWriter(images, partial)]
     return run
-
-
-def claim(run: "Run", options: Options, plan: Plan) -> None:
-    """Cut the images into regions, and make the folder this run's own.
-
-    Raises:
-        UserError: If it belongs to another run.
-    """
-    from alseg.active.contents import contents_of, digest_of
-    from alseg.core.masks import table_of
-    from alseg.regions.maps import extract_regions
-
-    part, splits = options.components, run.splits
-    owner, defaults = identity(options), default_identity(options)
-    if run.method.plans_rounds:
-        owner["rounds"] = run.rounds
-    if run.listed is not None:
-        owner["query.images"] = hashlib.blake2b(run.listed.tobytes()).hexdigest()[:16]
-    table = table_of(splits.train).summary()
-    run.ledger.check_owner(owner | {"masks": table}, defaults | {"masks": table})
-    contents = contents_of(splits)
-    run.ledger.check_contents(contents)
-    owner |= {"train": _content(splits.train), "val": _content(splits.val)}
-    truth = {name: digest_of(contents[name]) for name in ("train_masks", "val_masks")}
-    owner |= truth | {"masks": table}
-    defaults |= truth | {"masks": table}  # folders of release 0.1 know nothing of masks
-    run.ledger.check_owner(owner, defaults)
-    if run.kind != "pixel":  # pixels need no map
-        workers = options.values["workers"]
-        maps = extract_regions(part["regions"], splits.train, plan.cache, workers, plan.progress)
-        run.pool.add_maps(maps)
-        run.regions = maps.version
-        # answers name regions by their ids: maps cut by another release must not slip in
-        owner["regions.counts"] = hashlib.blake2b(maps.num_regions.tobytes()).hexdigest()[:16]
-    run.ledger.claim(owner, defaults)
-    run.ledger.claim_contents(contents)
 
 
 def _check_stages(
@@ -315,10 +258,28 @@ def _check_stages(
                 )
 
 
-def _content(images: Any) -> str:
-    """Digest of the pixels of a split."""
-    prints = "".join(images.fingerprint(index) for index in range(len(images)))
-    return hashlib.blake2b(prints.encode(), digest_size=16).hexdigest()
+def _check_shared_memory(
+    run: "Run", crop: tuple[int, int] | None, workers: int, whole: int, world: int
+) -> None:
+    """Refuse loader processes whose batches the shared memory cannot hold, even as bytes.
+
+    Args:
+        run: The run.
+        crop: Of training images.
+        workers: Loader processes.
+        whole: Whole images per batch where all have one size.
+        world: Processes of the run.
+    """
+    from alseg.core.images import channels_of
+    from alseg.data.workers import require_shared_memory
+
+    height, width = crop or (0, 0)
+    fits = [s.fit for r in {0, run.rounds - 1} for s in run.method.stages(run.context(r))]
+    trained = max((fit.batch_size for fit in fits), default=0) // world * height * width
+    sizes = {(int(h), int(w)) for h, w in run.pool.sizes}
+    scored = max(h * w for h, w in sizes) * (whole if len(sizes) == 1 else 1)
+    bytes_per_pixel = channels_of(run.splits.train) + 1
+    require_shared_memory(workers, max(trained, scored) * bytes_per_pixel)
 
 
 def _given_query(query: str | None) -> tuple[Path | None, Path | None]:
@@ -391,17 +352,18 @@ def run(options: Options) -> int:
     root = run_dir(options)
     if isinstance(options.components["oracle"], HumanOracle):
         check_waiting(root)  # a person learns of mistakes before torch is imported
-    from alseg.active.driver import drive
-    from alseg.active.ranks import is_rank_zero, rank
+    from alseg.active.launch import statuses
+    from alseg.active.ranks import global_rank, is_rank_zero
     from alseg.active.stopping import StoppedError, stoppable
     from alseg.labels.oracle import AwaitingAnswersError
 
-    first = is_rank_zero()
+    first, rank = is_rank_zero(), global_rank()
     quieten(first)
-    with FolderLock(root, first), logged(root, rank()):
+    devices, nodes = options.components["trainer"].world()
+    with FolderLock(root, first) as lock, logged(root, rank):
         try:
-            with stoppable():
-                drive(build(options))
+            with stoppable(), Peers(root, rank, devices * nodes, lock.job, statuses):
+                _do(options)
         except AwaitingAnswersError as waiting:
             if first:
                 note(str(waiting))
@@ -415,6 +377,22 @@ def run(options: Options) -> int:
         if first:
             note(f"Report: {root / 'report.html'}")
     return 0
+
+
+def _do(options: Options) -> None:
+    """Do what is left of a run; torch is not imported where nothing is."""
+    plan = check(options)
+    given = options.values["rounds"]
+    if is_finished(options, plan.root, given):
+        splits = open_images(options, plan)
+        rounds = _rounds(given, options.components["method"], splits.train, plan.list_file)
+        ledger = Ledger(plan.root, writes=False)
+        if is_finished(options, plan.root, rounds):
+            look(options, splits, ledger, rounds, plan.cache, plan.progress)
+            return
+    from alseg.active.driver import drive
+
+    drive(build(options))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

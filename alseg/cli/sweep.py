@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from alseg.cli import command
 from alseg.cli.command import FAILED, WAITING
+from alseg.cli.faults import sentence_of
 from alseg.cli.folders import separate
 from alseg.cli.grid import Cell, cells
 from alseg.cli.help import explain
@@ -127,7 +128,8 @@ def check_all(found: Sequence[Cell], out: Path) -> "list[Job]":
     """
     from alseg.active.ledger import Ledger
     from alseg.cli.compose import options
-    from alseg.cli.run import assemble, check, default_identity, identity, open_images
+    from alseg.cli.identity import default_identity, identity
+    from alseg.cli.run import assemble, check, open_images
     from alseg.cluster.jobs import Job
 
     jobs: list[Job] = []
@@ -167,10 +169,13 @@ def do(words: Sequence[str]) -> int:
     sys.argv = ["alseg", *words]
     try:
         return run(options(*words))
-    except OSError as error:
-        if not command.is_known(error):
+    except UserError:
+        raise
+    except Exception as error:
+        told = sentence_of(error)
+        if told is None:
             raise
-        raise UserError(command.of_the_system(error)) from error
+        raise UserError(told) from error
 
 
 def _world(composed: "Options") -> "World":

@@ -122,6 +122,9 @@ class FolderLock:
         is_first: Whether this process is the one that writes. The others wait for it, so that they
             do not work for a job that was refused.
         patience: Seconds they wait.
+
+    Attributes:
+        job: The job's name, once it has the folder.
     """
 
     def __init__(self, root: Path, is_first: bool, patience: float = 120.0) -> None:
@@ -130,6 +133,7 @@ class FolderLock:
         self.root = root
         self.is_first = is_first
         self.patience = patience
+        self.job = ""
         self._lock = FileLock(root / ".lock")
 
     def _make(self) -> None:
@@ -152,7 +156,7 @@ class FolderLock:
         """
         from filelock import Timeout
 
-        job = job_name()
+        self.job = job = job_name()
         if self.is_first:
             self._make()
             try:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from alseg.core.errors import UserError
 
@@ -28,19 +28,19 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file so that a reader, or a crash at any instant, sees the old one or the new one.
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file to be written, for a reader to see the old one until it is finished.
 
     Args:
-        path: Target; missing parent folders are made.
-        content: Bytes, or text written as UTF-8.
+        path: Target; missing parent folders are made. After an error, or a crash at any instant,
+            it is as it was.
     """
-    data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)  # mkstemp gives 0600, which hides the file from a shared run
@@ -48,6 +48,17 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file so that a reader, or a crash at any instant, sees the old one or the new one.
+
+    Args:
+        path: Target; missing parent folders are made.
+        content: Bytes, or text written as UTF-8.
+    """
+    with atomic_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def require_file(path: Path, most: int | None = None) -> None:

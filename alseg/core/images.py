@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,17 +113,30 @@ def origin_of(images: ImageSet, index: int) -> Origin | None:
     Sets of files have a method ``origin(index)``; sets that look at another one have it as
     ``images``.
     """
-    while not hasattr(images, "origin") and hasattr(images, "images"):
-        images = images.images
-    own = getattr(images, "origin", None)
+    own = attribute_of(images, "origin")
     return None if own is None else own(index)
+
+
+def attribute_of(images: ImageSet, name: str) -> Any:
+    """An attribute of a set, or of the one it looks at as ``images``; None where none has it."""
+    while not hasattr(images, name) and hasattr(images, "images"):
+        images = images.images
+    return getattr(images, name, None)
 
 
 def original(images: ImageSet, index: int) -> NDArray[np.uint8]:
     """An image in pixels of its file, (h, w, C), uint8; as it is loaded where it is of none."""
-    while not hasattr(images, "original") and hasattr(images, "images"):
-        images = images.images
-    own = getattr(images, "original", None)
+    own = attribute_of(images, "original")
+    pixels: NDArray[np.uint8] = images.image(index) if own is None else own(index)
+    return pixels
+
+
+def pixels_of(images: ImageSet, index: int) -> NDArray[np.uint8]:
+    """An image, (H, W, C), uint8, that is only looked at: it may lie on the disk.
+
+    Sets that keep decoded images have a method ``pixels(index)``.
+    """
+    own = getattr(images, "pixels", None)
     pixels: NDArray[np.uint8] = images.image(index) if own is None else own(index)
     return pixels
 

@@ -41,12 +41,16 @@ class CamVid:
             ``val`` is one clip from a gap of the training drives.
         size: Height and width at which images are loaded.
         scale: Factor on height and width at which images are loaded.
+        cache: Folder that keeps decoded images, of which a training crop reads only its own rows;
+            null for none. An image takes height x width x channels bytes. The log says what they
+            take together; where the disk is short of that, nothing is kept.
     """
 
     root: str = field(metadata=FREE)
     evaluate: str = "val"
     size: tuple[int, int] | None = None
     scale: float = 1.0
+    cache: str | None = field(default=None, metadata=FREE)
 
     def __post_init__(self) -> None:
         Resize.from_options(self.size, self.scale)
@@ -83,4 +87,5 @@ class CamVid:
             resize=resize,
             progress=progress,
             cache=cache,
+            decoded=self.cache,
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities import CombinedLoader
 from numpy.typing import NDArray
 from torch import Tensor
@@ -14,12 +15,14 @@ from torch.utils.data import DataLoader, Dataset
 from alseg.active.module import LoopDataModule
 from alseg.active.stage import Fit
 from alseg.core.errors import UserError
-from alseg.core.images import VOID, ImageSet, Splits, channels_of
+from alseg.core.images import VOID, ImageSet, Splits, channels_of, pixels_of
 from alseg.data.files import KEEP_SIZE, FileImages
+from alseg.data.loaders import FitLoader
 from alseg.data.reading.images import AS_RGB
 from alseg.data.samplers import OnePlace, Place, PoolShard, TrainerPlace, TrainStream
 from alseg.data.transforms import EvalTransform, TrainTransform, imagenet_normalization
 from alseg.data.windows import WindowImages
+from alseg.data.workers import fail_aloud
 from alseg.labels.pool import LabelPool
 from alseg.labels.supervision import LabelMaps, Streams, Supervision
 
@@ -31,6 +34,8 @@ class TrainItems(Dataset[dict[str, Tensor]]):
     images: ImageSet
     supervision: Supervision
     transform: TrainTransform
+    narrow: bool = False
+    """Whether batches travel as bytes, to be finished by `ActiveDataModule` on the device."""
 
     def __len__(self) -> int:
         return len(self.supervision.images)
@@ -42,7 +47,8 @@ class TrainItems(Dataset[dict[str, Tensor]]):
         """One image; everything random follows from the seed."""
         index = int(self.supervision.images[number])
         target = self.supervision(index)
-        image, maps = self.transform(self.images.image(index), target.maps, seed)
+        transform = self.transform.narrow if self.narrow else self.transform
+        image, maps = transform(pixels_of(self.images, index), target.maps, seed)
         return {"index": index, "image": image, "maps": maps, "tables": target.tables}
 
 
@@ -55,6 +61,8 @@ class WholeImages(Dataset[dict[str, Any]]):
     transform: EvalTransform
     regions: Any = None
     truth: bool = False
+    narrow: bool = False
+    """See `TrainItems`."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -69,7 +77,8 @@ class WholeImages(Dataset[dict[str, Any]]):
             raw["target"] = self.images.truth(index)
             if repeated:
                 raw["target"] = np.full_like(raw["target"], VOID)
-        image, maps = self.transform(self.images.image(index), raw)
+        transform = self.transform.narrow if self.narrow else self.transform
+        image, maps = transform(pixels_of(self.images, index), raw)
         return {"index": index, "image": image, "maps": maps, "tables": {}}
 
 
@@ -164,6 +173,33 @@ class ActiveDataModule(LoopDataModule):
         """See `LoopDataModule.begin_pass`."""
         self._pass = (images, regions, truth)
 
+    @property
+    def _finishes(self) -> bool:
+        """Whether a running trainer takes batches through `on_after_batch_transfer`."""
+        state = getattr(self.trainer, "state", None)
+        running = state is not None and state.status == TrainerStatus.RUNNING
+        return running and getattr(self.trainer, "datamodule", None) is self
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Normalise images and widen maps on the device: a batch travels as bytes.
+
+        Args:
+            batch: What `collate` made, or several by their names.
+            dataloader_idx: Unused.
+        """
+        if "image" not in batch:
+            return {n: self.on_after_batch_transfer(b, dataloader_idx) for n, b in batch.items()}
+        if batch["image"].dtype != torch.uint8:
+            return batch
+        fitting = self.trainer is not None and self.trainer.training
+        transform = self.train_transform if fitting else self.eval_transform
+        maps = {name: batch[name] for name in transform.travelling if name in batch}
+        image, wide = transform.widened(batch["image"], maps)
+        if self.trainer is not None:  # to the precision of the network
+            image = self.trainer.precision_plugin.convert_input(image)
+        rest = {name: value for name, value in batch.items() if name not in maps}
+        return {**rest, "image": image, **wide}
+
     def next_fit(self) -> tuple[Fit, Supervision, tuple[int | str, ...]]:
         """What the next fit trains on: what `begin_fit` said, or everything answered so far.
 
@@ -216,18 +252,21 @@ class ActiveDataModule(LoopDataModule):
     def _training(
         self, fit: Fit, supervision: Supervision, key: tuple[int | str, ...]
     ) -> DataLoader[dict[str, Tensor]]:
-        items = TrainItems(self.splits.train, supervision, self.train_transform)
+        items = TrainItems(
+            self.splits.train, supervision, self.train_transform, narrow=self._finishes
+        )
         place: Place = OnePlace() if self.trainer is None else TrainerPlace(self.trainer)
         if fit.batch_size % place.world and not fit.whole_passes:  # those repeat images
             raise UserError(
                 f"stage {key[-1]} has {fit.batch_size} images per batch, which {place.world} "
                 f"devices cannot share; give a multiple of {place.world}."
             )
-        return DataLoader(
+        return FitLoader(
             items,
             batch_size=None,  # an item is a batch already
             sampler=TrainStream(len(items), fit, key, place),
             num_workers=self.workers,
+            worker_init_fn=fail_aloud,
             # fixed, so that what a worker might draw does not depend on the process's past
             generator=torch.Generator().manual_seed(0),
             pin_memory=torch.cuda.is_available(),
@@ -242,6 +281,7 @@ class ActiveDataModule(LoopDataModule):
             batch_size=self.eval_batch_size if len(np.unique(sizes, axis=0)) == 1 else 1,
             sampler=PoolShard(len(items), rank, world),
             num_workers=self.workers,
+            worker_init_fn=fail_aloud,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
         )
@@ -251,7 +291,8 @@ class ActiveDataModule(LoopDataModule):
         images = self.splits.val
         if not len(images):
             return []
-        items = WholeImages(images, np.arange(len(images)), self.eval_transform, truth=True)
+        every = np.arange(len(images))
+        items = WholeImages(images, every, self.eval_transform, truth=True, narrow=self._finishes)
         return self._whole(items, np.array([images.size(i) for i in range(len(images))]))
 
     def test_dataloader(self) -> Any:
@@ -268,7 +309,10 @@ class ActiveDataModule(LoopDataModule):
         """
         images, regions, truth = self._pass or self._open()
         maps = self.pool.maps.get(regions)  # none for pixels, which need no map
-        items = WholeImages(self.splits.train, images, self.eval_transform, maps, truth)
+        items = WholeImages(
+            *(self.splits.train, images, self.eval_transform, maps, truth),
+            narrow=self._finishes,
+        )
         return self._whole(items, self.pool.sizes[images])
 
     def _open(self) -> tuple[NDArray[np.int64], str, bool]:

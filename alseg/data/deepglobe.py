@@ -57,6 +57,9 @@ class DeepGlobe:
         class_map: JSON file with the class of each whole image, by the image's id or file name: a
             name or an id 0..5 of the six. Without it, images have no classes (scenes).
         size: Height and width at which images are loaded; null keeps their size.
+        cache: Folder that keeps decoded images, of which a training crop reads only its own rows;
+            null for none. An image takes height x width x channels bytes. The log says what they
+            take together; where the disk is short of that, nothing is kept.
     """
 
     root: str = field(metadata=FREE)
@@ -64,6 +67,7 @@ class DeepGlobe:
     val_in_pool: bool = False
     class_map: str | None = None
     size: tuple[int, int] | None = (320, 320)
+    cache: str | None = field(default=None, metadata=FREE)
 
     def __post_init__(self) -> None:
         Resize.from_options(self.size, 1.0)
@@ -100,6 +104,7 @@ class DeepGlobe:
             scenes=scenes,
             progress=progress,
             cache=cache,
+            decoded=self.cache,
         )
 
 

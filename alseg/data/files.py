@@ -19,6 +19,7 @@ from alseg.core.files import uncollected
 from alseg.core.images import VOID, ClassTable, Origin, Sceneless
 from alseg.core.masks import UNKNOWN, MaskTable
 from alseg.core.rasters import ENDINGS, read_header
+from alseg.data.decoded import DecodedImages
 from alseg.data.masks import stored_values
 from alseg.data.reading.images import AS_RGB, Reading, read_image, read_void
 from alseg.data.reading.known import KnownFiles
@@ -116,6 +117,7 @@ class FileImages(Sceneless):
         masks: How masks are read.
         reading: How images are read.
         channels: C, channels of an image.
+        decoded: Where decoded images are kept; None = nowhere.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class FileImages(Sceneless):
         scenes: SceneTable = NO_SCENES,
         reading: Reading = AS_RGB,
         known: KnownFiles | None = None,
+        decoded: DecodedImages | None = None,
     ) -> None:
         self.files = tuple(sorted(files, key=lambda file: file.name))
         self.classes = classes
@@ -136,6 +139,7 @@ class FileImages(Sceneless):
         self.scenes = scenes.names
         self.reading = reading
         self.channels = reading.channels
+        self.decoded = decoded
         self._known = KnownFiles() if known is None else known
         self._scene_of = {name: scenes.of[name] for name in self.names} if scenes.names else {}
         self._sizes: dict[int, tuple[int, int]] = {}
@@ -176,6 +180,15 @@ class FileImages(Sceneless):
         Raises:
             UserError: If the file cannot be read faithfully, with its path.
         """
+        return self._decode(index) if self.decoded is None else self.pixels(index).copy()
+
+    def pixels(self, index: int) -> NDArray[np.uint8]:
+        """What `image` returns, to be looked at only: it lies on the disk if `decoded` is given."""
+        if self.decoded is None:
+            return self._decode(index)
+        return self.decoded.get(self.fingerprint(index), lambda: self._decode(index))
+
+    def _decode(self, index: int) -> NDArray[np.uint8]:
         image = read_image(self.files[index].image, self.reading)
         height, width = self.resize(*image.shape[:2])
         return resize_smoothly(image, height, width)

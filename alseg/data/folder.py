@@ -65,6 +65,9 @@ class Folder:
         range: Values that become black and white, ``[low,high]`` or one pair per band; or
             percentiles of the training images, such as ``[p2,p98]``, each band its own. Needed for
             files of more than 8 bits.
+        cache: Folder that keeps decoded images, of which a training crop reads only its own rows;
+            null for none. An image takes height x width x channels bytes. The log says what they
+            take together; where the disk is short of that, nothing is kept.
     """
 
     root: str = field(metadata=FREE)
@@ -86,6 +89,7 @@ class Folder:
     window: tuple[int, int] | None = None
     bands: list[int] | None = None
     range: list[float | str | list[float]] | None = None
+    cache: str | None = field(default=None, metadata=FREE)
 
     def __post_init__(self) -> None:
         Resize.from_options(self.size, self.scale)
@@ -153,6 +157,7 @@ class Folder:
             reading=Reading.from_options(self.bands, self.range),
             progress=progress,
             cache=cache,
+            decoded=self.cache,
         )
         window = window_from_option(self.window)
         return splits if window is None else window_splits(splits, window, problems)

@@ -93,8 +93,12 @@ class TrainStream(_Own):
         key: Names the stream.
         place: Knows the epoch and the process.
 
+    Attributes:
+        first_epoch: Where the stream begins when it is iterated over.
+
     Yields:
-        Batches: item numbers, each with the seed of its augmentation.
+        Batches from the first epoch to the end of the fit: item numbers, each with the seed of its
+        augmentation. Its length is that of one epoch, see `alseg.data.loaders.FitLoader`.
     """
 
     def __init__(self, n: int, fit: Fit, key: tuple[int | str, ...], place: Place) -> None:
@@ -103,16 +107,18 @@ class TrainStream(_Own):
         self.fit = fit
         self.key = key
         self.place = place
+        self.first_epoch = 0
 
     def __len__(self) -> int:
         return self.fit.epoch_batches
 
     def __iter__(self) -> Iterator[Any]:
-        epoch, length = self.place.epoch, self.fit.epoch_batches
+        length, first = self.fit.epoch_batches, self.first_epoch
+        behind = max(first + 1, self.fit.epochs)
         return batches(
             self.n,
             self.fit.batch_size,
-            range(epoch * length, (epoch + 1) * length),
+            range(first * length, behind * length),
             self.key,
             self.place.rank,
             self.place.world,

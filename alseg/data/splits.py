@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from alseg.core.images import DataSplits
 from alseg.core.masks import MaskTable
 from alseg.data.checks import Problems, check_classes, check_images
+from alseg.data.decoded import DecodedImages
 from alseg.data.files import KEEP_SIZE, NO_SCENES, FileImages, ImageFile, Resize, SceneTable
 from alseg.data.find import find_twice
 from alseg.data.masks import class_table
@@ -34,6 +36,7 @@ def file_splits(
     reading: Reading = AS_RGB,
     progress: bool = True,
     cache: Path | None = None,
+    decoded: str | None = None,
 ) -> DataSplits:
     """Check the files of both splits, say which classes occur in no mask, and open them.
 
@@ -49,6 +52,7 @@ def file_splits(
         reading: How images are read; percentiles become limits by those of the pool.
         progress: Show a progress bar.
         cache: Folder that remembers checked files; see `alseg.data.checks.check_images`.
+        decoded: Folder that keeps decoded images, see `alseg.data.decoded`; None for none.
 
     Raises:
         UserError: If anything is wrong with the files; all of it is listed.
@@ -80,10 +84,28 @@ def file_splits(
     table = class_table(masks, None if shown is None else np.array(shown, dtype=np.uint8))
     if reading.percentiles is not None:
         reading = limits_of(reading, [file.image for file in train], known_files)
-    return DataSplits(
-        FileImages(train, table, masks, resize, scenes, reading, known_files),
-        FileImages(val, table, masks, resize, scenes, reading, known_files),
-    )
+    parts_of = [
+        FileImages(part, table, masks, resize, scenes, reading, known_files)
+        for part in (train, val)
+    ]
+    if decoded is not None:
+        keep_decoded(parts_of, Path(decoded).expanduser())
+    return DataSplits(*parts_of)
+
+
+def keep_decoded(splits: Sequence[FileImages], folder: Path) -> None:
+    """Let images be kept decoded in a folder, if there is room for all of them.
+
+    Args:
+        splits: The images.
+        folder: See `alseg.data.decoded.DecodedImages`.
+    """
+    every = [(images, index) for images in splits for index in range(len(images))]
+    names = [images.fingerprint(index) for images, index in every]
+    sizes = [math.prod(images.size(index)) * images.channels for images, index in every]
+    decoded = DecodedImages.where_there_is_room(folder, names, sizes)
+    for images in splits:
+        images.decoded = decoded
 
 
 def limits_of(reading: Reading, images: Sequence[Path], known: KnownFiles) -> Reading:

@@ -76,12 +76,16 @@ class UCMerced:
         val_in_pool: Put the validation images into the pool: 1680 images, as ALS4GAN (arXiv
             2110.07782) has, for a last run with ``evaluate=test``.
         size: Height and width at which images are loaded; null keeps their sizes.
+        cache: Folder that keeps decoded images, of which a training crop reads only its own rows;
+            null for none. An image takes height x width x channels bytes. The log says what they
+            take together; where the disk is short of that, nothing is kept.
     """
 
     root: str = field(metadata=FREE)
     evaluate: str = "val"
     val_in_pool: bool = False
     size: tuple[int, int] | None = (256, 256)
+    cache: str | None = field(default=None, metadata=FREE)
 
     def __post_init__(self) -> None:
         Resize.from_options(self.size, 1.0)
@@ -118,6 +122,7 @@ class UCMerced:
             scenes=SceneTable(SCENES, scenes),
             progress=progress,
             cache=cache,
+            decoded=self.cache,
         )
 
 

@@ -35,6 +35,9 @@ class VOC:
         val: List of validation images.
         size: Height and width at which images are loaded; the aspect ratio is not kept.
         scale: Factor on height and width at which images are loaded.
+        cache: Folder that keeps decoded images, of which a training crop reads only its own rows;
+            null for none. An image takes height x width x channels bytes. The log says what they
+            take together; where the disk is short of that, nothing is kept.
     """
 
     root: str = field(metadata=FREE)
@@ -43,6 +46,7 @@ class VOC:
     val: str = "val"
     size: tuple[int, int] | None = None
     scale: float = 1.0
+    cache: str | None = field(default=None, metadata=FREE)
 
     def __post_init__(self) -> None:
         Resize.from_options(self.size, self.scale)
@@ -80,6 +84,7 @@ class VOC:
             resize=resize,
             progress=progress,
             cache=cache,
+            decoded=self.cache,
         )
 
     def _listed(

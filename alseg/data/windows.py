@@ -89,7 +89,7 @@ class WindowImages(Sceneless):
         self.reading = files.reading
         self.channels = files.channels
         self._window = window
-        self._images = _Decoded(files.image)
+        self._images = _Decoded(files.pixels)
         self._truths = _Decoded(files.truth)
         self._originals = _Decoded(files.original)
 

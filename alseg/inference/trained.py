@@ -130,6 +130,30 @@ def load_segmenter(
         )
 
 
+def newest_segmenter(folder: Path, device: str = "auto") -> TrainedSegmenter | None:
+    """The network that a round trained last, for a look at it between rounds.
+
+    The state of PyTorch's random numbers is left as it was.
+
+    Args:
+        folder: ``round_NNN`` of a run folder.
+        device: See `load_segmenter`.
+
+    Returns:
+        None if no ``last.ckpt`` of a stage holds a segmentation network.
+    """
+    import torch
+
+    found = sorted(folder.glob("*/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    for path in reversed(found):
+        try:
+            with torch.random.fork_rng(devices=[]):  # networks are made before they are filled
+                return load_segmenter(path, device)
+        except UserError:  # a stage of another kind, such as a classifier
+            continue
+    return None
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """What a checkpoint holds and says.
@@ -255,6 +279,7 @@ def predict_labels(
     Returns:
         Class ids, (H, W), uint8.
     """
+    from alseg.acquisition.scores import most_probable
     from alseg.inference.views import enlarged_bands, mean_of_views, score_tiles, view_sizes
 
     height, width = image.shape[:2]
@@ -269,7 +294,7 @@ def predict_labels(
         return model.normalized(image[top : top + high, left : left + wide])
 
     def keep(top: int, left: int, scores: "torch.Tensor") -> None:
-        best = scores[0].argmax(dim=0).byte().cpu().numpy()
+        best = most_probable(scores[0], dim=0).cpu().numpy()
         labels[top : top + best.shape[0], left : left + best.shape[1]] = best
         done(best.size)
 

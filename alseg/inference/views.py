@@ -92,7 +92,8 @@ def mean_of_views(
             total = scores if total is None else total + scores
     if total is None:
         raise ValueError("no view: sizes is empty")
-    return total / (len(sizes) * (1 + flip))
+    views = len(sizes) * (1 + flip)
+    return total if views == 1 else total / views
 
 
 def score_tiles(
@@ -137,11 +138,10 @@ def score_tiles(
             if above is None:
                 above = scores.new_zeros((*scores.shape[:2], shared, width))
             known, new = reached - left, left + wide
-            beside, sums = sums, torch.zeros_like(scores)
+            beside, sums = sums, scores.clone()
             if beside is not None:
-                sums[..., :known] = beside[..., wide - known :]
-            sums[..., :begun, known:] = above[..., :begun, reached:new]
-            sums += scores
+                sums[..., :known] += beside[..., wide - known :]
+            sums[..., :begun, known:] += above[..., :begun, reached:new]
             reached = new
             done, rest = sums[..., : right - left].split([bottom - top, top + tall - bottom], dim=2)
             windows = down[top:bottom, None] * across[left:right]

@@ -22,7 +22,6 @@ What is where:
   annotators; a share of the rows can be asked twice.
 - `alseg.label.desk`: the board and the journal of one round together: checks what comes from the
   page, writes it down, answers with the next questions, and in the end makes the `Answers`.
-- `alseg.label.agreement`: how well two answers to the same questions agree; functions of arrays.
 - `alseg.label.pictures`: crops, overviews and superpixels of the questions.
 - `alseg.label.suggestions`: what the model of the round before would answer, if it is wanted.
 - `alseg.label.server`: the Starlette application: who may come in, and what a request may do.

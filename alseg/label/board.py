@@ -13,7 +13,6 @@ from alseg.core.images import VOID
 from alseg.label.journal import Line
 from alseg.label.session import Session
 from alseg.labels.budget import Cost
-from alseg.labels.kinds import KINDS
 from alseg.labels.tables import Answers
 
 #: Rows of a block; a block is leased to one annotator at a time.
@@ -154,10 +153,10 @@ class Board:
             self._undone[row] += given.seconds
             self._settle(row)
             self._redo[given.by].append(row)
-            answer = self.session.query.answer
-            if not given.unsure and answer == "class_set":
+            column = self.session.column
+            if not given.unsure and column == "sets":
                 self.drafts[given.by, row] = list(given.value)
-            elif not given.unsure and answer == "mask":
+            elif not given.unsure and column == "masks":
                 self.drafts[given.by, row] = unroll(given.value).astype(np.int16)
 
     def _draft(self, line: Line) -> None:
@@ -188,12 +187,12 @@ class Board:
         given = self.given[live[0]]
         self._unsure[row] = given.unsure
         self._seconds[row] = given.seconds + self._undone[row]
-        answer = self.session.query.answer
+        column = self.session.column
         if given.unsure:
             self._members[row, -1] = True
-        elif answer == "class_set":
+        elif column == "sets":
             self._members[row, given.value] = True
-        elif answer != "mask" and given.value is not None:
+        elif column == "label" and given.value is not None:
             self._label[row] = given.value
 
     # ------------------------------------------------------------------ cost
@@ -211,7 +210,7 @@ class Board:
         query = self.session.query
         part = query.rows(rows)
         said: Any = {"label": self._label[rows], "sets": self._members[rows], "masks": masks}[
-            KINDS[query.answer].column
+            self.session.column
         ]
         return Answers.of_rows(
             part, self.session.num_classes, said, self._seconds[rows], self._unsure[rows]
@@ -346,7 +345,7 @@ class Board:
         """What was answered, as far as it is a prefix of the query."""
         rows = np.arange(self.prefix)
         masks: list[NDArray[np.uint8]] = []
-        if self.session.query.answer == "mask":
+        if self.session.column == "masks":
             for row in rows.tolist():
                 given = self.given[self._live[row][0]]
                 pixels = int(self.session.pixels[row])

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from alseg.core.files import write_atomic
 from alseg.core.images import VOID
-from alseg.label.agreement import Agreement, agreement
 from alseg.label.board import OPEN, Board, Given, rolled, unroll
 from alseg.label.colors import safe_colors
 from alseg.label.journal import Journal, Line
 from alseg.label.pictures import Pictures
 from alseg.label.session import Session
-from alseg.label.suggestions import Suggestions
+from alseg.label.suggestions import Suggestions, of_query
+from alseg.labels.agreement import Agreement, agreement
 from alseg.labels.tables import Answers, plural
 
 #: Questions sent at once: the one that is asked, and those whose pictures are fetched meanwhile.
@@ -49,7 +49,8 @@ class Desk:
     Args:
         session: What is asked.
         overlap: Share of the questions that are asked twice, 0..1.
-        suggestions: Suggested answers, or None to show none.
+        suggestions: Suggested answers, or None to show none. What the query itself suggests is
+            shown in any case.
         clock: Seconds since some instant in the past.
 
     Attributes:
@@ -72,7 +73,7 @@ class Desk:
         self.board = Board(session, overlap)
         self.pictures = Pictures(session)
         self.finished = threading.Event()
-        self._suggestions = suggestions
+        self._suggestions = of_query(session) or suggestions
         self._clock = clock
         self._lock = threading.RLock()
         self._journal = Journal(session.folder.parent / "answers.jsonl", session.digest)
@@ -101,7 +102,8 @@ class Desk:
             "round": query.round,
             "kind": query.kind,
             "kinds": plural(query.kind),
-            "answer": query.answer,
+            "ask": session.kind.ask(query.kind),
+            "takes": session.column,
             "names": list(session.names),
             "colors": session.colors.tolist(),
             "safe_colors": safe_colors(session.num_classes).tolist(),
@@ -138,14 +140,12 @@ class Desk:
             }
 
     def _question(self, by: str, row: int, second: bool) -> dict[str, Any]:
-        query, image = self.session.query, int(self.session.query.image[row])
+        image = int(self.session.query.image[row])
         draft = self.board.drafts.get((by, row))
         if isinstance(draft, np.ndarray):
             draft = rolled(draft)
-        hint = None
-        if self._suggestions is not None and not second:
-            hint = self._suggestions[row]
-            hint = rolled(hint) if query.answer == "mask" else hint
+        # a second opinion is asked for without a hint, unless the question is about the hint
+        suggests = self._suggestions is not None and (self.session.kind.suggests or not second)
         question = {
             "row": row,
             "second": second,
@@ -154,18 +154,22 @@ class Desk:
             "crop": f"/crop/{self.round}/{row}",
             "overview": f"/overview/{self.round}/{image}",
             "draft": draft,
-            "suggestion": hint,
+            "suggests": suggests,
+            "suggestion": self._hint(row) if suggests else None,
             "view": self.pictures.view(row),
         }
-        if query.answer == "mask":
+        if self.session.column == "masks":
             question["superpixels"] = f"/superpixels/{self.round}/{row}"
         return question
 
+    def _hint(self, row: int) -> Any:
+        """The suggestion for a row, as the page takes it."""
+        hint: Any = None if self._suggestions is None else self._suggestions[row]
+        return rolled(hint) if self.session.column == "masks" else hint
+
     def _can_grid(self) -> bool:
         return (
-            self._suggestions is not None
-            and self.board.certain
-            and self.session.query.answer in ("class", "dominant")
+            self._suggestions is not None and self.board.certain and self.session.column == "label"
         )
 
     def grid(self, by: str) -> dict[str, Any]:
@@ -178,8 +182,9 @@ class Desk:
             raise Refused("the grid needs suggestions, and prices that are known beforehand.")
         with self._lock:
             free = self.board.free_rows(by, self._clock())
-            rows = [row for row in free if row not in self.board.rejected]
-            labels = np.array([self._suggestions[row] for row in rows], dtype=np.int64)
+            hints = self._suggestions
+            rows = [r for r in free if r not in self.board.rejected and hints[r] is not None]
+            labels = np.array([hints[row] for row in rows], dtype=np.int64)
             if not rows:
                 return {"round": self.round, "label": None, "questions": []}
             label = int(np.bincount(labels).argmax())
@@ -236,9 +241,8 @@ class Desk:
             if unsure:
                 line["unsure"] = True
             if self._suggestions is not None and body.get("suggested") is True:
-                hint = self._suggestions[rows[0]]
-                hint = rolled(hint) if self.session.query.answer == "mask" else hint
-                line["suggested"] = None if self.session.query.answer == "mask" else hint
+                hint = self._hint(rows[0])
+                line["suggested"] = None if self.session.column == "masks" else hint
                 line["taken"] = not unsure and hint == value
             self._write(line, body)
 
@@ -280,10 +284,10 @@ class Desk:
             if not _is_id(row, len(self.session)):
                 raise Refused("row must be the number of a question.", 422)
             line: Line = {"do": "draft", "row": row, "by": by}
-            if self.session.query.answer == "class_set":
+            if self.session.column == "sets":
                 value = body.get("value")
                 line["value"] = self._checked_set(value) if value else []
-            elif self.session.query.answer == "mask":
+            elif self.session.column == "masks":
                 line["paint"] = self._checked_paint(body.get("paint"), row)
             else:
                 raise Refused("answers of one class have no steps.", 422)
@@ -328,10 +332,10 @@ class Desk:
 
     def _checked(self, value: Any, rows: list[int]) -> Any:
         """A value as it is written down."""
-        answer, num_classes = self.session.query.answer, self.session.num_classes
-        if answer == "class_set":
+        column, num_classes = self.session.column, self.session.num_classes
+        if column == "sets":
             return self._checked_set(value)
-        if answer == "mask":
+        if column == "masks":
             pixels = {int(self.session.pixels[row]) for row in rows}
             return self._checked_runs(value, pixels)
         if value is None or _is_id(value, num_classes):
@@ -379,45 +383,52 @@ class Desk:
         pairs = self.board.pairs()
         first = [self._said(row, given) for row, given, _ in pairs]
         second = [self._said(row, given) for row, _, given in pairs]
-        return agreement(self.session.query.answer, first, second, self.session.num_classes)
+        return agreement(self.session.column, first, second, self.session.num_classes)
 
     def _said(self, row: int, given: Given) -> NDArray[Any]:
-        answer, num_classes = self.session.query.answer, self.session.num_classes
-        if answer == "class_set":
+        column, num_classes = self.session.column, self.session.num_classes
+        if column == "sets":
             members = np.zeros(num_classes + 1, dtype=bool)
             members[num_classes if given.unsure else given.value] = True
             return members
-        if answer == "mask":
+        if column == "masks":
             pixels = int(self.session.pixels[row])
             return np.full(pixels, VOID) if given.unsure else unroll(given.value)
         return np.array(VOID if given.value is None else given.value)
 
     def hand_in(self, folder: Path) -> Answers:
-        """Write ``answers.npz``, unless it is there, and how well annotators agree, if asked.
+        """Write ``answers.npz``, unless it is there, and what the report tells of the work.
 
         Args:
             folder: Folder of the round.
         """
         answers = self.answers()
-        self.write_agreement()
+        self.write_work()
         if not (folder / "answers.npz").exists():
             answers.save(folder / "answers.npz")
         return answers
 
-    def write_agreement(self) -> None:
-        """Write ``label/agreement.json`` where questions were asked twice."""
+    def write_work(self) -> None:
+        """Write what the report tells of the work: ``label/times.json``, ``label/agreement.json``.
+
+        The former holds active seconds, question and annotator of every answer that stands, in the
+        order in which they were given; the latter is there where questions were asked twice.
+        """
+        given = [(row, one) for one in self.board.given.values() for row in one.rows]
+        times = {
+            "seconds": [one.seconds for _, one in given],
+            "rows": [row for row, _ in given],
+            "by": [one.by for _, one in given],
+        }
+        self._write_json("times.json", times)
         found = self.agreement()
         if found.questions:
-            kappa = None if math.isnan(found.kappa) else found.kappa
-            table = {
-                "questions": found.questions,
-                "answer": self.session.query.answer,
-                "names": [*self.session.names, "void"],
-                "kappa": kappa,
-                "counts": found.counts.tolist(),
-            }
-            path = self.session.folder / "agreement.json"
-            write_atomic(path, json.dumps(table, ensure_ascii=False) + "\n")
+            names = [*self.session.names, "void"]
+            self._write_json("agreement.json", found.described(names, self.session.query.answer))
+
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        text = json.dumps(content, ensure_ascii=False) + "\n"
+        write_atomic(self.session.folder / name, text)
 
 
 def new_token() -> str:

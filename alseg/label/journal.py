@@ -15,6 +15,10 @@ log = logging.getLogger(__name__)
 Line = dict[str, Any]
 
 
+#: Held by the process that writes the journal of a round.
+LOCK = ".answers.lock"
+
+
 class Journal:
     """A file of lines that grows at its end, with one process writing.
 
@@ -32,7 +36,7 @@ class Journal:
 
     def __init__(self, path: Path, digest: str) -> None:
         self.path = path
-        self._lock = FileLock(path.with_name(".answers.lock"))
+        self._lock = FileLock(path.with_name(LOCK))
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:

@@ -89,7 +89,7 @@ class BrowserOracle:
                     f"questions appear here."
                 )
                 server.office.desk = None
-            desk.write_agreement()
+            desk.write_work()
             return desk.answers()
         finally:
             desk.close()

@@ -98,7 +98,7 @@ class Pictures:
             "place": share(0, 0, crop.height, crop.width),
             "unit_place": share(*unit),
         }
-        if session.query.answer == "mask":
+        if session.column == "masks":
             view["runs"] = _runs(mask)
         return view
 
@@ -121,6 +121,10 @@ class Pictures:
         path = self._session.path(image)
         reading = Reading.from_description(self._session.pictures[image].reading)
         return self._files.get(str(path), lambda: read_image(path, reading))
+
+    def part(self, image: int, top: int, left: int, bottom: int, right: int) -> NDArray[np.uint8]:
+        """Part of an image's file in pixels of the file, (h, w, C), uint8."""
+        return self._pixels(image)[top:bottom, left:right]
 
     def crop_picture(self, row: int) -> tuple[bytes, str]:
         """The crop of a row, encoded, and its media type."""

@@ -336,7 +336,7 @@ def _overview(desk: Desk, image: int) -> tuple[bytes, str]:
 
 
 def _superpixels(desk: Desk, row: int) -> tuple[bytes, str]:
-    if row >= len(desk.session) or desk.session.query.answer != "mask":
+    if row >= len(desk.session) or desk.session.column != "masks":
         raise Refused("there is no such question.", 404)
     return desk.pictures.superpixels(row), "application/octet-stream"
 

@@ -16,15 +16,13 @@ from PIL import Image
 
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
-from alseg.core.images import ImageSet, shown
-from alseg.core.rasters import read_header
-from alseg.data.files import FileImages
+from alseg.core.images import ImageSet, attribute_of, origin_of, shown
 from alseg.data.reading.images import AS_RGB
-from alseg.data.windows import WindowImages
 from alseg.label.colors import safe_colors
 from alseg.labels.budget import Budget
 from alseg.labels.human import unit_boxes
 from alseg.labels.kinds import KINDS
+from alseg.labels.kinds.base import Column, Kind
 from alseg.labels.pool import LabelPool, rows_by_image
 from alseg.labels.tables import PIXELS, Query, load_arrays
 
@@ -101,13 +99,25 @@ class Session:
         return len(self.names)
 
     @property
+    def kind(self) -> Kind:
+        """Kind of the answers."""
+        return KINDS[self.query.answer]
+
+    @property
+    def column(self) -> Column:
+        """How a question is answered: by one of the names, by a set of them, or by painting."""
+        return self.kind.column
+
+    @property
     def digest(self) -> str:
         """Names the questions: the journal of one query is not taken for that of another."""
         query, text = self.query, hashlib.blake2b(digest_size=16)
         what = (query.round, query.kind, query.answer, query.regions, self.names)
         text.update(repr(what).encode())
-        for column in (query.image, query.unit, self.boxes, self.pixels):
-            text.update(np.ascontiguousarray(column).tobytes())
+        columns = (query.image, query.unit, self.boxes, self.pixels, query.suggested)
+        for column in columns:
+            if column is not None:
+                text.update(np.ascontiguousarray(column).tobytes())
         return text.hexdigest()
 
     def mask(self, row: int) -> NDArray[np.bool_]:
@@ -254,7 +264,22 @@ def find_waiting(run_dir: Path) -> Path:
     """Folder of the round that waits for answers.
 
     Raises:
-        UserError: If none does.
+        UserError: If none does, or if an answers file was written for it.
+    """
+    folder = find_open(run_dir)
+    if (folder / "answers.csv").exists():
+        raise UserError(
+            f"{folder / 'answers.csv'} holds answers already; give the run's command again, or "
+            f"move the file away to answer in the browser."
+        )
+    return folder
+
+
+def find_open(run_dir: Path) -> Path:
+    """Folder of the round whose answers the run has not taken, also if an answers file is there.
+
+    Raises:
+        UserError: If there is none.
     """
     rounds = sorted(Path(run_dir).glob("round_*"))
     waiting = [
@@ -271,13 +296,7 @@ def find_waiting(run_dir: Path) -> Path:
             f"{run_dir} does not wait for answers; start its run with oracle=human or "
             f"oracle=browser, and answer when the run says that it waits."
         )
-    folder = waiting[-1]
-    if (folder / "answers.csv").exists():
-        raise UserError(
-            f"{folder / 'answers.csv'} holds answers already; give the run's command again, or "
-            f"move the file away to answer in the browser."
-        )
-    return folder
+    return waiting[-1]
 
 
 def picture_of(images: ImageSet, index: int, folder: Path) -> Picture:
@@ -288,25 +307,11 @@ def picture_of(images: ImageSet, index: int, folder: Path) -> Picture:
         index: Which one.
         folder: ``round_NNN/label``.
     """
-    while not isinstance(images, FileImages | WindowImages) and hasattr(images, "images"):
-        images = images.images  # a view of another set
-    name, size = images.names[index], images.size(index)
-    if isinstance(images, FileImages):
-        path = images.files[index].image.resolve()
-        height, width = _file_size(path)
-        whole = (0.0, 0.0, float(height), float(width))
-        reading = images.reading.describe()
-        return Picture(name, size, str(path), (height, width), whole, reading)
-    if isinstance(images, WindowImages):
-        window = images.windows[index]
-        path = images.files.files[window.image].image.resolve()
-        height, width = _file_size(path)
-        loaded = images.files.size(window.image)
-        down, across = height / loaded[0], width / loaded[1]
-        top, left = window.top * down, window.left * across
-        box = (top, left, top + size[0] * down, left + size[1] * across)
-        reading = images.files.reading.describe()
-        return Picture(name, size, str(path), (height, width), box, reading)
+    name, size, origin = images.names[index], images.size(index), origin_of(images, index)
+    if origin is not None:
+        reading = attribute_of(images, "reading") or AS_RGB
+        path = str(origin.path.resolve())
+        return Picture(name, size, path, origin.size, origin.box, reading.describe())
     file = f"images/{index:06d}.png"
     if not (folder / file).exists():
         buffer = io.BytesIO()
@@ -314,11 +319,6 @@ def picture_of(images: ImageSet, index: int, folder: Path) -> Picture:
         pixels.save(buffer, "PNG", compress_level=1)
         write_atomic(folder / file, buffer.getvalue())
     return Picture(name, size, file, size, (0.0, 0.0, float(size[0]), float(size[1])))
-
-
-def _file_size(path: Path) -> tuple[int, int]:
-    header = read_header(path)
-    return header.height, header.width
 
 
 def _picture(about: Mapping[str, Any]) -> Picture:

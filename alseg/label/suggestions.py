@@ -13,38 +13,12 @@ from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 from alseg.core.images import VOID
 from alseg.label.session import Session
+from alseg.labels.agreement import implied
 from alseg.labels.pool import rows_by_image
 from alseg.labels.tables import load_arrays
 
-#: Share of a unit's pixels that a class must have to be part of a suggested set.
-LEAST_SHARE = 0.02
-
-Suggestion = Any  #: A class id, the ids of a set, or the labels of a unit's pixels.
-
-
-def suggested(
-    predicted: NDArray[np.uint8], answer: str, num_classes: int
-) -> int | list[int] | NDArray[np.uint8]:
-    """What a prediction says of a unit.
-
-    Args:
-        predicted: Predicted classes of the unit's pixels in raster order, (P,).
-        answer: What is asked.
-        num_classes: C.
-
-    Returns:
-        Of sets the classes with at least `LEAST_SHARE` of the pixels; of masks the labels; else the
-        most frequent class.
-
-    >>> suggested(np.array([2, 2, 0], np.uint8), "dominant", 3)
-    2
-    """
-    if answer == "mask":
-        return predicted
-    count = np.bincount(predicted, minlength=num_classes)[:num_classes]
-    if answer == "class_set":
-        return np.flatnonzero(count >= max(1, LEAST_SHARE * predicted.size)).tolist()
-    return int(count.argmax())
+#: A class id or None for void, the ids of a set, or the labels of a unit's pixels.
+Suggestion = Any
 
 
 class Suggestions:
@@ -61,6 +35,14 @@ class Suggestions:
         return self.rows[row]
 
 
+def of_query(session: Session) -> Suggestions | None:
+    """What the query itself suggests, None if it suggests nothing."""
+    labels = session.query.suggested
+    if labels is None:
+        return None
+    return Suggestions([None if label == VOID else label for label in labels.tolist()])
+
+
 def make_suggestions(session: Session, predict: Callable[[int], NDArray[np.uint8]]) -> Suggestions:
     """Suggest an answer to every row, and keep them beside the session.
 
@@ -71,7 +53,7 @@ def make_suggestions(session: Session, predict: Callable[[int], NDArray[np.uint8
     Raises:
         UserError: For scenes, which a segmentation says nothing of.
     """
-    if session.query.answer == "scene":
+    if not session.kind.covers_pixels:
         raise UserError(
             "suggestions come from the segmentation model, which does not know scenes; leave them "
             "off."
@@ -84,7 +66,7 @@ def make_suggestions(session: Session, predict: Callable[[int], NDArray[np.uint8
         for row in numbers.tolist():
             top, left, bottom, right = session.boxes[row].tolist()
             inside = labels[top:bottom, left:right][session.mask(row)]
-            rows[row] = suggested(inside, session.query.answer, session.num_classes)
+            rows[row] = implied(inside, session.column, session.num_classes)
     write_suggestions(session, rows)
     return Suggestions(rows)
 
@@ -92,7 +74,7 @@ def make_suggestions(session: Session, predict: Callable[[int], NDArray[np.uint8
 def write_suggestions(session: Session, rows: list[Suggestion]) -> None:
     """Keep suggestions in ``suggestions.npz``."""
     arrays: dict[str, Any] = {"digest": np.frombuffer(session.digest.encode(), np.uint8)}
-    if session.query.answer == "mask":
+    if session.column == "masks":
         arrays["masks"] = np.concatenate([np.zeros(0, np.uint8), *rows])
     else:
         text = json.dumps(rows).encode()
@@ -121,20 +103,19 @@ def suggest_from_run(session: Session, run_dir: Path) -> Suggestions:
     Raises:
         UserError: In round 0, or where its checkpoint is gone.
     """
-    kept = read_suggestions(session)
+    kept = of_query(session) or read_suggestions(session)
     if kept is not None:
         return kept
-    from alseg.inference.trained import load_segmenter, predict_labels
+    from alseg.inference.trained import newest_segmenter, predict_labels
 
     if session.query.round == 0:
         raise UserError("there is no model to suggest answers in round 0; leave suggestions off.")
     before = run_dir / f"round_{session.query.round - 1:03d}"
-    found = sorted(before.glob("*/last.ckpt"), key=lambda path: path.stat().st_mtime)
-    if not found:
+    model = newest_segmenter(before)
+    if model is None:
         raise UserError(f"{before} holds no checkpoint to suggest answers with; leave them off.")
-    model = load_segmenter(found[-1])
     if model.classes.names != session.names:
-        raise UserError(f"{found[-1]} knows other classes than the run asks about.")
+        raise UserError(f"the model of {before} knows other classes than the run asks about.")
 
     def predict(image: int) -> NDArray[np.uint8]:
         from alseg.label.pictures import Pictures

@@ -1,16 +1,23 @@
 """Answers by mask: label images that a person made, read as the data set's own masks are."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from alseg.core.errors import UserError
+from alseg.core.files import write_atomic
 from alseg.core.images import VOID, ImageSet, origin_of
 from alseg.core.labelfiles import LabelFile, check_labels, read_labels
 from alseg.core.masks import UNKNOWN, MaskTable, table_of, table_of_colors, table_of_ids
+from alseg.core.rasters import open_picture
 
+#: Entry of a PNG's text by which a file says that it holds class ids.
+_HOLDS, _CLASS_IDS = "alseg", "class ids"
 #: Pixels a label image may have whatever the size of the image.
 _ALWAYS = 1 << 26
 
@@ -31,6 +38,21 @@ def describe_values(images: ImageSet) -> str:
         other, what = _shown(images), "colours"
     text = table.summary()
     return text if other is None else f"{text}; or {what}: {other.summary()}"
+
+
+def write_answer_mask(path: Path, labels: NDArray[np.uint8]) -> None:
+    """Write a label image that is read as class ids, whatever the data set's own masks hold.
+
+    Args:
+        path: The file, a PNG.
+        labels: (H, W), uint8, class ids or `alseg.core.images.VOID`, at the size of the loaded
+            image.
+    """
+    says = PngInfo()
+    says.add_text(_HOLDS, _CLASS_IDS)
+    buffer = io.BytesIO()
+    Image.fromarray(labels).save(buffer, "PNG", pnginfo=says)
+    write_atomic(path, buffer.getvalue())
 
 
 def read_answer_mask(path: Path, images: ImageSet, index: int) -> NDArray[np.uint8]:
@@ -56,7 +78,11 @@ def read_answer_mask(path: Path, images: ImageSet, index: int) -> NDArray[np.uin
     most = max(_ALWAYS, size[0] * size[1], 0 if origin is None else origin.size[0] * origin.size[1])
     fitted = None
     if header.height * header.width <= most:  # else decoding it may take all memory
-        labels = _labels(path, read_labels(path), images)
+        file = read_labels(path)
+        if _holds_class_ids(path):
+            labels = _of_class_ids(path, file, images)
+        else:
+            labels = _labels(path, file, images)
         own = getattr(images, "fit_mask", None)
         fitted = labels if own is None else own(index, labels)
     if fitted is None or fitted.shape != size:
@@ -65,6 +91,21 @@ def read_answer_mask(path: Path, images: ImageSet, index: int) -> NDArray[np.uin
             f"{size[0]} x {size[1]}, as the image is loaded, or at the size of the image's file."
         )
     return fitted
+
+
+def _holds_class_ids(path: Path) -> bool:
+    """Whether a file says of itself that it is one of `write_answer_mask`."""
+    if path.suffix.lower() != ".png":
+        return False
+    with open_picture(path) as image:
+        return image.info.get(_HOLDS) == _CLASS_IDS
+
+
+def _of_class_ids(path: Path, file: LabelFile, images: ImageSet) -> NDArray[np.uint8]:
+    try:
+        return table_of_ids(images.classes.names).read(file.values)
+    except UserError as error:
+        raise UserError(f"{path} {error}.") from error
 
 
 def _labels(path: Path, file: LabelFile, images: ImageSet) -> NDArray[np.uint8]:

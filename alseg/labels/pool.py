@@ -2,7 +2,7 @@
 
 import atexit
 import shutil
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from functools import cache as once
 from itertools import chain, groupby
 from pathlib import Path
@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.core.images import VOID, ImageSet
-from alseg.core.progress import progress_bar
 from alseg.labels.budget import Budget, Cost
 from alseg.labels.kinds import KINDS
 from alseg.labels.kinds.base import Units
 from alseg.labels.tables import PIXELS, AnswerKind, Answers, Query, UnitKind, plural
-from alseg.regions.base import Maps, RegionSource
+from alseg.regions.base import Maps, RegionSource, runs_of, sizes_of
 from alseg.regions.maps import extract_regions
 
 
@@ -98,7 +97,6 @@ class LabelPool:
         self.costs: list[Cost] = []
         self._rows: dict[int, list[tuple[int, NDArray[np.int64]]]] = {}  # image: (batch, rows)
         self._asked: dict[tuple[str, int], SortedIds] = {}  # (regions, image): units
-        self._units: dict[str, tuple[Any, Any, Any]] = {}
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -176,31 +174,42 @@ class LabelPool:
 
     def region_sizes(self, regions: str, image: int) -> NDArray[np.int64]:
         """Pixels of every region of an image, (R,), int64; 0 for ids without a pixel."""
-        ids = self.maps[regions][image]
-        return np.bincount(
-            ids[ids >= 0].ravel(), minlength=int(self.maps[regions].num_regions[image])
-        )
+        return sizes_of(self.maps[regions], image)
 
     def units(self, regions: str) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
         """Every region that has a pixel: image, region id and size, (n,) each.
 
-        Reads all maps once; not for `PIXELS`, of which there are too many to list.
+        Not for `PIXELS`, of which there are too many to list; for very many regions see
+        `units_in_parts`.
         """
-        if regions not in self._units:
-            images, units, sizes = [], [], []
-            every = range(len(self))
-            for image in progress_bar(
-                every, "counting regions", unit="image", hidden=len(self) < 1000
-            ):
-                size = self.region_sizes(regions, image)
-                unit = np.flatnonzero(size)
-                images.append(np.full(len(unit), image, dtype=np.int32))
-                units.append(unit.astype(np.int32))
-                sizes.append(size[unit])
-            self._units[regions] = (
-                np.concatenate(images), np.concatenate(units), np.concatenate(sizes)
-            )  # fmt: skip
-        return self._units[regions]
+        none = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64)
+        parts = [none, *self.units_in_parts(regions, 1 << 20)]
+        image, unit, size = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        return image, unit, size
+
+    def units_in_parts(
+        self, regions: str, length: int
+    ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]]:
+        """What `units` lists, image by image, about so many rows at a time.
+
+        Args:
+            regions: Version of the maps.
+            length: Rows at which a part ends.
+        """
+        unit: list[NDArray[np.int32]] = []
+        size: list[NDArray[np.int64]] = []
+        first, rows = 0, 0
+        for image in range(len(self)):
+            pixels = self.region_sizes(regions, image)
+            present = np.flatnonzero(pixels)
+            unit.append(present.astype(np.int32))
+            size.append(pixels[present])
+            rows += len(present)
+            if rows >= length or image == len(self) - 1:
+                images = np.arange(first, image + 1, dtype=np.int32)
+                lengths = [len(one) for one in unit]
+                yield np.repeat(images, lengths), np.concatenate(unit), np.concatenate(size)
+                unit, size, first, rows = [], [], image + 1, 0
 
     def spent(self, rounds: int | None = None) -> Cost:
         """Total cost of the first ``rounds`` commits (None: all)."""
@@ -239,7 +248,7 @@ class LabelPool:
         return [(self.history[batch], rows) for batch, rows in self._rows.get(image, [])]
 
     def is_open(
-        self, regions: str, image: NDArray[np.int64], unit: NDArray[np.int64]
+        self, regions: str, image: NDArray[np.integer[Any]], unit: NDArray[np.integer[Any]]
     ) -> NDArray[np.bool_]:
         """Whether units have not been asked, for columns of unit ids, (n,), bool."""
         is_open = np.ones(len(image), dtype=bool)
@@ -252,10 +261,14 @@ class LabelPool:
     def open_images(self, regions: str) -> NDArray[np.int64]:
         """Images that still have a unit to ask about, ascending, int64."""
         if regions == PIXELS:
-            count = self.num_units(PIXELS)
+            left = self.num_units(PIXELS)
         else:
-            count = np.bincount(self.units(regions)[0], minlength=len(self))
-        left = np.array([count[i] - self.num_asked(regions, i) for i in range(len(self))])
+            every = range(len(self))
+            present = [np.count_nonzero(self.region_sizes(regions, image)) for image in every]
+            left = np.array(present, dtype=np.int64)
+        for (version, image), asked in self._asked.items():
+            if version == regions:
+                left[image] -= len(asked)
         return np.flatnonzero(left > 0)
 
     def render(self, image: int, kinds: Container[AnswerKind] | None = None) -> NDArray[np.uint8]:
@@ -299,7 +312,7 @@ class LabelPool:
         if regions == PIXELS:
             return Units(image, unit, None, 0)
         maps = self.maps[regions]
-        return Units(image, unit, maps[image], int(maps.num_regions[image]))
+        return Units(image, unit, runs_of(maps, image), int(maps.num_regions[image]))
 
 
 class SortedIds:
@@ -323,7 +336,7 @@ class SortedIds:
             parts[-1] = np.sort(np.concatenate([parts[-1], last]), kind="stable")
         self._parts = parts
 
-    def holds(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def holds(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
         """Which of some ids are in the set, (n,), bool."""
         found = np.zeros(len(ids), dtype=bool)
         for part in self._parts:
@@ -332,7 +345,7 @@ class SortedIds:
         return found
 
 
-def rows_by_image(image: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
+def rows_by_image(image: NDArray[np.integer[Any]]) -> list[tuple[int, NDArray[np.int64]]]:
     """Row numbers per image, images ascending, rows in their order."""
     order = np.argsort(image, kind="stable")
     cuts = np.flatnonzero(np.diff(image[order])) + 1

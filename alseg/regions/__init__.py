@@ -10,6 +10,7 @@ REGIONS = Registry(
         "pixels": "alseg.regions.simple:Pixels",
         "grid": "alseg.regions.simple:Grid",
         "slic": "alseg.regions.superpixels:Slic",
+        "slic_opencv": "alseg.regions.superpixels:OpenCVSlic",
         "seeds": "alseg.regions.superpixels:Seeds",
         "seeds_published": "alseg.regions.superpixels:PublishedSeeds",
         "files": "alseg.regions.files:Files",

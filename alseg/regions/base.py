@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from alseg.core.errors import UserError
 from alseg.core.images import ImageSet
+from alseg.regions.runs import Runs
 
 #: What one region of a map is called.
 Unit = Literal["pixel", "patch", "region", "image"]
@@ -56,7 +57,11 @@ class RegionSource(Protocol):
 
 
 class Maps(Protocol):
-    """The region maps of all pool images, one version of them (see `alseg.regions`)."""
+    """The region maps of all pool images, one version of them (see `alseg.regions`).
+
+    Maps that can tell without unpacking pixels have methods ``runs(index)`` and
+    ``region_sizes(index)``, see `runs_of` and `sizes_of`.
+    """
 
     version: str
     num_regions: NDArray[np.int64]
@@ -64,6 +69,21 @@ class Maps(Protocol):
     def __getitem__(self, index: int) -> NDArray[np.int32]:
         """Region ids of an image, (H, W), int32, -1 = in no region."""
         ...
+
+
+def runs_of(maps: Maps, index: int) -> Runs:
+    """The map of an image as runs of equal ids."""
+    own = getattr(maps, "runs", None)
+    runs: Runs = Runs.of(maps[index]) if own is None else own(index)
+    return runs
+
+
+def sizes_of(maps: Maps, index: int) -> NDArray[np.int64]:
+    """Pixels of every region of an image, (R,), int64; 0 for ids without a pixel."""
+    own = getattr(maps, "region_sizes", None)
+    if own is not None:
+        return np.asarray(own(index))
+    return runs_of(maps, index).sizes(int(maps.num_regions[index]))
 
 
 def map_version(parameters: Mapping[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 A cached map lies in ``<cache>/<version>/<xx>/<key>.npz``, where the key names the image's content,
 its name and the parameters of the source. Entries are independent of the image set, so train and
-validation images, or two runs at once, share them.
+validation images, or two runs at once, share them. The sizes of all regions of a set lie beside
+them, see `alseg.regions.sizes`.
 """
 
 import hashlib
@@ -12,12 +13,12 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -29,8 +30,12 @@ from alseg.core.files import write_atomic
 from alseg.core.images import ImageSet, shown
 from alseg.core.progress import progress_bar
 from alseg.regions.base import RegionSource, listed, map_version
+from alseg.regions.runs import Runs
+from alseg.regions.sizes import SizeTable, read_table, stamps_of, table_path, write_table
 
 log = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
 
 #: Processes at most, unless the caller says otherwise: superpixels can take gigabytes in each.
 _MOST_WORKERS = 16
@@ -57,9 +62,11 @@ class RegionMaps:
         source: RegionSource,
         images: ImageSet,
         paths: Sequence[Path],
+        sizes: SizeTable | None = None,
     ) -> None:
         self.version = version
         self.num_regions = num_regions
+        self._sizes = sizes
         self._source = source
         self._images = images
         self._paths = tuple(paths)
@@ -73,16 +80,26 @@ class RegionMaps:
 
     def __getitem__(self, index: int) -> NDArray[np.int32]:
         """Region id of each pixel of an image, (H, W), int32: 0..R-1, or -1 in no region."""
+        return self.runs(index).dense()
+
+    def runs(self, index: int) -> Runs:
+        """The map of an image as runs of equal ids."""
         index = range(len(self))[index]
         path = self._paths[index]
-        regions = _read_map(path)
-        if regions is None:
+        runs = _read_runs(path)
+        if runs is None:
             log.warning("Making the region map of %s again.", self._images.names[index])
             _cut(self._source, self._images, index, path)
-            regions = _read_map(path)
-        if regions is None:
+            runs = _read_runs(path)
+        if runs is None:
             raise OSError(f"the region map {path} was written but cannot be read back")
-        return regions
+        return runs
+
+    def region_sizes(self, index: int) -> NDArray[np.int64]:
+        """Pixels of every region of an image, (R,), int64; 0 for ids without a pixel."""
+        if self._sizes is not None:
+            return self._sizes[index]
+        return self.runs(index).sizes(int(self.num_regions[index]))
 
 
 def extract_regions(
@@ -116,14 +133,23 @@ def extract_regions(
     """
     parameters = source.parameters()
     version = map_version(parameters)
-    paths = [
-        _entry(cache / version, parameters, images.fingerprint(index), name)
-        for index, name in enumerate(images.names)
+    keys = [
+        _key(parameters, images.fingerprint(index), name) for index, name in enumerate(images.names)
     ]
-    found = [_read_count(path) for path in paths]
+    paths = [cache / version / key[:2] / f"{key}.npz" for key in keys]
+    table = read_table(table_path(cache / version, keys))
+    known = _unchanged(table, paths)
+    counts = np.zeros(len(paths), dtype=np.int64) if table is None else table.counts.copy()
+    jobs = []
     mine = range(share[0], len(images), share[1])
-    jobs = [(index, paths[index]) for index in mine if found[index] is None]
-    counts = np.array([count or 0 for count in found], dtype=np.int64)
+    for index in np.flatnonzero(~known).tolist():
+        if index not in mine:
+            continue
+        count = _read_count(paths[index])
+        if count is None:
+            jobs.append((index, paths[index]))
+        else:
+            counts[index] = count
     if jobs:
         source.check(images)
         if workers is None:
@@ -146,7 +172,27 @@ def extract_regions(
             )
     log.info("Region maps %s: %d made, %d cached.", version, len(jobs), len(mine) - len(jobs))
     counts.flags.writeable = False
-    return RegionMaps(version, counts, source, images, paths)
+    maps = RegionMaps(version, counts, source, images, paths)
+    if len(mine) == len(images) and (table is None or not known.all()):
+        stamps = stamps_of(paths)  # before the maps are read: a change in between is seen next time
+
+        def sizes() -> Iterator[NDArray[np.int64]]:
+            hidden = not progress or len(paths) < 1000
+            every = range(len(paths))
+            for index in progress_bar(every, f"sizes {version}", unit="image", hidden=hidden):
+                kept = table if known[index] else None
+                yield maps.region_sizes(index) if kept is None else kept[index]
+
+        table = write_table(table_path(cache / version, keys), sizes(), stamps)
+    return RegionMaps(version, counts, source, images, paths, table)
+
+
+def _unchanged(table: SizeTable | None, paths: Sequence[Path]) -> NDArray[np.bool_]:
+    """Which maps are the files whose sizes are known, (N,), bool."""
+    if table is None:
+        return np.zeros(len(paths), dtype=bool)
+    stamps = stamps_of(paths)
+    return np.asarray((stamps == table.stamps).all(axis=1) & (stamps >= 0).all(axis=1))
 
 
 def _cpus() -> int:
@@ -155,11 +201,11 @@ def _cpus() -> int:
     return os.cpu_count() or 1
 
 
-def _entry(folder: Path, parameters: dict[str, Any], fingerprint: str, name: str) -> Path:
-    # the name too: a source may look at it, as that of files does
+def _key(parameters: dict[str, Any], fingerprint: str, name: str) -> str:
+    """Name of a map."""
+    # the name of the image too: a source may look at it, as that of files does
     text = json.dumps([parameters, fingerprint, name], sort_keys=True)
-    key = hashlib.sha256(text.encode()).hexdigest()[:32]
-    return folder / key[:2] / f"{key}.npz"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _outcomes(
@@ -233,33 +279,42 @@ def _cut(source: RegionSource, images: ImageSet, index: int, path: Path) -> int:
 
 
 def _write(path: Path, regions: NDArray[np.int32], count: int) -> None:
-    # zlib shrinks a map as well as PNG does and unpacks twice as fast; each member has a CRC
-    narrow = (regions + 1).astype(np.min_scalar_type(count))
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, num_regions=np.int64(count), ids=narrow)
+    runs = Runs.of(regions)
+    arrays = {
+        "num_regions": np.int64(count),
+        "shape": np.array(runs.shape, dtype=np.int64),
+        "run_ids": (runs.ids + 1).astype(np.min_scalar_type(count)),
+        "run_lengths": runs.lengths,
+    }
+    buffer = io.BytesIO()  # each member has a CRC
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
     write_atomic(path, buffer.getvalue())
 
 
 def _read_count(path: Path) -> int | None:
     """Number of regions of a cached map, without unpacking it; None if there is no such map."""
-    count = _read(path, "num_regions")
-    return None if count is None else int(count)
+    found = _read(path, lambda members: members["num_regions"])
+    return None if found is None else int(found)
 
 
-def _read_map(path: Path) -> NDArray[np.int32] | None:
-    ids = _read(path, "ids")
-    if ids is None:
-        return None
-    regions: NDArray[np.int32] = ids.astype(np.int32)
-    regions -= 1
-    return regions
+def _read_runs(path: Path) -> Runs | None:
+    """A cached map; None if there is no such map."""
+    return _read(path, _runs_of)
 
 
-def _read(path: Path, member: str) -> NDArray[Any] | None:
-    """One array of a cached map; None if there is no such file, or only a damaged one."""
+def _runs_of(members: Mapping[str, NDArray[Any]]) -> Runs:
+    if "ids" in members:  # maps of release 0.1 are images of ids
+        return Runs.of(members["ids"].astype(np.int32) - np.int32(1))
+    height, width = members["shape"].tolist()
+    ids = members["run_ids"].astype(np.int32) - np.int32(1)
+    return Runs(ids, members["run_lengths"], (height, width))
+
+
+def _read(path: Path, what: Callable[[Mapping[str, NDArray[Any]]], Found]) -> Found | None:
+    """Something of a cached map; None if there is no such file, or only a damaged one."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return np.asarray(file[member])
+            return what(file)
     except FileNotFoundError:
         return None
     except (

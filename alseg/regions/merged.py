@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.regions.base import Maps
+from alseg.regions.base import Maps, runs_of, sizes_of
+from alseg.regions.runs import Runs
 
 
 def merged_map(regions: NDArray[np.integer], roots: NDArray[np.integer]) -> NDArray[np.int32]:
@@ -52,3 +53,13 @@ class MergedMaps:
     def __getitem__(self, index: int) -> NDArray[np.int32]:
         """Region ids of an image, (H, W), int32, -1 = in no region."""
         return merged_map(self.base[index], self.roots[index])
+
+    def runs(self, index: int) -> Runs:
+        """The map of an image as runs of equal ids."""
+        runs = runs_of(self.base, index)
+        return runs._replace(ids=merged_map(runs.ids, self.roots[index]))
+
+    def region_sizes(self, index: int) -> NDArray[np.int64]:
+        """Pixels of every region of an image, (R,), int64; 0 for ids without a pixel."""
+        roots, base = self.roots[index], sizes_of(self.base, index)
+        return np.bincount(roots, base, len(base)).astype(np.int64)  # exact below 2**53

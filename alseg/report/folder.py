@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from alseg.core.errors import UserError
 from alseg.core.files import read_json, read_text, write_atomic
 from alseg.core.typed import MOST_CHARACTERS, parse_yaml, read_node
-from alseg.labels.tables import plural
+from alseg.labels.tables import Answers, plural
 from alseg.report.pictures import save_picture
 
 #: Marks the columns of ``rounds.csv`` that hold the IoU of one class.
 IOU_PREFIX = "iou_"
 
+#: File of a round: how often its model says what people said.
+DISAGREEMENT = "disagreement.json"
 _INDEX = "index.json"
 #: Marks what is logged as a share.
 _SHARE = "share/"
@@ -184,6 +186,16 @@ class Run:
                     for name in names
                 }
         return found
+
+    def read(self, number: int, name: str) -> Any:
+        """Content of a JSON file of a round, None if it is not there."""
+        return _read_json(self.path / f"round_{number:03d}" / name, None)
+
+    def seconds(self, number: int) -> NDArray[np.float64]:
+        """Measured seconds of each answer of a round, in the order of its query, (n,)."""
+        path = self.path / f"round_{number:03d}" / "answers.npz"
+        found = Answers.load(path).seconds if path.is_file() else None
+        return np.zeros(0) if found is None else found.astype(np.float64)
 
     def metrics(self, number: int) -> dict[str, float | str]:
         """Single numbers and words of a round's ``metrics.json`` that no column holds."""

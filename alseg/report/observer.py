@@ -19,7 +19,8 @@ from alseg.labels.kinds import KINDS
 from alseg.labels.oracle import SimulatedOracle
 from alseg.labels.pool import LabelPool, rows_by_image
 from alseg.labels.tables import PIXELS, Answers, Query, plural
-from alseg.report.folder import PictureEntry, save_pictures
+from alseg.report.byhand import Predict, compare, predicted_entries, predictor
+from alseg.report.folder import DISAGREEMENT, PictureEntry, save_pictures
 from alseg.report.page import write_report
 from alseg.report.pictures import (
     answered_picture,
@@ -32,6 +33,8 @@ from alseg.report.pictures import (
 )
 from alseg.report.questions import save_questions
 
+#: Maps of an image worth a picture, by title.
+Show = Callable[[int], Mapping[str, NDArray[Any]]]
 #: Images on one contact sheet.
 _MOST_TILES = 48
 
@@ -70,11 +73,17 @@ class Reporter:
         for number in range(round + 1):  # a kill may have come before an earlier round's
             folder = self.root / f"round_{number:03d}" / "pictures"
             if not (folder / "index.json").exists():
-                show = partial(self.show, number)
+                show: Show = partial(self.show, number)
                 bought = pool.history[number]
+                predict = predictor(folder.parent) if self._by_hand else None
+                if predict is not None:
+                    show = self._with_predictions(show, predict)
+                    self._compare(bought, pool, predict, folder.parent)
                 query = Ledger(self.root, writes=False).query(number)
                 score = None if query is None else query.score[: len(bought)]
                 entries = pictures_of(bought, pool, self.splits.train, self._most, show, score)
+                if predict is not None:
+                    entries += predicted_entries(pool, self.splits, predict, self._most)
                 save_pictures(folder, entries)
         self._describe(pool)
         write_report(self.root)
@@ -85,6 +94,19 @@ class Reporter:
     @property
     def _most(self) -> int:
         return int(self.values["pictures"])
+
+    @property
+    def _by_hand(self) -> bool:
+        return not isinstance(self.oracle, SimulatedOracle)
+
+    def _with_predictions(self, show: Show, predict: Predict) -> Show:
+        return lambda image: {**show(image), "prediction": predict(self.splits.train, image)}
+
+    def _compare(self, bought: Answers, pool: LabelPool, predict: Predict, folder: Path) -> None:
+        found = compare(bought, pool, self.splits.train, predict)
+        if found is not None:
+            text = json.dumps(found, ensure_ascii=False) + "\n"
+            write_atomic(folder / DISAGREEMENT, text)
 
     def _describe(self, pool: LabelPool) -> None:
         first = pool.history[0]
@@ -112,7 +134,7 @@ class Reporter:
 
     def _notes(self) -> list[str]:
         notes = []
-        if isinstance(self.oracle, SimulatedOracle):
+        if not self._by_hand:
             choice = (
                 "the choice of what to ask saw it too, which no one could make who has to pay for "
                 "labels."

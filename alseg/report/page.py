@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
-from alseg.report import sections, wording
+from alseg.report import people, sections, wording
 from alseg.report.chart import Chart
 from alseg.report.curves import (
     COLORS,
@@ -124,6 +124,9 @@ def _run_page(run: Run) -> dict[str, Any]:
         "advice": sections.advice(run),
         "training": training_charts(run),
         "notes": run.about.notes,
+        "pace": people.pace(run),
+        "annotators": people.annotators(run),
+        "model": people.model(run),
         "panels": sections.panels(run),
         "unit": run.about.unit or "unit",
         "legend": list(colors.items()),

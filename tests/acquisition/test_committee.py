@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from alseg.acquisition import committee
+from alseg.acquisition import blocks, committee
 from alseg.acquisition.committee import CommitteeSums
 
 
@@ -39,11 +39,11 @@ def slow_scores(logits, temperature):
     }
 
 
-@pytest.mark.parametrize("block", [committee._BLOCK, 5])
+@pytest.mark.parametrize("block", [blocks._VISITED, 5])
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_against_the_definitions(temperature, dtype, block, monkeypatch):
-    monkeypatch.setattr(committee, "_BLOCK", block)
+    monkeypatch.setattr(blocks, "_VISITED", block)
     logits = random_logits(6, 2, 5, 3, 4, dtype=dtype)
     sums = committee_of(logits, temperature)
     actual = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from alseg.acquisition import scores
+from alseg.acquisition import blocks, scores
 from alseg.acquisition.scores import (
     best_vs_second_best,
     entropy,
@@ -49,8 +49,8 @@ def test_match_the_definitions(temperature, dtype):
 @pytest.mark.parametrize("temperature", [1.0, 0.1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_one_pass_equals_the_single_functions(temperature, dtype, monkeypatch):
-    monkeypatch.setattr(scores, "_BLOCK", 50)  # 2 x 5 x 7 x 11: blocks end inside an image
-    monkeypatch.setattr(scores, "_SHORT", 10)
+    monkeypatch.setattr(blocks, "_BLOCK", 50)  # 2 x 5 x 7 x 11: blocks end inside an image
+    monkeypatch.setattr(blocks, "_SHORT", 10)
     logits = random_logits(2, 5, 7, 11).to(dtype)
     fused = pixel_scores(logits, temperature)
     assert fused.top1.dtype == torch.uint8
@@ -65,8 +65,8 @@ def test_one_pass_equals_the_single_functions(temperature, dtype, monkeypatch):
 @pytest.mark.parametrize("block", [7, 10**6])
 @pytest.mark.parametrize("dim", [0, 1, 2, -1])
 def test_one_pass_along_any_dimension(dim, block, short, monkeypatch):
-    monkeypatch.setattr(scores, "_BLOCK", block)
-    monkeypatch.setattr(scores, "_SHORT", short)
+    monkeypatch.setattr(blocks, "_BLOCK", block)
+    monkeypatch.setattr(blocks, "_SHORT", short)
     logits = random_logits(4, 6, 5)
     fused = pixel_scores(logits, dim=dim)
     expected = torch.softmax(logits, dim).sort(dim, descending=True).values
@@ -88,17 +88,46 @@ def test_one_pass_takes_channels_last_and_leaves_its_input_alone():
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.1])
-def test_the_torch_form_of_a_block_equals_the_numpy_form(temperature):
-    logits = random_logits(5, 40)
-    logits[1, :10] = logits[3, :10]
-    logits[0, ::7] = -float("inf")
-    expected = pixel_scores(logits, temperature, dim=0)  # NumPy, as logits are on the CPU
-    outputs = [torch.empty_like(out) for out in expected]
-    buffers = [torch.empty(40) for _ in range(4)]
-    floor, hit = torch.full((40,), scores._LOG_ZERO), torch.empty(40, dtype=torch.bool)
-    scores._score_block(torch, 1 / temperature, logits, *outputs, *buffers, floor, hit)
-    for got, want in zip(outputs, expected, strict=True):
-        torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-5)
+def test_the_kernel_equals_the_definitions(temperature):
+    logits = random_logits(1, 5, 4, 10)
+    logits[0, 1, 0] = logits[0, 3, 0]  # equals
+    logits[0, 0, :, ::7] = -float("inf")
+    for name, definition in scores._DEFINITIONS.items():
+        found = scores._scores((name,), logits, temperature, 1)[name]  # on the CPU: by blocks
+        torch.testing.assert_close(
+            found, definition(logits / temperature, 1), atol=1e-6, rtol=1e-5, msg=name
+        )
+
+
+def test_a_score_that_is_learnt_from_has_its_gradient():
+    logits = random_logits(1, 5, 2, 3).double().requires_grad_()
+    for function in FUNCTIONS:
+        assert torch.autograd.gradcheck(function, (logits,))
+        assert not function(logits.detach()).requires_grad
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1])
+def test_the_two_best_and_the_mean_of_the_probabilities(temperature, monkeypatch):
+    monkeypatch.setattr(blocks, "_VISITED", 10)  # 35 pixels an image: the last block is short
+    logits = random_logits(2, 4, 5, 7)
+    every = pixel_scores(logits, temperature)
+    found = scores.best_two(logits, temperature, mean=True)
+    assert torch.equal(found.bvsb, every.bvsb)
+    assert torch.equal(found.top1, every.top1)
+    expected = (logits.double() / temperature).softmax(1).mean((2, 3)).float()
+    torch.testing.assert_close(found.mean, expected)
+    without = scores.best_two(logits, temperature)
+    assert torch.equal(without.bvsb, every.bvsb)
+    assert without.mean.isnan().all()
+
+
+@pytest.mark.parametrize("classes", [1, 2, 255])
+def test_the_most_probable_class_is_argmax(classes):
+    logits = random_logits(2, classes, 9, 4).round()  # many equals
+    assert torch.equal(scores.most_probable(logits).long(), logits.argmax(1))
+    crop = logits[:, : max(1, classes - 1), :5]  # not contiguous
+    assert torch.equal(scores.most_probable(crop).long(), crop.argmax(1))
+    assert torch.equal(scores.most_probable(logits[0], dim=0).long(), logits[0].argmax(0))
 
 
 def test_one_pixel_and_no_pixel():

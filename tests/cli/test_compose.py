@@ -9,7 +9,8 @@ import yaml
 
 from alseg.cli.compose import GROUPS, options
 from alseg.cli.help import help_text
-from alseg.cli.run import default_identity, identity, run_dir
+from alseg.cli.identity import default_identity, identity
+from alseg.cli.run import run_dir
 from alseg.core.errors import UserError
 from alseg.core.options import FREE
 from alseg.methods import METHODS
@@ -276,7 +277,8 @@ def test_what_may_change_between_two_starts():
 def test_the_place_of_the_files_is_free_in_every_data_set():
     for name in GROUPS["data"]:
         for option in fields(GROUPS["data"].resolve(name)):
-            assert (option.metadata == FREE) == (option.name == "root"), (name, option.name)
+            free = option.name in ("root", "cache")
+            assert (option.metadata == FREE) == free, (name, option.name)
 
 
 def test_the_identity_is_flat_and_made_of_json():

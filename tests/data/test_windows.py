@@ -79,11 +79,11 @@ def test_what_callers_get_is_theirs(files):
 def test_a_file_is_decoded_once_for_its_windows(files, monkeypatch):
     read = []
 
-    def image(self, index):
+    def pixels(self, index):
         read.append(index)
         return picture(20, 30)
 
-    monkeypatch.setattr(FileImages, "image", image)
+    monkeypatch.setattr(FileImages, "pixels", pixels)
     images = WindowImages(files, (8, 9))
     order = [*range(len(images)), 0]
     for index in order:

@@ -17,6 +17,7 @@ KINDS = {
     "pixel": ("pixel", "class", None),
     "superpixel": ("region", "dominant", 8),
     "class_set": ("region", "class_set", 8),
+    "correct": ("region", "correct", 8),
     "scene": ("image", "scene", None),
     "patch_mask": ("patch", "mask", 16),
     "image_mask": ("image", "mask", None),
@@ -47,7 +48,10 @@ class Asked:
         drawn = rng.permutation(len(every))[:rows]
         image, unit = np.array([every[k] for k in drawn.tolist()], dtype=np.int64).T
         score = np.linspace(1, 0, len(drawn), dtype=np.float32)
-        self.query = Query(0, self.kind, self.answer, regions, image, unit, score)
+        suggested = None
+        if self.answer == "correct":  # some are right, some are not, some are void
+            suggested = rng.choice(np.array([0, 1, 2, 255], np.uint8), len(drawn))
+        self.query = Query(0, self.kind, self.answer, regions, image, unit, score, suggested)
         if self.kind == "image" and self.answer == "mask":  # some are in no hurry
             self.query = replace(self.query, score=score[::-1].copy())
         self.round = folder / "round_000"
@@ -61,6 +65,13 @@ class Asked:
     def truth(self):
         """What `SimulatedOracle` says of every row, whatever it costs."""
         return answer_from_truth(self.query, self.pool, self.images, trim=5, vote_void=True)
+
+    def suggested(self, row):
+        """What a row of the query suggests, in the form the page sends; "" where it does not."""
+        if self.query.suggested is None:
+            return ""
+        label = int(self.query.suggested[row])
+        return None if label == 255 else label
 
     def bought(self):
         """What `SimulatedOracle` answers."""

@@ -276,3 +276,22 @@ def test_suggestions_are_shown_only_if_wanted(desk_of):
     assert not desk.about()["grid"]
     with pytest.raises(Refused):
         desk.grid("ann")
+
+
+def test_a_question_about_a_suggestion_shows_it_and_says_what_became_of_it(desk_of):
+    asked, desk = desk_of("correct", overlap=1.0)
+    assert not desk.about()["certain"]  # what is kept costs nothing
+    suggested, values = asked.query.suggested.tolist(), asked.values()
+    for question in desk.state("ann")["questions"]:
+        label = suggested[question["row"]]
+        assert question["suggests"]
+        assert question["suggestion"] == (None if label == VOID else label)
+    for row in range(20):
+        say(desk, "ann", row, values[row], suggested=True)
+    lines = [line for line in desk._journal.path.read_text().splitlines() if "answer" in line]
+    truth = asked.truth().label
+    assert sum('"taken":true' in line for line in lines) == np.sum(truth == suggested)
+    assert desk.state("ann")["spent"] == np.sum(truth != suggested)
+    second = desk.state("ben")["questions"][0]
+    assert second["second"]
+    assert second["suggests"]  # the question is about it

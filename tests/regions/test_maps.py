@@ -2,6 +2,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -298,3 +299,60 @@ def test_superpixels_end_to_end(tmp_path):
     assert maps.version.startswith("seeds-")
     assert np.array_equal(maps[1], Seeds(region_size=64)(images.image(1), images.names[1]))
     assert maps.num_regions.tolist() == [48, 48]
+
+
+def test_sizes_of_regions_are_known_without_reading_a_map(tmp_path, source, monkeypatch):
+    images = FakeImages(SIZES)
+    first = extract(source, images, tmp_path)
+    wanted = [
+        np.bincount(regions[regions >= 0], minlength=regions.max() + 1)
+        for regions in expected(source, images)
+    ]
+
+    def refuse(*arguments):
+        raise AssertionError("a map was read")
+
+    monkeypatch.setattr(maps_module, "_read", refuse)
+    again = pickle.loads(pickle.dumps(extract(source, images, tmp_path)))
+    for maps in (first, again):
+        for index, sizes in enumerate(wanted):
+            assert np.array_equal(maps.region_sizes(index), sizes)
+    assert again.num_regions.tolist() == first.num_regions.tolist()
+
+
+def test_sizes_that_cannot_be_written_are_read_off_the_maps(tmp_path, source):
+    images = FakeImages(SIZES)
+    version = extract(source, images, tmp_path).version
+    shutil.rmtree(tmp_path / "cache" / version / "sizes")
+    (tmp_path / "cache" / version / "sizes").write_text("in the way")
+    maps = extract(source, images, tmp_path)
+    for index, regions in enumerate(expected(source, images)):
+        assert np.array_equal(
+            maps.region_sizes(index),
+            np.bincount(regions[regions >= 0], minlength=regions.max() + 1),
+        )
+
+
+def test_damaged_sizes_are_read_off_the_maps_again(tmp_path, source):
+    images = FakeImages(SIZES)
+    extract(source, images, tmp_path)
+    for path in (tmp_path / "cache").rglob("sizes/*"):
+        path.write_bytes(path.read_bytes()[:-4])
+    assert_right(extract(source, images, tmp_path), source, images)
+    assert len(source.cuts()) == len(images)
+
+
+def test_maps_of_release_0_1_are_read(tmp_path, source):
+    images = FakeImages(SIZES)
+    extract(source, images, tmp_path)
+    for path in entries(tmp_path):
+        runs = maps_module._read_runs(path)
+        count = int(runs.ids.max()) + 1
+        ids = (runs.dense() + 1).astype(np.min_scalar_type(count))
+        np.savez_compressed(path, num_regions=np.int64(count), ids=ids)
+    maps = extract(source, images, tmp_path)
+    assert_right(maps, source, images)
+    assert len(source.cuts()) == len(images)
+    assert [int(maps.region_sizes(i).sum()) for i in range(5)] == [
+        int((regions >= 0).sum()) for regions in expected(source, images)
+    ]

@@ -8,7 +8,7 @@ import pytest
 
 from alseg.core.errors import UserError
 from alseg.regions.seeds import cell_grid, equalized_hsv, joint_bins, nearest_request, seeds
-from alseg.regions.superpixels import PublishedSeeds, Seeds, Slic
+from alseg.regions.superpixels import OpenCVSlic, PublishedSeeds, Seeds, Slic
 from tests.regions.fakes import FakeImages
 
 
@@ -148,6 +148,8 @@ def test_an_overwritten_contrib_build_is_named_with_its_cure(monkeypatch, missin
         (Slic, {"num_regions": 0}, "regions.num_regions is 0"),
         (Slic, {"compactness": 0.0}, "regions.compactness is 0.0"),
         (Slic, {"sigma": -1.0}, "regions.sigma is -1.0"),
+        (OpenCVSlic, {"iterations": 0}, "regions.iterations is 0"),
+        (OpenCVSlic, {"compactness": 0.0}, "regions.compactness is 0.0"),
     ],
 )
 def test_options_are_checked(source, options, said):
@@ -171,8 +173,30 @@ def test_parameters_tell_apart_what_differs_and_nothing_else():
         (Slic, {"num_regions": 256}),
         (Slic, {"compactness": 1.0}),
         (Slic, {"sigma": 0.0}),
+        (OpenCVSlic, {"region_size": 100}),
+        (OpenCVSlic, {"compactness": 1.0}),
+        (OpenCVSlic, {"sigma": 0.0}),
+        (OpenCVSlic, {"iterations": 4}),
     ]:
         assert json.dumps(source().parameters()) != json.dumps(source(**change).parameters())
+
+
+def test_opencv_slic_follows_an_edge_and_numbers_its_regions(monkeypatch):
+    image = np.zeros((60, 80, 3), np.uint8)
+    image[:, 37:] = 200, 30, 30  # no multiple of the side of a cell
+    for source in (OpenCVSlic(num_regions=48, sigma=0.0), OpenCVSlic(region_size=100, sigma=0.0)):
+        source.check(FakeImages([(60, 80)]))
+        regions = source(image, "x")
+        assert regions.dtype == np.int32
+        assert np.array_equal(np.unique(regions), np.arange(regions.max() + 1))
+        assert 30 <= regions.max() + 1 <= 70
+        left, right = np.unique(regions[:, :37]), np.unique(regions[:, 37:])
+        assert not np.intersect1d(left, right).size
+        assert np.array_equal(source(image, "x"), regions)
+    assert not OpenCVSlic()(image[:20], "too small for two cells along a side").any()
+    monkeypatch.delattr(cv2.ximgproc, "createSuperpixelSLIC")
+    with pytest.raises(UserError, match=r"SLIC superpixels need cv2\.ximgproc"):
+        OpenCVSlic().check(FakeImages([(60, 80)]))
 
 
 def test_slic_numbers_regions_from_zero_without_holes():

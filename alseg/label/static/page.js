@@ -214,21 +214,14 @@ function ask(question, image, small) {
   steps = [];
   painter = null;
   warned = false;
-  view.show(question, image, small, about.kind === "pixel" && about.answer !== "mask");
-  const unit = question.second ? `${about.kind}, asked a second time` : about.kind;
-  const what = {
-    class: `Which class is the ${unit}?`,
-    dominant: `Which class covers most of the ${unit}?`,
-    class_set: `Which classes are in the ${unit}?`,
-    scene: `Which scene does the ${unit} show?`,
-    mask: `Paint every pixel of the ${unit}.`,
-  }[about.answer];
-  $("ask").replaceChildren(what, small_(`${question.name} · question ${question.row + 1}`));
+  view.show(question, image, small, about.kind === "pixel" && !painted());
+  const again = question.second ? ", asked a second time" : "";
+  $("ask").replaceChildren(about.ask, small_(`${question.name} · question ${question.row + 1}${again}`));
   suggest(question);
-  if (about.answer === "class_set") {
+  if (toggled()) {
     chosen = new Set(question.draft || question.suggestion || []);
   }
-  if (about.answer === "mask") {
+  if (painted()) {
     painter = new Painter(question, colors(), question.draft || question.suggestion);
     if (!question.draft && question.suggestion) {
       painter.begin();
@@ -260,14 +253,24 @@ function ask(question, image, small) {
 
 function suggest(question) {
   const hint = $("hint");
-  hint.hidden = question.suggestion === null;
+  hint.hidden = !question.suggests;
   if (hint.hidden) return;
-  if (typeof question.suggestion === "number") {
-    hint.textContent = `Suggested: ${about.names[question.suggestion]} — Enter keeps it, another key replaces it.`;
+  if (single()) {
+    const name = question.suggestion === null ? "void" : about.names[question.suggestion];
+    const strong = document.createElement("strong");
+    strong.textContent = name;
+    hint.replaceChildren("Suggested: ");
+    if (question.suggestion !== null) hint.append(swatch(question.suggestion), " ");
+    hint.append(strong, " — confirm to keep it, or choose another class.");
   } else {
-    hint.textContent = "A suggestion is filled in — mend it, then Enter.";
+    hint.textContent = "A suggestion is filled in — mend it, then confirm.";
   }
 }
+
+// How a question is answered: by one of the names, by a set of them, or by painting.
+const single = () => about.takes === "label";
+const toggled = () => about.takes === "sets";
+const painted = () => about.takes === "masks";
 
 function small_(text) {
   const element = document.createElement("small");
@@ -374,10 +377,10 @@ function setUp() {
   if (about.names.length > 22) safe = localStorage.getItem("alseg-colors") === "safe";
   paintClass = 0;
   legend();
-  const mask = about.answer === "mask";
+  const mask = painted();
   $("tools").hidden = !mask;
   const shown = {
-    confirm: mask || about.answer === "class_set" || about.suggestions,
+    confirm: !single() || about.suggestions,
     same: !mask,
     grid: about.grid,
     early: about.accept_partial,
@@ -425,14 +428,15 @@ function swatch(i) {
 function marks() {
   for (const button of document.querySelectorAll(".class")) {
     const i = Number(button.dataset.class);
-    if (about.answer === "class_set") button.setAttribute("aria-pressed", chosen.has(i));
-    else if (about.answer === "mask") button.setAttribute("aria-pressed", i === paintClass);
-    else if (current && current.suggestion === i) button.setAttribute("aria-pressed", true);
+    if (toggled()) button.setAttribute("aria-pressed", chosen.has(i));
+    else if (painted()) button.setAttribute("aria-pressed", i === paintClass);
+    else if (current && current.suggests && current.suggestion === i) button.setAttribute("aria-pressed", true);
     else button.removeAttribute("aria-pressed");
   }
   const voids = document.querySelector('[data-do="void"]');
-  if (about.answer === "class_set") voids.setAttribute("aria-pressed", chosen.has(about.names.length));
-  else if (about.answer === "mask") voids.setAttribute("aria-pressed", paintClass === VOID);
+  if (toggled()) voids.setAttribute("aria-pressed", chosen.has(about.names.length));
+  else if (painted()) voids.setAttribute("aria-pressed", paintClass === VOID);
+  else if (current && current.suggests && current.suggestion === null) voids.setAttribute("aria-pressed", true);
   else voids.removeAttribute("aria-pressed");
 }
 
@@ -440,24 +444,24 @@ function marks() {
 
 async function submit(value, unsure = false) {
   if (!current || busy) return;
-  if (!unsure && about.answer !== "mask") last = value;
+  if (!unsure && !painted()) last = value;
   await send("/api/answer", {
     rows: [current.row],
     value,
     unsure,
     seconds: clock.seconds(),
     clicks: Math.max(1, clicks),
-    suggested: current.suggestion !== null,
+    suggested: current.suggests,
   });
 }
 
 function choose(i) {
   if (!current || busy) return;
-  if (about.answer === "class_set") {
+  if (toggled()) {
     steps.push([...chosen]);
     if (!chosen.delete(i)) chosen.add(i);
     sendDraft({ value: [...chosen] });
-  } else if (about.answer === "mask") {
+  } else if (painted()) {
     paintClass = i;
   } else {
     submit(i);
@@ -468,17 +472,17 @@ function choose(i) {
 
 function chooseVoid() {
   if (!current) return;
-  if (about.answer === "class_set") choose(about.names.length);
-  else if (about.answer === "mask") choose(VOID);
+  if (toggled()) choose(about.names.length);
+  else if (painted()) choose(VOID);
   else submit(null);
 }
 
 function confirmAnswer() {
   if (!current) return;
-  if (about.answer === "class_set") {
+  if (toggled()) {
     if (chosen.size) submit([...chosen]);
     else note("Choose at least one class, or void (0).");
-  } else if (about.answer === "mask") {
+  } else if (painted()) {
     if (view.polygon.length > 2) {
       closePolygon();
     } else if (painter.open && !warned) {
@@ -487,13 +491,13 @@ function confirmAnswer() {
     } else {
       submit(painter.value());
     }
-  } else if (current.suggestion !== null) {
+  } else if (current.suggests) {
     submit(current.suggestion);
   }
 }
 
 function same() {
-  if (about.answer === "mask") return;
+  if (painted()) return;
   if (last === undefined) note("There is no last answer yet.");
   else submit(last);
 }
@@ -672,7 +676,9 @@ async function fetchGrid() {
   }
   grid = { ...found, out: new Set() };
   const heading = document.createElement("h2");
-  heading.append(swatch(found.label), ` ${about.names[found.label]}? Take out those that are not, then accept the rest.`);
+  const words = document.createElement("span");
+  words.append(swatch(found.label), ` ${about.names[found.label]}? Take out those that are not, then accept the rest.`);
+  heading.append(words);
   heading.append(bar("Accept the rest", "Enter", "main", acceptGrid), bar("One by one", "Esc", "", leaveGrid));
   const tiles = await Promise.all(found.questions.map(tile));
   $("grid").replaceChildren(heading, ...tiles);
@@ -863,7 +869,7 @@ document.addEventListener("keydown", (event) => {
     hide(true);
     return;
   }
-  if (about.answer === "mask") {
+  if (painted()) {
     const painting = { s: "cells", b: "brush", p: "polygon", r: "rest" }[low];
     if (painting) {
       clicks++;

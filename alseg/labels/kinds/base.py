@@ -3,24 +3,39 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alseg.core.images import VOID, ImageSet
+from alseg.regions.runs import Runs
 
 #: Columns of `alseg.labels.tables.Answers`, one of which holds what was said.
 Column = Literal["label", "sets", "masks"]
 
 
-class Units(NamedTuple):
-    """The units of one image that are asked about."""
+@dataclass(frozen=True)
+class Units:
+    """The units of one image that are asked about.
+
+    Attributes:
+        image: Image index.
+        unit: Unit ids, (n,): region ids, or ``y * W + x`` of pixels.
+        runs: The map the regions belong to; None = pixels.
+        num_regions: Ids are below this.
+    """
 
     image: int
-    unit: NDArray[np.int64]  #: Unit ids, (n,): region ids, or ``y * W + x`` of pixels.
-    regions: NDArray[np.int32] | None  #: Region id of each pixel, (H, W); None = pixels.
-    num_regions: int  #: Ids below this.
+    unit: NDArray[np.int64]
+    runs: Runs | None
+    num_regions: int
+
+    @cached_property
+    def regions(self) -> NDArray[np.int32] | None:
+        """Region id of each pixel, (H, W); None = pixels."""
+        return None if self.runs is None else self.runs.dense()
 
 
 @dataclass(frozen=True)
@@ -88,8 +103,15 @@ class Kind(ABC):
     takes_unsure: ClassVar[bool] = True
     #: What a person is to write, with the unit for ``{unit}``.
     question: ClassVar[str]
+    #: What a page asks a person who sees the unit, with the unit for ``{unit}``; by default it asks
+    #: for what `question` says.
+    asks: ClassVar[str] = ""
     #: An answer as a person writes it, with names of classes for ``{0}`` and ``{1}``.
     example: ClassVar[str]
+
+    def ask(self, unit: str) -> str:
+        """What a page asks about a kind of unit, a sentence."""
+        return (self.asks or f"Give {self.question}.").format(unit=unit)
 
     def names(self, images: ImageSet) -> Sequence[str]:
         """Names the answers are chosen from, in the order of their ids."""
@@ -174,14 +196,14 @@ class Kind(ABC):
             num_classes: C.
         """
         label = self.labels(column, num_classes)
-        if units.regions is None:
+        if units.runs is None:
             known = label != VOID
             target.reshape(-1)[units.unit[known]] = label[known]
             return
-        # one table look-up for the whole image; the last entry serves pixels in no region
+        # one table look-up for every run of the map; the last entry serves pixels in no region
         table = np.full(units.num_regions + 1, VOID, np.uint8)
         table[units.unit] = label
-        painted = table[units.regions]
+        painted = units.runs.spread(table[units.runs.ids])
         np.copyto(target, painted, where=painted != VOID)
 
 

@@ -18,6 +18,7 @@ class ClassSet(Kind):
     column: ClassVar[Column] = "sets"
     #: Fig. 1 of arXiv 2309.09319: 17.13 s for 3 clicks.
     prices: ClassVar[dict[str, float]] = {"clicks_per_class": 1.0, "seconds_per_class": 5.71}
+    asks: ClassVar[str] = "Which classes are in the {unit}?"
     question: ClassVar[str] = "every class you see in the {unit}, separated by semicolons"
     example: ClassVar[str] = "{0};{1}"
 

@@ -31,6 +31,7 @@ class Correct(Dominant):
         "seconds_per_unit": 6.41,
     }
     suggests: ClassVar[bool] = True
+    asks: ClassVar[str] = "Does the suggested class cover most of the {unit}, or which one does?"
     question: ClassVar[str] = (
         f"{KEEP} where the suggested class covers most of the {{unit}}, else the class that does"
     )

@@ -16,6 +16,7 @@ class Dominant(LabelKind):
     name: ClassVar[str] = "dominant"
     #: Fig. 1 of arXiv 2309.09319.
     prices: ClassVar[dict[str, float]] = {"clicks_per_unit": 1.0, "seconds_per_unit": 12.12}
+    asks: ClassVar[str] = "Which class covers most of the {unit}?"
     question: ClassVar[str] = "the class that covers most of the {unit}"
 
     def of_truth(

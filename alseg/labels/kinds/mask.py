@@ -22,6 +22,7 @@ class Mask(Kind):
         "seconds_per_pixel": 2.575e-3,
     }
     takes_unsure: ClassVar[bool] = False  # such pixels are void in the mask
+    asks: ClassVar[str] = "Paint every pixel of the {unit}."
     question: ClassVar[str] = (
         "the path of a label image (PNG or TIFF, of the size of the image or of its file; "
         "only the {unit} is read), relative to this folder"
@@ -33,7 +34,7 @@ class Mask(Kind):
     ) -> list[NDArray[np.uint8]]:
         """The labels of each unit's pixels."""
         truth = images.truth(units.image)
-        if units.regions is None:
+        if units.runs is None:
             return [truth.ravel()[unit : unit + 1] for unit in units.unit.tolist()]
         flat = truth.ravel()
         return [flat[where] for where in pixels_of(units)]
@@ -80,7 +81,7 @@ class Mask(Kind):
     ) -> None:
         """Paint the known pixels of each mask."""
         flat = target.reshape(-1)
-        places = units.unit[:, None] if units.regions is None else pixels_of(units)
+        places = units.unit[:, None] if units.runs is None else pixels_of(units)
         for where, mask in zip(places, column, strict=True):
             known = mask != VOID
             flat[where[known]] = mask[known]
@@ -89,17 +90,18 @@ class Mask(Kind):
 def pixels_of(units: Units) -> list[NDArray[np.int64]]:
     """Positions ``y * W + x`` of the pixels of each region, in raster order.
 
-    One sort of the map serves any number of regions.
+    One sort of the runs of the map serves any number of regions.
     """
-    assert units.regions is not None
-    if len(units.unit) <= 2:  # looking twice is cheaper than sorting
-        flat = units.regions.ravel()
-        return [np.flatnonzero(flat == unit) for unit in units.unit]
-    ids = units.regions.ravel()
+    assert units.runs is not None
+    ids, lengths = units.runs.ids, units.runs.lengths.astype(np.int64)
+    starts = np.cumsum(lengths) - lengths
     wanted = np.zeros(units.num_regions + 1, dtype=bool)
     wanted[units.unit] = True
-    places = np.flatnonzero(wanted[ids])  # id -1 (no region) reads wanted[-1], which is False
-    order = np.argsort(ids[places], kind="stable")
-    ends = np.cumsum(np.bincount(ids[places], minlength=units.num_regions))
-    starts = np.concatenate([[0], ends[:-1]])
-    return [places[order[starts[unit] : ends[unit]]] for unit in units.unit.tolist()]
+    runs = np.flatnonzero(wanted[ids])  # id -1 (no region) reads wanted[-1], which is False
+    runs = runs[np.argsort(ids[runs], kind="stable")]
+    ids, lengths = ids[runs], lengths[runs]
+    behind = np.cumsum(lengths)
+    places = np.arange(lengths.sum()) + np.repeat(starts[runs] - (behind - lengths), lengths)
+    first, last = (np.searchsorted(ids, units.unit, side) for side in ("left", "right"))
+    ends = np.concatenate([[0], behind])
+    return [places[ends[a] : ends[b]] for a, b in zip(first, last, strict=True)]

@@ -11,4 +11,5 @@ class PixelClass(Dominant):
     name: ClassVar[str] = "class"
     #: A point on a pixel, Bearman et al., ECCV 2016.
     prices: ClassVar[dict[str, float]] = {"clicks_per_unit": 1.0, "seconds_per_unit": 2.4}
+    asks: ClassVar[str] = "Which class is the {unit}?"
     question: ClassVar[str] = "the class of the {unit}"

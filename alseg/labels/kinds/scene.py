@@ -17,6 +17,7 @@ class Scene(LabelKind):
     #: A second for each of VOC's classes, Bearman et al., ECCV 2016.
     prices: ClassVar[dict[str, float]] = {"clicks_per_unit": 1.0, "seconds_per_unit": 20.0}
     covers_pixels: ClassVar[bool] = False
+    asks: ClassVar[str] = "Which scene does the {unit} show?"
     question: ClassVar[str] = "the scene that the {unit} shows"
 
     def names(self, images: ImageSet) -> Sequence[str]:

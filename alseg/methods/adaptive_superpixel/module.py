@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alseg.acquisition.region_table import region_rows
-from alseg.acquisition.scores import pixel_scores
+from alseg.acquisition.scores import best_two
 from alseg.acquisition.statistics import region_vectors
 from alseg.active.module import CrossEntropyModule
 from alseg.core.images import VOID
@@ -143,7 +143,7 @@ class Merger(CrossEntropyModule):
                 self.predictions.write(index, logits, canvas, size)
             # of one image at a time
             full = self.network.enlarge(logits[None].float(), canvas, size)
-            scores = pixel_scores(full)
+            scores = best_two(full)
             count = int(self.num_regions[index])
             features = region_vectors(full.softmax(dim=1)[0], regions, count).cpu().numpy()
             uncertainty = region_vectors(scores.bvsb, regions, count)[:, 0].cpu().numpy()

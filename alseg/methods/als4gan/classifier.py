@@ -158,8 +158,10 @@ class SceneClassifier(CheckedModule):
         which the last layer makes classes of, and the most probable class.
         """
         backbone, last = self.network
-        outputs = backbone(batch["image"])
-        logits = last(outputs).float()
+        # one image at a time: products of matrices round by the number of their rows, and how many
+        # images share a batch depends on the number of devices
+        outputs = torch.cat([backbone(image[None]) for image in batch["image"]])
+        logits = torch.cat([last(seen[None]) for seen in outputs]).float()
         image, top = batch["index"].to(logits.device).int(), logits.argmax(dim=1).int()
         score = uncertainty(logits, self.strategy)
         tables = {"scenes": {"image": image, "score": score, "top": top}}

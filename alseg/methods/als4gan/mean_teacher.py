@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from alseg.acquisition.scores import most_probable
 from alseg.active.module import EvaluatedModule, LoopDataModule
 from alseg.methods.als4gan.mlmt import (
     classes_present,
@@ -143,7 +144,7 @@ class MeanTeacher(EvaluatedModule):
         scores = self.network(batch["image"])[:, : self.num_classes]
         present = self.teacher(batch["image"]).float().sigmoid()
         fused = fuse(scores, present, self.threshold)
-        self.iou.update(fused.argmax(dim=1), batch["target"])
+        self.iou.update(most_probable(fused), batch["target"])
 
 
 def weak_view(images: Tensor) -> Tensor:

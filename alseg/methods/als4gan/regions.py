@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.regions.base import Maps
+from alseg.regions.base import Maps, runs_of, sizes_of
+from alseg.regions.runs import Runs
 
 
 class Renamed:
@@ -22,3 +23,11 @@ class Renamed:
     def __getitem__(self, index: int) -> NDArray[np.int32]:
         """See `alseg.labels.pool.Maps`."""
         return self.maps[index]
+
+    def runs(self, index: int) -> Runs:
+        """See `alseg.regions.base.runs_of`."""
+        return runs_of(self.maps, index)
+
+    def region_sizes(self, index: int) -> NDArray[np.int64]:
+        """See `alseg.regions.base.sizes_of`."""
+        return sizes_of(self.maps, index)

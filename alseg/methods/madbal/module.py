@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from alseg.acquisition.scores import entropy
+from alseg.acquisition.scores import entropy, most_probable
 from alseg.acquisition.statistics import region_vectors
 from alseg.active.module import LoopDataModule, SegmentationModule
 from alseg.labels.imagefiles import ImageFiles
@@ -53,6 +53,8 @@ class PhaseOne(SegmentationModule):
     ) -> None:
         super().__init__(**shared)
         self.register_buffer("class_weights", class_weights, persistent=False)
+        if not bool(class_weights.all()):  # a labelled batch may teach nothing all the same
+            self.read_every = 1
         self.rate = rate
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -173,7 +175,7 @@ class PhaseTwo(PhaseOne):
                 regions[cells_of(batch["target"][item], self.grid) == self.void] = -1
             rows = superpixel_scores(
                 scores,
-                found[0][0].argmax(dim=0),
+                most_probable(found[0][0], dim=0),
                 regions,
                 int(batch["regions"][item].max()) + 1,
                 self.num_classes,

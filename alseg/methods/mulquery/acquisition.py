@@ -13,7 +13,7 @@ from torch import Tensor
 
 from alseg.acquisition.balance import class_balanced, class_shares
 from alseg.acquisition.region_table import RegionSummary, RegionTable, region_rows, summarize
-from alseg.acquisition.scores import pixel_scores
+from alseg.acquisition.scores import best_two
 
 #: Added to the ratio of probabilities (A3).
 EPS = 1e-8
@@ -37,12 +37,12 @@ def pixel_uncertainty(cosines: Tensor, *, tau: float) -> tuple[Tensor, Tensor]:
     Returns:
         ``u`` in (0, 1], (B, H, W), float32, and class ids, (B, H, W), uint8.
     """
-    scores = pixel_scores(cosines, temperature=tau)
-    return scores.bvsb + EPS, scores.top1
+    found = best_two(cosines, temperature=tau)
+    return found.bvsb + EPS, found.top1
 
 
 def region_table(
-    cosines: Tensor, regions: Tensor, *, tau: float
+    cosines: Tensor, regions: Tensor, *, tau: float, num_regions: int | None = None
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Reduce a batch to the rows of a `RegionTable`, on the device it is on.
 
@@ -50,15 +50,15 @@ def region_table(
         cosines: ``s``, (B, C, H, W).
         regions: Region id of each pixel, (B, H, W), integer; pixels of no region, -1, get no row.
         tau: Temperature.
+        num_regions: Most regions of an image, see `alseg.acquisition.region_table.region_rows`.
 
     Returns:
         The columns of a `RegionTable` with ``image`` = position in the batch, and the mean
         softmax of each image over all its pixels, (B, C), float32.
     """
-    uncertainty, label = pixel_uncertainty(cosines, tau=tau)
-    table = region_rows(uncertainty, label, regions, cosines.shape[1])
-    probabilities: Tensor = (cosines.float() / tau).softmax(dim=1)
-    return table, probabilities.mean(dim=(2, 3))
+    found = best_two(cosines, temperature=tau, mean=True)
+    table = region_rows(found.bvsb + EPS, found.top1, regions, cosines.shape[1], num_regions)
+    return table, found.mean
 
 
 def class_prior(image_means: NDArray[np.floating], batch_size: int) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ with an empty set belong to no loss.
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -105,10 +106,10 @@ def _labelled_pixels(
     num_regions = targets.shape[1]
     sets = targets.bool().flatten(0, 1)
     size = sets.sum(dim=1)
-    image, y, x = selected.nonzero(as_tuple=True)
+    first = torch.arange(len(regions), device=regions.device)[:, None, None] * num_regions
+    known = size[(first + regions).where(selected, 0)] > 0
+    image, y, x = (selected & known).nonzero(as_tuple=True)
     region = image * num_regions + regions[image, y, x]
-    labelled = size[region] > 0
-    image, y, x, region = image[labelled], y[labelled], x[labelled], region[labelled]
     scores = at_least_float32(cosines[image, :, y, x])  # softmax only where it is needed
     return _Pixels(
         (scores / tau).softmax(dim=1), sets[region], region, size[region] == 1, len(sets)
@@ -125,8 +126,8 @@ def _merged_positive(pixels: _Pixels) -> Tensor:
 
 def _set_cross_entropy(pixels: _Pixels, where: Tensor) -> Tensor:
     """(L1) and (L2): with one class the sum over the set is that class's probability."""
-    inside = (pixels.probabilities * pixels.candidates).sum(dim=1)[where]
-    return -(inside + EPS).log().sum() / (1 + len(inside))
+    inside = (pixels.probabilities * pixels.candidates).sum(dim=1)
+    return _mean_surprise(inside, where)
 
 
 def _prototypical_pixel(pixels: _Pixels) -> Tensor:
@@ -135,6 +136,16 @@ def _prototypical_pixel(pixels: _Pixels) -> Tensor:
     num_classes = pixels.probabilities.shape[1]
     group = pixels.region[pixel] * num_classes + label
     prototype = first_argmax(probability, group, pixels.num_regions * num_classes)
-    largest = probability[prototype[prototype < len(probability)]]
-    largest = largest[largest > 0]
-    return -(largest + EPS).log().sum() / (1 + len(largest))
+    if not len(probability):
+        return probability.sum() * 0.0
+    largest = probability[prototype.clamp(max=len(probability) - 1)]
+    return _mean_surprise(largest, (prototype < len(probability)) & (largest > 0))
+
+
+def _mean_surprise(probability: Tensor, where: Tensor) -> Tensor:
+    """Sum of ``-log(p + 1e-8)`` over the places of a mask, divided by 1 + their number."""
+    if probability.device.type == "cpu":
+        chosen = probability[where]
+        return -(chosen + EPS).log().sum() / (1 + len(chosen))
+    # on a GPU the host would wait to learn how many there are
+    return -(probability + EPS).log().where(where, 0).sum() / (1 + where.sum())

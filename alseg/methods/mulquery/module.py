@@ -23,12 +23,20 @@ class StageOne(SegmentationModule):
     Args:
         temperature: Divides the cosines in losses and acquisition.
         weights: Of the single-class, merged positive and prototypical pixel losses.
+        num_regions: No image that is scored has a region id so high; None = look in every batch.
         **shared: See `SegmentationModule`.
     """
 
-    def __init__(self, temperature: float, weights: Sequence[float], **shared: Any) -> None:
+    def __init__(
+        self,
+        temperature: float,
+        weights: Sequence[float],
+        num_regions: int | None = None,
+        **shared: Any,
+    ) -> None:
         super().__init__(**shared)
         self.temperature = temperature
+        self.num_regions = num_regions
         self.single, self.merged, self.prototype = weights
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -51,7 +59,9 @@ class StageOne(SegmentationModule):
     ) -> dict[str, dict[str, Tensor]]:
         """Tables ``regions`` (image, unit, label, uncertainty, pixels) and ``images`` (prior)."""
         scores = self.network(batch["image"])
-        table, prior = region_table(scores, batch["regions"], tau=self.temperature)
+        table, prior = region_table(
+            scores, batch["regions"], tau=self.temperature, num_regions=self.num_regions
+        )
         index = batch["index"].to(prior.device)
         table["image"] = index[table["image"]]
         # six million regions a pass: narrow integers halve what goes to disk
@@ -77,7 +87,7 @@ class StageTwo(SegmentationModule):
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Mean over labelled pixels of ``target`` (B, H, W); 0 when a batch has none."""
         cosines = self.network(batch["image"])
-        if not bool((batch["target"] != VOID).any()):
+        if not self.has_labels(batch):
             return {"loss": cosines.sum() * 0.0}
         return {"loss": pseudo_label_loss(cosines, batch["target"], tau=self.temperature)}
 

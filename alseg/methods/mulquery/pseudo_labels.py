@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from alseg.acquisition.scores import most_probable
 from alseg.core.images import VOID
 from alseg.methods.mulquery.groups import first_argmax
 from alseg.nn.precision import at_least_float32
@@ -193,7 +194,7 @@ def naive_labels(cosines: Tensor, where: Tensor | None = None) -> Tensor:
     Returns:
         (H, W), uint8, `VOID` elsewhere.
     """
-    labels = cosines.argmax(dim=0).to(torch.uint8)
+    labels = most_probable(cosines, dim=0)
     return labels if where is None else labels.masked_fill(~where, VOID)
 
 

@@ -46,7 +46,10 @@ class StageOne(_Stage):
         """A fresh network with the losses of stage 1 (L1 to L3)."""
         method = self.method
         weights = (method.single_weight, method.merged_weight, method.prototype_weight)
-        return StageOneModule(weights=weights, **self.training(method.lr))
+        highest = int(self.context.pool.num_units(self.context.regions).max(initial=0))
+        return StageOneModule(
+            weights=weights, num_regions=highest or None, **self.training(method.lr)
+        )
 
     def supervision(self) -> ClassSets:
         """The class sets answered so far."""

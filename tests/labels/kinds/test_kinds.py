@@ -15,6 +15,7 @@ from alseg.labels.kinds.base import Annotator, Units
 from alseg.labels.kinds.mask import pixels_of
 from alseg.labels.oracle import SimulatedOracle
 from alseg.labels.tables import Answers, Query
+from alseg.regions.runs import Runs
 from tests.toys import toy_pool
 
 #: Files of every kind, written by release 0.1.
@@ -40,7 +41,7 @@ def read(name, units):
     return KINDS[name].of_truth(units, Images(), 2, PLAIN)
 
 
-REGION_UNITS = Units(1, np.array([3, 0, 2]), REGIONS, 4)
+REGION_UNITS = Units(1, np.array([3, 0, 2]), Runs.of(REGIONS), 4)
 PIXEL_UNITS = Units(1, np.array([2, 3]), None, 0)
 
 
@@ -79,7 +80,7 @@ def test_pixels_of_regions_against_a_loop(count):
     rng = np.random.default_rng(0)
     regions = rng.integers(-1, 50, (30, 40)).astype(np.int32)
     unit = rng.permutation(50)[:count]
-    found = pixels_of(Units(0, unit, regions, 50))
+    found = pixels_of(Units(0, unit, Runs.of(regions), 50))
     for one, places in zip(unit, found, strict=True):
         assert np.array_equal(places, np.flatnonzero(regions.ravel() == one))
 

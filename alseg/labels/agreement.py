@@ -1,12 +1,18 @@
-"""How well two annotators agree who answered the same questions."""
+"""How well two answers to the same questions agree: of two annotators, or of one and a model."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alseg.core.images import VOID
+from alseg.labels.kinds.base import Column
+
+#: Share of a unit's pixels that a class must have to count as seen in it.
+LEAST_SHARE = 0.02
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,16 @@ class Agreement:
     questions: int
     counts: NDArray[np.int64]
     kappa: float
+
+    def described(self, names: Sequence[str], answer: str) -> dict[str, Any]:
+        """Plain values for a file, with the names of the classes and, last, of void."""
+        return {
+            "questions": self.questions,
+            "answer": answer,
+            "names": list(names),
+            "kappa": None if math.isnan(self.kappa) else self.kappa,
+            "counts": self.counts.tolist(),
+        }
 
 
 def single_labels(
@@ -93,19 +109,19 @@ def cohen_kappa(counts: NDArray[np.integer]) -> float:
 
 
 def agreement(
-    answer: str, first: Sequence[NDArray[np.generic]], second: Sequence[NDArray[np.generic]],
+    column: Column, first: Sequence[NDArray[np.generic]], second: Sequence[NDArray[np.generic]],
     num_classes: int,
 ) -> Agreement:  # fmt: skip
-    """Agreement of answers of one kind.
+    """Agreement of answers of one round.
 
     Args:
-        answer: Kind of the answers.
+        column: How the questions are answered, see `alseg.labels.kinds.base.Kind`.
         first: First answer to each of n questions: a label of shape (), the members of a set,
             (C + 1,) bool, or the labels of a unit's pixels.
         second: Second answers.
         num_classes: C.
     """
-    if answer == "class_set":
+    if column == "sets":
         shape = (-1, num_classes + 1)
         counts = sets(np.array(first, bool).reshape(shape), np.array(second, bool).reshape(shape))
         return Agreement(len(first), counts, cohen_kappa(counts.sum(axis=0)))
@@ -115,3 +131,28 @@ def agreement(
     ]
     counts = single_labels(flat[0], flat[1], num_classes)
     return Agreement(len(first), counts, cohen_kappa(counts))
+
+
+def implied(
+    labels: NDArray[np.uint8], column: Column, num_classes: int
+) -> int | list[int] | NDArray[np.uint8]:
+    """What a label map, such as a prediction, answers about a unit.
+
+    Args:
+        labels: Classes of the unit's pixels in raster order, or VOID, (P,).
+        column: How the question is answered, see `alseg.labels.kinds.base.Kind`.
+        num_classes: C.
+
+    Returns:
+        Of sets the classes with at least `LEAST_SHARE` of the pixels; of masks the labels; else the
+        most frequent class.
+
+    >>> implied(np.array([2, 2, 0], np.uint8), "label", 3)
+    2
+    """
+    if column == "masks":
+        return labels
+    count = np.bincount(labels, minlength=num_classes)[:num_classes]
+    if column == "sets":
+        return np.flatnonzero(count >= max(1, LEAST_SHARE * labels.size)).tolist()
+    return int(count.argmax())

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from alseg.label.agreement import agreement, cohen_kappa
+from alseg.labels.agreement import agreement, cohen_kappa
 
 
 def test_kappa_of_tables_by_hand():
@@ -14,20 +14,20 @@ def test_kappa_of_tables_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("answer", "first", "second", "counts"),
+    ("column", "first", "second", "counts"),
     [
-        ("class", [0, 1, 255, 1], [0, 0, 255, 1], [[1, 0, 0], [1, 1, 0], [0, 0, 1]]),
-        ("mask", [[0, 1], [1, 1, 255]], [[0, 0], [1, 1, 0]], [[1, 0, 0], [1, 2, 0], [1, 0, 0]]),
+        ("label", [0, 1, 255, 1], [0, 0, 255, 1], [[1, 0, 0], [1, 1, 0], [0, 0, 1]]),
+        ("masks", [[0, 1], [1, 1, 255]], [[0, 0], [1, 1, 0]], [[1, 0, 0], [1, 2, 0], [1, 0, 0]]),
         (
-            "class_set",
+            "sets",
             [[1, 1, 0], [0, 1, 0]],
             [[1, 0, 0], [0, 1, 1]],
             [[[1, 0], [0, 1]], [[0, 0], [1, 1]], [[1, 1], [0, 0]]],
         ),
     ],
 )
-def test_pairs_are_counted_by_kind(answer, first, second, counts):
+def test_pairs_are_counted_by_how_they_are_given(column, first, second, counts):
     sides = [[np.array(said) for said in side] for side in (first, second)]
-    found = agreement(answer, *sides, 2)
+    found = agreement(column, *sides, 2)
     assert found.questions == len(first)
     assert found.counts.tolist() == counts

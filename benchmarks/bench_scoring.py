@@ -1,0 +1,233 @@
+"""A scoring pass beside the bare forward pass of its network, and the labels of an evaluation."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from alseg.active.scoring import SCORES, ScoringModule, UnitScorer
+from alseg.methods.adaptive_superpixel.module import Merger
+from alseg.methods.equal.module import TwoViews
+from alseg.methods.mulquery.module import StageOne
+from alseg.nn.recipe import Recipe
+from alseg.nn.segmenter import build_segmenter
+from benchmarks.bench_mulquery import wavy_regions
+from benchmarks.harness import Comparison, compare, equal, table, within
+
+CLASSES = 19
+TAU = 0.1
+
+
+def main(quick: bool) -> None:
+    with torch.inference_mode():
+        rows = [*formulas(quick), *labels(quick), *passes(quick)]
+    print(table(rows))
+
+
+def obvious(name: str, logits: torch.Tensor) -> torch.Tensor:
+    """The score of every pixel as one writes it down."""
+    p = logits.softmax(1)
+    if name == "entropy":
+        return -torch.xlogy(p, p).sum(1)
+    best = p.topk(2, dim=1).values
+    if name == "least_confidence":
+        return 1 - best[:, 0]
+    return 1 - (best[:, 0] - best[:, 1]) if name == "margin" else best[:, 1] / best[:, 0]
+
+
+def formulas(quick: bool) -> list[Comparison]:
+    height, width = (32, 64) if quick else (512, 1024)
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(1, CLASSES, height, width, generator=generator)
+    read = "one sum over the logits", partial(logits.sum, 1)
+    return [
+        compare(
+            f"{name} of {CLASSES}x{height}x{width} logits",
+            "softmax, then the definition",
+            partial(obvious, name, logits),
+            partial(score, logits),
+            within(5e-6),
+            limit=read,
+        )
+        for name, score in SCORES.items()
+    ]
+
+
+def labels(quick: bool) -> list[Comparison]:
+    """The confusion matrix of one image, with the choice of the best class."""
+    height, width = (64, 128) if quick else (512, 1024)
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(1, CLASSES, height, width, generator=generator)
+    truth = torch.randint(0, CLASSES, (1, height, width), generator=generator)
+    module = ScoringModule("entropy", UnitScorer(1), **shared(network(quick)))
+    module.network.forward = lambda images: logits  # the network is not what is measured
+
+    def cells():
+        module.iou.reset()
+        module.iou.update(logits.argmax(1), truth)
+        return module.iou.confmat.clone()
+
+    def ours():
+        module.iou.reset()
+        module.evaluate({"image": logits, "target": truth})
+        return module.iou.confmat.clone()
+
+    task = f"evaluating {CLASSES}x{height}x{width} logits"
+    return [compare(task, "argmax, torchmetrics", cells, ours, equal)]
+
+
+def network(quick: bool, cosine: bool = False, classes: int = CLASSES) -> Any:
+    torch.manual_seed(0)
+    options = {"decoder_aspp_dropout": 0.5}
+    built = build_segmenter("DeepLabV3Plus", "mobilenet_v2", None, classes, cosine, options)
+    return built.eval()
+
+
+def shared(net: Any) -> dict[str, Any]:
+    return {"network": net, "num_classes": CLASSES, "steps": 1, "recipe": Recipe(1e-3)}
+
+
+def region_means(values: torch.Tensor, regions: torch.Tensor) -> np.ndarray[Any, Any]:
+    ids = regions.flatten().numpy()
+    return np.bincount(ids, values.double().flatten().numpy()) / np.bincount(ids)
+
+
+def passes(quick: bool) -> list[Comparison]:
+    """``predict_step`` on one image."""
+    height, width, side = (64, 128, 16) if quick else (512, 1024, 16)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, 3, height, width, generator=generator)
+    regions = wavy_regions(height, width, side)
+    batch = {"image": image, "index": torch.tensor([0]), "regions": regions[None]}
+    pixels = {name: value for name, value in batch.items() if name != "regions"}
+    net, cosine = network(quick), network(quick, cosine=True)
+    repeats = 1 if quick else 7
+
+    def row(
+        name: str,
+        module: Any,
+        plain: Callable[[], Any],
+        ours: Callable[[], Any],
+        agree: Callable[[Any, Any], str],
+        forward: Callable[[], Any],
+    ) -> Comparison:
+        task = f"{name}, one image of {height}x{width}"
+        limit = ("forward", forward)
+        return compare(task, "forward, then the definition", plain, ours, agree, repeats, limit)
+
+    def forward(module: Any = net) -> torch.Tensor:
+        return module(image)
+
+    rows = []
+    for name in SCORES:
+        module = ScoringModule(name, UnitScorer(1), **shared(net)).eval()
+        rows.append(
+            row(
+                name,
+                module,
+                lambda n=name: region_means(obvious(n, net(image)), regions),
+                lambda m=module: m.predict_step(batch, 0)["units"]["score"],
+                within(1e-5),
+                forward,
+            )
+        )
+
+    most = 10
+    module = ScoringModule("margin", UnitScorer(most, top_share=0.05), **shared(net)).eval()
+
+    def picked():
+        flat = obvious("margin", net(image)).flatten()
+        best = flat.topk(int(0.05 * flat.numel())).indices
+        chosen = best[torch.randperm(len(best), generator=generator)[:most]]
+        return flat[chosen].min() >= flat[best].min()
+
+    def picks():
+        return len(module.predict_step(pixels, 0)["units"]["score"]) == most
+
+    rows.append(row("pixelpick", module, picked, picks, equal, forward))
+
+    stage = StageOne(TAU, (16.0, 8.0, 1.0), **shared(cosine)).eval()
+
+    def mulquery():
+        p = (cosine(image) / TAU).softmax(1)
+        best, label = p.topk(2, dim=1)
+        u = best[:, 1] / best[:, 0] + 1e-8
+        pairs = regions * CLASSES + label[:, 0]
+        size = (int(regions.max()) + 1) * CLASSES
+        sums = np.bincount(pairs.flatten().numpy(), u.double().flatten().numpy(), size)
+        return sums[np.bincount(pairs.flatten().numpy(), minlength=size) > 0]
+
+    rows.append(
+        row(
+            "mulquery",
+            stage,
+            mulquery,
+            lambda: stage.predict_step(batch, 0)["regions"]["uncertainty"],
+            within(2e-2),
+            lambda: cosine(image),
+        )
+    )
+
+    small = F.interpolate(image, scale_factor=0.5, mode="bicubic", antialias=True)
+    count = np.array([int(regions.max()) + 1])
+    merger = Merger(count, 0.1, None, 0.5, None, {}, **shared(net)).eval()
+
+    def adaptive():
+        found = F.interpolate(net(small).softmax(1), (height, width))[0]
+        return np.stack([region_means(one, regions) for one in found], axis=1).shape
+
+    rows.append(
+        row(
+            "adaptive superpixels at half size, merging left out of the definition",
+            merger,
+            adaptive,
+            lambda: (merger.predict_step(batch, 0), (len(regions.unique()), CLASSES))[1],
+            lambda a, b: "not compared",
+            lambda: net(small),
+        )
+    )
+
+    passes = 3
+    bald = ScoringModule("bald", UnitScorer(1, seed=0), passes, **shared(net)).eval()
+
+    def stacked():
+        for drop in bald._dropouts:
+            drop.train()
+        p = torch.stack([net(image).softmax(1) for _ in range(passes)])
+        for drop in bald._dropouts:
+            drop.eval()
+        mean = p.mean(0)
+        score = torch.special.entr(mean).sum(1) - torch.special.entr(p).sum(2).mean(0)
+        return region_means(score, regions)
+
+    rows.append(
+        row(
+            f"bald, {passes} passes",
+            bald,
+            stacked,
+            lambda: bald.predict_step(batch, 0)["units"]["score"],
+            lambda a, b: "drawn at random",
+            lambda: [net(image) for _ in range(passes)],
+        )
+    )
+    views = TwoViews(True, True, (4, 8), **shared(net)).eval()
+
+    def equal_views():
+        plain, mirrored = net(torch.cat([image, image.flip(-1)])).chunk(2)
+        total = obvious("entropy", plain) + obvious("entropy", mirrored.flip(-1))
+        return F.adaptive_avg_pool2d(total, (4, 8)).flatten()
+
+    rows.append(
+        row(
+            "equal, two views",
+            views,
+            equal_views,
+            lambda: views.predict_step(batch, 0)["patches"]["score"],
+            within(1e-4),
+            lambda: net(torch.cat([image, image.flip(-1)])),
+        )
+    )
+    return rows

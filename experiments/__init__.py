@@ -1,0 +1,1 @@
+"""Presets, and the study that compares the methods over seeds."""

@@ -1,0 +1,244 @@
+"""What the study runs, as data: settings, rows, seeds, and the order they are worked on."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from alseg.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all rows share.
+
+    Attributes:
+        steps: Training batches of a fit. Every round trains anew, so a round of more labels has as
+            many.
+        rounds: Rounds of the same budget: as many points of a curve.
+        words: Options of ``python -m alseg.run``.
+        training: Options of the method, without ``method.``; a method takes those it has.
+        superpixel: Mean size of a superpixel aimed at, in pixels.
+        patches: Patches of a 4 x 4 grid bought in a round, where patches are asked.
+    """
+
+    steps: int
+    rounds: int
+    words: Mapping[str, str]
+    training: Mapping[str, str]
+    superpixel: int
+    patches: int
+
+
+_ADAMW = {"lr": "5e-4", "head_factor": "5", "optimizer": "adamw", "weight_decay": "1e-5"}
+_CAMVID = {"data": "camvid", "network.encoder": "tu-tf_efficientnet_lite0"}
+#: At 96 x 128 an encoder of stride 16 leaves 6 x 8 cells to DeepLabV3+; FPN sees four sizes.
+_FPN = {
+    "network.architecture": "FPN",
+    "network.options": "{decoder_pyramid_channels:64,decoder_segmentation_channels:64}",
+}
+#: 10 clicks an image in a round. A round of `small` takes one core a minute or two; `large` has the
+#: size of the papers, and wants a GPU.
+SETTINGS = {
+    "small": Setting(
+        steps=100,
+        rounds=3,
+        words={
+            **_CAMVID,
+            **_FPN,
+            "data.size": "[96,128]",
+            "augment.scale": "[1,1]",
+            "budget.amount": "3670",
+        },
+        training={**_ADAMW, "batch_size": "8"},
+        superpixel=64,
+        patches=235,
+    ),
+    # three times the batches: what `small` leaves unlearnt is learnt
+    "medium": Setting(
+        steps=300,
+        rounds=3,
+        words={
+            **_CAMVID,
+            **_FPN,
+            "data.size": "[96,128]",
+            "augment.scale": "[1,1]",
+            "budget.amount": "3670",
+        },
+        training={**_ADAMW, "batch_size": "8"},
+        superpixel=64,
+        patches=235,
+    ),
+    "large": Setting(
+        steps=4600,  # 50 passes over 367 images in batches of 4, as PixelPick's
+        rounds=10,
+        words={**_CAMVID, "budget.amount": "3670"},
+        training={**_ADAMW, "batch_size": "4"},
+        superpixel=256,
+        patches=235,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method, and what it asks about.
+
+    Attributes:
+        words: Options that only this row has. ``{steps}``, ``{half}``, ``{superpixel}`` and
+            ``{patches}`` are numbers of the setting.
+        board: Rows of one board ask alike, and are compared with each other.
+        first: Row that asks the same first query and learns it with the same network: round 0 is
+            trained once for both.
+        lacks: Options of `Setting.training` that the method does not have.
+    """
+
+    words: Mapping[str, str]
+    board: str
+    first: str | None = None
+    lacks: tuple[str, ...] = field(default=())
+
+
+#: Board -> the row that the others are measured against. Full supervision is on all of them.
+BOARDS = {
+    "pixels": "random_pixels",
+    "superpixels": "random_superpixels",
+    "class_sets": "mulquery_random",
+    "patches": "random_patches",
+}
+FULL = "supervised"
+
+_STEPS = {"method.steps": "{steps}", "method.epoch_steps": "{steps}"}
+_SUPERPIXELS = {"regions": "seeds", "regions.region_size": "{superpixel}"}
+_PIXELS = {**_STEPS, "regions": "pixels"}
+_DOMINANT = {**_STEPS, **_SUPERPIXELS}
+_SETS = {**_DOMINANT, "method": "mulquery", "method.stage_two": "false"}
+_MADBAL = {
+    **_DOMINANT,
+    "method": "madbal",
+    "method.features": "encoder",
+    "method.schedule": "intended",
+    "method.support_steps": "{half}",
+    "method.support_epoch_steps": "{half}",
+    "method.support_batch_size": "8",
+}
+_PATCHES = {
+    "regions": "grid",
+    "regions.rows": "4",
+    "regions.cols": "4",
+    "budget.axis": "units",
+    "budget.amount": "{patches}",
+    "budget.rule": "within",
+}
+
+ROWS: dict[str, Row] = {
+    FULL: Row({**_STEPS, "method": "supervised", "rounds": "1"}, "full"),
+    # the class of a pixel
+    "pixelpick": Row({**_PIXELS, "method": "pixelpick"}, "pixels"),
+    "random_pixels": Row({**_PIXELS, "method": "random"}, "pixels", "pixelpick"),
+    "margin": Row({**_PIXELS, "method": "margin"}, "pixels", "pixelpick"),
+    "entropy": Row({**_PIXELS, "method": "entropy"}, "pixels", "pixelpick"),
+    "madbal": Row(_MADBAL, "pixels"),
+    "madbal_pixel_reversed": Row({**_MADBAL, "method.reading": "pixel_reversed"}, "pixels"),
+    "madbal_pixel_js": Row({**_MADBAL, "method.reading": "pixel_js"}, "pixels"),
+    # the class of most of a superpixel
+    "random_superpixels": Row({**_DOMINANT, "method": "random"}, "superpixels"),
+    "classbal": Row({**_DOMINANT, "method": "classbal"}, "superpixels", "random_superpixels"),
+    "adaptive_superpixel": Row({**_DOMINANT, "method": "adaptive_superpixel"}, "superpixels"),
+    "bald": Row({**_DOMINANT, "method": "bald"}, "superpixels", "random_superpixels"),
+    "badge": Row({**_DOMINANT, "method": "badge"}, "superpixels", "random_superpixels"),
+    "coreset": Row({**_DOMINANT, "method": "coreset"}, "superpixels", "random_superpixels"),
+    # all classes of a superpixel
+    "mulquery_random": Row(
+        {**_SETS, "method.acquisition": "random"}, "class_sets", lacks=("optimizer",)
+    ),
+    "mulquery": Row(_SETS, "class_sets", "mulquery_random", lacks=("optimizer",)),
+    "mulquery_two_stages": Row(
+        {
+            **_SETS,
+            "method.stage_two": "true",
+            "method.stage_two_steps": "{steps}",
+            "method.stage_two_batch_size": "8",
+            "method.stage_two_lr": "5e-4",
+        },
+        "class_sets",
+        lacks=("optimizer",),
+    ),
+    # masks of patches
+    "random_patches": Row({**_STEPS, **_PATCHES, "method": "random"}, "patches"),
+    "equal": Row(  # which goes on with the weights of the round before, pass by pass
+        {
+            **_PATCHES,
+            "method": "equal",
+            "method.milestone_epochs": "2",
+            "method.final_epochs": "0",
+        },
+        "patches",
+        lacks=("optimizer", "head_factor"),
+    ),
+}
+
+_FIRST = ("pixelpick", "random_pixels", "margin", FULL, "mulquery_random", "mulquery")
+_SECOND = ("random_superpixels", "classbal", "adaptive_superpixel")
+_REST = tuple(name for name in ROWS if name not in (*_FIRST, *_SECOND))
+#: Seeds and rows, the most telling first.
+ORDER: tuple[tuple[tuple[int, ...], tuple[str, ...]], ...] = (
+    ((0,), (*_FIRST, *_SECOND)),
+    ((1, 2), _FIRST),
+    ((0,), _REST),
+    ((1, 2), _SECOND),
+    ((3, 4), (*_FIRST, *_SECOND)),
+    ((1, 2, 3, 4), _REST),
+)
+
+
+class Job(NamedTuple):
+    """One run: a row with a seed."""
+
+    row: str
+    seed: int
+
+    @property
+    def block(self) -> tuple[str, int]:
+        """Board and seed: such runs share a round 0, and are worked on by one process."""
+        return ROWS[self.row].board, self.seed
+
+
+def jobs(part: int = 0, parts: int = 1) -> list[Job]:
+    """The runs of one part of the study, in the order they are worked on.
+
+    Args:
+        part: Which one, 0..parts-1.
+        parts: Among how many processes or machines the study is divided.
+
+    Raises:
+        UserError: If there is no such part.
+    """
+    if not 0 <= part < parts:
+        raise UserError(f"--part {part}/{parts}: parts are counted from 0 to {parts - 1}.")
+    everything = list(_everything())
+    blocks = list(dict.fromkeys(job.block for job in everything))
+    mine = set(blocks[part::parts])
+    return [job for job in everything if job.block in mine]
+
+
+def _everything() -> Iterator[Job]:
+    for seeds, rows in ORDER:
+        for seed in seeds:
+            yield from (Job(row, seed) for row in rows)
+
+
+def words(job: Job, setting: Setting) -> list[str]:
+    """The words of a run after ``python -m alseg.run``, without those of places."""
+    row = ROWS[job.row]
+    numbers = {
+        "steps": setting.steps,
+        "half": setting.steps // 2,
+        "superpixel": setting.superpixel,
+        "patches": setting.patches,
+    }
+    training = {
+        f"method.{name}": value for name, value in setting.training.items() if name not in row.lacks
+    }
+    own = {name: value.format(**numbers) for name, value in row.words.items()}
+    given = {**setting.words, "rounds": str(setting.rounds), **training, **own}
+    return [*(f"{name}={value}" for name, value in given.items()), f"seed={job.seed}"]

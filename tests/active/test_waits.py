@@ -1,0 +1,199 @@
+"""How often the host would wait for a GPU: counted on a CPU by the calls that make it wait."""
+
+from collections import Counter
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from alseg.active.module import CrossEntropyModule, teaches
+from alseg.active.scoring import ScoringModule, UnitScorer
+from alseg.active.transfer import on_host, packed, unpacked
+from alseg.core.errors import UserError
+from alseg.core.images import VOID
+from alseg.methods.equal.module import TwoViews
+from alseg.methods.mulquery.module import StageOne, StageTwo
+from alseg.nn.recipe import Recipe
+from alseg.nn.segmenter import build_segmenter
+
+#: Operators whose result, or its size, the host has to know.
+WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "is_nonzero", "equal")
+
+
+class Waits(TorchDispatchMode):
+    """Counts operators that wait, indexing by a mask among them."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        masked = name in ("index", "index_put", "index_put_") and any(
+            one is not None and one.dtype == torch.bool for one in args[1]
+        )
+        if name in WAITING or masked:
+            self.calls[name] += 1
+        return function(*args, **(kwargs or {}))
+
+
+class Transfers(TorchFunctionMode):
+    """Counts what takes a tensor to the host."""
+
+    def __init__(self, calls):
+        super().__init__()
+        self.calls = calls
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        if name in ("cpu", "tolist"):
+            self.calls[name] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def waits(work):
+    mode = Waits()
+    with mode, Transfers(mode.calls):
+        work()
+    if "tolist" in mode.calls:  # it reads numbers one by one on a CPU, but waits once
+        mode.calls.pop("_local_scalar_dense", None)
+    return sum(mode.calls.values())
+
+
+def network(outputs=3, cosine=False):
+    torch.manual_seed(0)
+    options = {"encoder_depth": 3, "decoder_channels": [8, 8, 8], "decoder_use_norm": False}
+    return build_segmenter("Unet", "resnet18", None, outputs, cosine, options)
+
+
+def shared(cosine=False):
+    net = network(4 if cosine else 3, cosine)
+    return {"network": net, "num_classes": 3, "steps": 10, "recipe": Recipe(1e-2)}
+
+
+def training_batch():
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randint(0, 3, (2, 32, 32), generator=generator).to(torch.uint8)
+    target[:, :20] = VOID
+    regions = (torch.arange(32) // 8).expand(2, 32, 32).clone()
+    regions[:, :8] = -1
+    sets = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]).expand(2, 4, 4)
+    image = torch.randn(2, 3, 32, 32, generator=generator)
+    index = torch.tensor([3, 5])
+    return {"image": image, "target": target, "regions": regions, "sets": sets, "index": index}
+
+
+def silent(module):
+    module.log = module.log_dict = lambda *args, **kwargs: None
+    module.read_every = 1000  # as between two looks on a GPU
+    module._teaches = True  # as seen on the host before the batch travelled
+    return module
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: CrossEntropyModule(**shared()),
+        lambda: StageTwo(0.1, **shared(cosine=True)),
+        lambda: TwoViews(True, True, (2, 2), **shared()),
+        lambda: TwoViews(False, True, (2, 2), **shared()),
+    ],
+)
+def test_no_step_of_training_waits(make):
+    module, batch = silent(make()), training_batch()
+    if isinstance(module, TwoViews):
+        torch.manual_seed(1)  # its coin is the host's own number
+    work = Waits()
+    with work, Transfers(work.calls):
+        module.training_step(batch, 0)
+    coins = isinstance(module, TwoViews)
+    assert sum(work.calls.values()) == coins
+
+
+def test_losses_are_looked_at_together_and_the_step_at_fault_is_named():
+    module, batch = silent(CrossEntropyModule(**shared())), training_batch()
+    module.read_every = 3
+    module._unread = [(7, torch.tensor(1.0), None), (8, torch.tensor(torch.nan), batch["index"])]
+    with pytest.raises(UserError, match=r"the loss is nan at step 8 \(images \[3, 5\]\)"):
+        module.training_step(batch, 0)
+    module._unread = [(9, torch.tensor(torch.inf), None)]
+    with pytest.raises(UserError, match="inf at step 9"):
+        module.on_train_epoch_end()  # before a checkpoint is kept
+
+
+def test_on_a_cpu_every_loss_is_looked_at_at_once():
+    module = silent(CrossEntropyModule(**shared()))
+    module.read_every, module._teaches = None, None
+    module.loss = lambda batch: {"loss": torch.tensor(torch.nan)}
+    with pytest.raises(UserError, match="nan at step 0"):
+        module.training_step(training_batch(), 0)
+
+
+def test_what_teaches():
+    batch = training_batch()
+    assert teaches(batch)
+    assert not teaches({"target": torch.full((1, 2, 2), VOID)})
+    sets = {name: batch[name] for name in ("regions", "sets")}
+    assert teaches(sets)
+    assert not teaches({**sets, "regions": torch.full((2, 4, 4), -1)})
+    assert not teaches({**sets, "sets": torch.zeros(2, 4, 4)})
+    assert teaches({"image": batch["image"]})
+
+
+@pytest.mark.parametrize("score", ["entropy", "margin", "class", "bvsb_and_class", "error"])
+@pytest.mark.parametrize("power", [None, 1.0])
+def test_a_batch_of_scored_regions_waits_twice(score, power):
+    module = ScoringModule(score, UnitScorer(4, num_regions=4, power=power), **shared()).eval()
+    batch = {**training_batch(), "target": torch.zeros(2, 32, 32, dtype=torch.uint8)}
+    tables = {}
+    with torch.no_grad():
+        count = waits(lambda: tables.update(module.predict_step(batch, 0)))
+    # the ids that occur, and the packet to the host, which is no call on a CPU
+    assert count <= 1
+    assert set(tables["units"]["image"].tolist()) == {3, 5}
+
+
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_a_batch_of_scored_pixels_waits_twice(share):
+    scorer = UnitScorer(4, top_share=share, asked={3: torch.arange(9).numpy()})
+    module = ScoringModule("margin", scorer, **shared()).eval()
+    batch = {name: training_batch()[name] for name in ("image", "index")}
+    tables = {}
+    with torch.no_grad():
+        count = waits(lambda: tables.update(module.predict_step(batch, 0)))
+    assert count <= 1  # the image numbers; then the packet
+    assert len(tables["units"]["unit"]) == 8
+
+
+def test_the_pass_of_mulquery_waits_twice():
+    module = StageOne(0.1, (16.0, 8.0, 1.0), num_regions=4, **shared(cosine=True)).eval()
+    batch = training_batch()
+    with torch.no_grad():
+        assert waits(lambda: module.predict_step(batch, 0)) <= 1
+
+
+def test_a_packet_holds_all_columns_to_the_bit():
+    columns = [
+        torch.tensor([1, 2, 3], dtype=torch.uint8),  # the next starts at an odd place
+        torch.tensor([[0.5, -torch.inf], [torch.nan, 3.0]]),
+        torch.zeros(0, 2, dtype=torch.float16),
+        torch.tensor([True, False]),
+        torch.tensor(2**40),
+    ]
+    for got, want in zip(unpacked(packed(columns), columns), columns, strict=True):
+        assert got.dtype == want.dtype
+        torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True)
+    tables = on_host({"a": {"x": columns[1].requires_grad_()}})
+    assert not tables["a"]["x"].requires_grad
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_no_step_waits():
+    module = silent(CrossEntropyModule(**shared())).cuda()
+    batch = {name: value.cuda() for name, value in training_batch().items()}
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        module.training_step(batch, 0).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

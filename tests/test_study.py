@@ -1,0 +1,102 @@
+"""The study: its plan composes, its work goes on, and its tables are those of its results."""
+
+from dataclasses import replace
+
+import pytest
+
+from alseg.cli.compose import options
+from alseg.core.errors import UserError
+from experiments.study import results, tables
+from experiments.study.command import main, results_file
+from experiments.study.plan import BOARDS, ROWS, SETTINGS, Job, jobs, words
+from experiments.study.work import work
+
+PLACE = ["workers=0", "pictures=0", "trainer.enable_progress_bar=false", "network.weights=null"]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("row", ROWS)
+def test_rows_compose_and_rows_that_share_a_round_share_its_options(row, setting):
+    def composed(name):
+        return options(*words(Job(name, 3), SETTINGS[setting]), "data.root=somewhere")
+
+    made = composed(row)
+    assert made.values["seed"] == 3
+    made.components["network"].check()
+    first = ROWS[row].first
+    if first is not None:
+        assert ROWS[first].board == ROWS[row].board
+        lender = composed(first)
+        for name in ("network", "augment", "budget", "regions", "data"):
+            if name == "budget":  # where the price is known, the rules buy the same
+                assert made.values[name]["amount"] == lender.values[name]["amount"]
+            else:
+                assert made.values[name] == lender.values[name]
+        for name in ("steps", "batch_size", "lr", "head_factor", "weight_decay", "epoch_steps"):
+            assert made.values["method"][name] == lender.values["method"][name]
+
+
+def test_parts_are_a_partition_and_keep_what_is_shared_together():
+    everything = jobs()
+    assert len(set(everything)) == len(everything)
+    parts = [jobs(part, 4) for part in range(4)]
+    assert sorted(job for part in parts for job in part) == sorted(everything)
+    for part in parts:
+        blocks = {job.block for job in part}
+        assert [job for job in everything if job.block in blocks] == part
+    assert set(BOARDS.values()) <= set(ROWS)
+    for bad in ((4, 4), (-1, 2), (0, 0)):
+        with pytest.raises(UserError, match="parts are counted from 0"):
+            jobs(*bad)
+
+
+def test_runs_go_on_from_the_file_and_a_shared_round_is_what_it_would_have_been(tmp_path):
+    setting = replace(
+        SETTINGS["small"],
+        steps=2,
+        rounds=2,
+        words={
+            "data": "synthetic",
+            "data.train": "6",
+            "data.val": "2",
+            "data.size": "[48,64]",
+            "network.encoder": "resnet18",
+            "budget.amount": "12",
+        },
+    )
+    todo = [Job("mulquery_random", 1), Job("mulquery", 1)]
+    file, runs = tmp_path / "results.csv", tmp_path / "runs"
+    assert work(todo[:1], setting, PLACE, runs, file) == 1
+    assert work(todo, setting, PLACE, runs, file) == 1
+    assert work(todo, setting, PLACE, runs, file) == 0
+    found = results.read(file)
+    assert [*found] == todo
+    assert [line["round"] for line in found[todo[1]]] == ["0", "1"]
+    assert all(float(line["miou"]) >= 0 and line["cpu_s"] for line in found[todo[1]])
+    alone = tmp_path / "alone.csv"
+    work(todo[1:], setting, PLACE, tmp_path / "other", alone)
+    own = ("miou", "clicks", "units", "pixels", "void")
+    for shared, single in zip(found[todo[1]], results.read(alone)[todo[1]], strict=True):
+        assert [shared[name] for name in own] == [single[name] for name in own]
+    assert not list(runs.rglob("round_001/*/*.ckpt")), "finished runs keep no checkpoints"
+
+
+def test_the_committed_tables_are_those_of_the_results():
+    tables.check(results_file("small"), "small")
+
+
+def test_a_file_that_is_none_and_words_that_are_none(tmp_path, capsys):
+    (tmp_path / "other.csv").write_text("row,seed\nnobody,0\n")
+    with pytest.raises(UserError, match="is no file of results of this study"):
+        results.read(tmp_path / "other.csv")
+    for given, sentence in [
+        ([], "say where CamVid is"),
+        (["--part", "1"], "write K/N"),
+        (["--part", "4/4"], "counted from 0 to 3"),
+    ]:
+        with pytest.raises(SystemExit) as caught:
+            main(given)
+        assert caught.value.code == 2
+        assert sentence in capsys.readouterr().err
+    assert main(["--list"]) == 0
+    assert "pixelpick 0" in capsys.readouterr().out
