@@ -5,12 +5,26 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from alseg.acquisition.badge import pooled_gradients
 from alseg.acquisition.statistics import class_histogram, region_counts
 from alseg.core.errors import UserError
 from alseg.nn.segmenter import Segmenter
+
+
+def shrunken(images: Tensor, scale: float) -> Tensor:
+    """Images at the size they are predicted at, bicubic with antialiasing, as Pillow has it.
+
+    Args:
+        images: (B, C, H, W), float.
+        scale: Factor on both sides, which are rounded, and at least 1.
+    """
+    if scale == 1:
+        return images
+    size = [max(1, round(scale * side)) for side in images.shape[-2:]]
+    return F.interpolate(images, size=size, mode="bicubic", antialias=True)
 
 
 def region_grid(

@@ -241,7 +241,11 @@ class Scored(OneFit):
         }
         scorer = UnitScorer.of(context, self.asked(context), **{**options, **self.drawing(context)})
         return ScoringModule(
-            score=self.score, scorer=scorer, passes=self.committee(), **self.training(context)
+            score=self.score,
+            scorer=scorer,
+            passes=self.committee(),
+            scale=self.scoring_scale(),
+            **self.training(context),
         )
 
     def drawing(self, context: RoundContext) -> dict[str, Any]:
@@ -251,6 +255,10 @@ class Scored(OneFit):
     def committee(self) -> int:
         """Stochastic passes over each image; 1 = one pass without dropout."""
         return 1
+
+    def scoring_scale(self) -> float:
+        """Factor on the size of images for the pass over the pool."""
+        return 1.0
 
     def scored_images(self, context: RoundContext) -> np.ndarray[Any, np.dtype[np.int64]] | None:
         """The images to score, ascending; None = all with open units. ``context`` asks."""
