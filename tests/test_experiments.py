@@ -13,6 +13,7 @@ import yaml
 
 from alseg.cli.compose import GROUPS, Options
 from alseg.cli.compose import options as composed
+from alseg.methods.als4gan import learner
 from tests.golden.reference.equal import patch_budget
 from tests.toys import ToyImages, toy_run
 
@@ -260,3 +261,29 @@ def test_networks_take_their_options():
         rates = network.options.get("decoder_atrous_rates")
         dilations = {m.dilation[0] for m in built.decoder.modules() if hasattr(m, "dilation")}
         assert rates is None or dilations >= set(rates)
+
+
+@pytest.mark.parametrize(
+    ("preset", "masks", "first", "rounds"),
+    [
+        ("ucmerced_2", 34, 3, 12),
+        ("ucmerced", 84, 42, 3),
+        ("ucmerced_12", 210, 105, 3),
+        ("deepglobe", 13, 1, 13),
+        ("deepglobe_5", 33, 3, 11),
+        ("deepglobe_12", 81, 8, 11),
+    ],
+)
+def test_als4gan_asks_as_often_as_the_paper(preset, masks, first, rounds):
+    """E2 to E4, on the pools of train and val together; results are on test."""
+    made = options(f"preset={ROOT}/experiments/als4gan/{preset}.yaml", "data.root=somewhere")
+    data, method = made.components["data"], made.components["method"]
+    assert (data.val_in_pool, data.evaluate) == (True, "test")
+    pool = {"ucmerced": 1680, "deepglobe": 642}[made.choices["data"]]
+    wanted = learner.num_masks(pool, method.ratio)
+    initial = learner.num_initial(wanted, method.alpha)
+    per_round = learner.num_per_round(initial, method.beta)
+    assert (wanted, initial, learner.num_rounds(wanted, per_round)) == (masks, first, rounds)
+    table = (ROOT / "experiments" / "README.md").read_text()
+    (line,) = [row for row in table.splitlines() if f"(als4gan/{preset}.yaml)" in row]
+    assert f"| {rounds + 2} |" in line, "the first images, the rounds, and the masks"
