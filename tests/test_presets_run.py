@@ -1,12 +1,12 @@
 """Every preset of a paper trains, scores and evaluates its own network on a miniature layout."""
 
 import csv
-import json
 
 import numpy as np
 import pytest
 
 import alseg.run
+from alseg.labels.tables import Query
 from tests.data.make import ids, palette_png, picture, save
 from tests.test_experiments import PARAMETERS, ROOT
 
@@ -20,8 +20,8 @@ SHORT = [
 FIT = ["method.steps=1", "method.batch_size=2", "method.epoch_steps=1"]
 #: What a method has besides, or instead.
 OWN = {
-    "mulquery": [*FIT, "method.stage_two_steps=1", "method.stage_two_batch_size=2", "budget.amount=6",
-                 "regions.num_regions=12"],
+    "mulquery": [*FIT, "method.stage_two_steps=1", "method.stage_two_batch_size=2",
+                 "budget.amount=6", "regions.num_regions=12"],
     "adaptive_superpixel": [*FIT, "budget.amount=6", "regions.num_regions=12"],
     "classbal": [*FIT, "budget.amount=6", "regions.num_regions=12"],
     "madbal": [*FIT, "method.support_steps=1", "method.support_batch_size=2",
@@ -96,9 +96,7 @@ def test_a_preset_trains_scores_and_evaluates(preset, tmp_path):
         rows = list(csv.DictReader(file))
     assert len(rows) >= 2
     assert 0 <= float(rows[-1]["miou"]) <= 100
-    asked = [np.load(path) for path in sorted((tmp_path / "run").glob("round_*/query.npz"))]
+    asked = [Query.load(path) for path in sorted((tmp_path / "run").glob("round_*/query.npz"))]
     assert len(asked) >= 2
-    assert all(len(query["image"]) for query in asked[:2])
-    assert len(np.unique(asked[1]["score"])) > 1, "the second round asks by scores"
-    options = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert "preset" not in str(options.get("data", "")), "a preset is its options"
+    assert all(len(query.image) for query in asked[:2])
+    assert len(np.unique(asked[1].score)) > 1, "the second round asks by scores"

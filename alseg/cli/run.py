@@ -207,6 +207,8 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
     # weights that cannot be had are found out now
     built = network.build(len(images.classes))
     _check_stages(run, built, datamodule.train_transform.crop, part["trainer"])
+    from alseg.regions.base import reads_truth
+
     devices, nodes = part["trainer"].world()
     _check_shared_memory(
         run,
@@ -222,7 +224,7 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
         values,
         part["oracle"],
         run.loggers,
-        reads_truth=part["method"].reads_truth,
+        reads_truth=part["method"].reads_truth or reads_truth(part["regions"]),
         show=lambda round, image: run.method.show(run.context(round), image),
     )
     partial = getattr(part["oracle"], "accept_partial", False)
