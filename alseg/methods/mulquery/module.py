@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from alseg.active.module import SegmentationModule
@@ -181,7 +182,7 @@ class PseudoLabeller(L.LightningModule):
             return self.network.enlarge(cosines, canvas, size), features, canvas
         sums: list[Tensor] = []
         for scale in self.scales:
-            scaled = upsample(images, (int(scale * size[0]), int(scale * size[1])))
+            scaled = resized(images, (int(scale * size[0]), int(scale * size[1])))
             for mirrored in (False, True)[: 1 + self.flip]:
                 view = scaled.flip(-1) if mirrored else scaled
                 cosines, features, canvas = self.network.features(view)
@@ -194,4 +195,16 @@ class PseudoLabeller(L.LightningModule):
                     else:
                         sums.append(maps)
         views = len(self.scales) * (1 + self.flip)
-        return sums[0] / views, torch.nn.functional.normalize(sums[1], dim=1), size
+        return sums[0] / views, F.normalize(sums[1], dim=1), size
+
+
+def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images as a view of another size sees them: bilinear, and antialiased as Pillow's is.
+
+    Args:
+        images: (B, C, H, W), float.
+        size: Height and width of the result.
+    """
+    if images.shape[-2:] == size:
+        return images
+    return F.interpolate(images, size=size, mode="bilinear", antialias=True)
