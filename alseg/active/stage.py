@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,6 +135,8 @@ class Stage(ABC):
     """One fit of a round. Subclasses own its work: what is trained, and what it learns from.
 
     Attributes:
+        takes_single: Whether its module trains on a batch of one image with networks that need two
+            for their batch norms.
         name: Names the folder of the stage and its metrics.
         fit: How long it is, and which weights stay.
         context: The round it belongs to.
@@ -143,6 +145,8 @@ class Stage(ABC):
             the round's mIoU.
         trainer: Trainer settings the stage needs, e.g. a strategy; the user's own win.
     """
+
+    takes_single: ClassVar[bool] = False
 
     name: str
     fit: Fit

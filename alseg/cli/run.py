@@ -248,7 +248,7 @@ def _check_stages(
                     f"stage {stage.name} keeps the weights that are best on the validation images, "
                     f"and there are none; give some, or let it keep the last weights."
                 )
-            single = stage.fit.batch_size <= world and not shared
+            single = stage.fit.batch_size <= world and not (shared or stage.takes_single)
             if single and crop and not takes_one_image(network, channels, crop):
                 raise UserError(
                     f"stage {stage.name} trains with one image at a time (batch_size is "

@@ -27,6 +27,9 @@ class MulQuery(Method):
     ``experiments/mulquery`` hold those for Pascal VOC.
 
     Attributes:
+        answer: What is asked about a region: ``class_set`` (the paper's), or ``dominant``, its most
+            frequent class, which is the baseline of the paper's figure 7b: a set of one, for the
+            same two stages.
         acquisition: ``pixbal`` (the paper's), ``bvsb``, ``classbal`` or ``random``.
         nu: Strength of PixBal's class weights (A2): 6 on Cityscapes, 12 on VOC.
         prior_batch: Images per batch in the class prior (A1): 4 on Cityscapes, 12 on VOC.
@@ -59,9 +62,9 @@ class MulQuery(Method):
     """
 
     asks: ClassVar[Mapping[UnitKind, tuple[AnswerKind, ...]]] = {
-        "region": ("class_set",),
-        "patch": ("class_set",),
-        "image": ("class_set",),
+        "region": ("class_set", "dominant"),
+        "patch": ("class_set", "dominant"),
+        "image": ("class_set", "dominant"),
     }
     defaults: ClassVar[Mapping[str, str]] = {"regions": "seeds"}
     small: ClassVar[Mapping[str, str]] = {
@@ -75,6 +78,7 @@ class MulQuery(Method):
         "method.epoch_steps": "40",
     }
 
+    answer: str = "class_set"
     acquisition: str = "pixbal"
     nu: float = 6.0
     prior_batch: int = 4
@@ -103,6 +107,7 @@ class MulQuery(Method):
 
     def __post_init__(self) -> None:
         for option, known in (
+            ("answer", self.asks["region"]),
             ("acquisition", ACQUISITIONS),
             ("pseudo_labels", PSEUDO_LABELS),
             ("threshold", ("median", "min")),
@@ -134,6 +139,11 @@ class MulQuery(Method):
                 f"and label maps hold {VOID}; give method.undefined_class=false."
             )
 
+    @property
+    def asked(self) -> AnswerKind:
+        """What is asked about a region."""
+        return "dominant" if self.answer == "dominant" else "class_set"
+
     def stages(self, context: RoundContext) -> Sequence[Stage]:
         """Stage 1 on class sets and, unless switched off, stage 2 on pseudo labels."""
         from alseg.methods.mulquery.stages import StageOne, StageTwo
@@ -149,9 +159,9 @@ class MulQuery(Method):
     def ask(self, context: RoundContext) -> Query | Scoring:
         """Random regions first (section 5.2), then what stage 1 scores highest."""
         if context.round == 0:
-            check_budget(context, "class_set")
+            check_budget(context, self.asked)
         if context.round == 0 or self.acquisition == "random":
-            return random_query(context, "class_set")
+            return random_query(context, self.asked)
         return Scoring("stage_one", pick=lambda tables: self.pick(context, tables))
 
     def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
@@ -174,7 +184,7 @@ class MulQuery(Method):
             )
         return query_from_scores(
             context,
-            "class_set",
+            self.asked,
             np.asarray(scores.image),
             np.asarray(scores.unit),
             scores.score,

@@ -20,6 +20,7 @@ PAPER = {
 }
 #: The MobileNetV2 whose head is the reference's.
 FULL = {
+    "padding": "none",
     "encoder_without": ["features.18"],
     "decoder_separable": False,
     "decoder_aspp_separable": False,
