@@ -86,9 +86,11 @@ def test_a_preset_trains_scores_and_evaluates(preset, tmp_path):
     if method == "equal" and kind == "camvid":
         size = (80, 160)  # 5 x 5 patches
     root = LAYOUTS[kind](tmp_path / "data", size)
-    crop = CROPS.get(method, ["augment.crop=[65,97]"])
+    crop = [*CROPS.get(method, ["augment.crop=[65,97]"])]
     if preset == "pixelpick/voc":
         crop = ["augment.crop=[64,96]"]
+    if preset.startswith("mulquery/voc"):
+        crop += ["data.centre=65", "method.score_centre=65"]
     status = alseg.run(
         *(f"preset={ROOT}/experiments/{preset}.yaml", f"data.root={root}", *SHORT, *OWN[method]),
         *(*crop, f"run_dir={tmp_path / 'run'}", f"cache={tmp_path / 'cache'}"),

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
-from alseg.core.images import ImageSet, shown
+from alseg.core.images import ImageSet, shown, truth_fingerprint
 from alseg.core.progress import progress_bar
 from alseg.regions.base import RegionSource, listed, map_version, reads_truth
 from alseg.regions.runs import Runs
@@ -206,7 +206,7 @@ def _content(source: RegionSource, images: ImageSet, index: int) -> str:
     """What the map of an image depends on: its picture, and for some sources its labels."""
     content = images.fingerprint(index)
     if reads_truth(source):
-        content += hashlib.sha256(np.ascontiguousarray(images.truth(index)).tobytes()).hexdigest()
+        content += truth_fingerprint(images, index)
     return content
 
 

@@ -33,6 +33,9 @@ class MulQuery(Method):
         acquisition: ``pixbal`` (the paper's), ``bvsb``, ``classbal`` or ``random``.
         nu: Strength of PixBal's class weights (A2): 6 on Cityscapes, 12 on VOC.
         prior_batch: Images per batch in the class prior (A1): 4 on Cityscapes, 12 on VOC.
+        score_centre: Score the central square of so many pixels, to which the shorter side of every
+            image is resized, as the paper on VOC: regions outside are asked in the first round
+            only. null = whole images.
         undefined_class: Whether void is one more class that is answered, trained and banned from
             queries (Cityscapes), or dropped from the sets (VOC).
         temperature: Divides the cosines in all losses and in the acquisition.
@@ -82,6 +85,7 @@ class MulQuery(Method):
     acquisition: str = "pixbal"
     nu: float = 6.0
     prior_batch: int = 4
+    score_centre: int | None = None
     undefined_class: bool = True
     temperature: float = 0.1
     single_weight: float = 16.0
@@ -119,6 +123,10 @@ class MulQuery(Method):
             if not getattr(self, option) > 0:
                 raise UserError(f"method.{option} is {getattr(self, option)}; it must be > 0.")
 
+        if self.score_centre is not None and self.score_centre < 1:
+            raise UserError(
+                f"method.score_centre is {self.score_centre}; give pixels, such as 513, or null."
+            )
         if self.acquisition == "random" and self.diversity is not None:
             raise UserError(
                 f"method.diversity={self.diversity} spreads out a ranking, and "
