@@ -2,19 +2,31 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+MINUTES ?= 30
 # waiting threads sleep instead of spinning: tests and demo share few cores with others
 RUN := OMP_WAIT_POLICY=passive $(BIN)/python
 
-.PHONY: demo test test-slow lint docs bench clean
+# a method, random at the same clicks, and full supervision
+DEMO := pixelpick random supervised
 
-demo: $(VENV)/.installed  ## learn the embedded scenes for three rounds; prints where the report is
-	$(RUN) -m alseg.run method=mulquery rounds=3 run_dir=runs/demo
+.PHONY: demo $(DEMO:%=demo-%) test test-slow lint docs bench torture clean
+
+demo: $(VENV)/.installed  ## learn the embedded scenes, two runs at a time; prints where the page is
+	$(MAKE) --no-print-directory --jobs 2 $(DEMO:%=demo-%)
+	$(RUN) -m alseg.compare $(DEMO:%=runs/demo/%) out=runs/demo/comparison
+
+$(DEMO:%=demo-%): demo-%: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(RUN) -m alseg.run preset=experiments/demo/$*.yaml run_dir=runs/demo/$* \
+		workers=0 trainer.enable_progress_bar=false
 
 test: $(VENV)/.installed  ## the default suite, two processes: a few minutes on 2 cores
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed  ## kill -9 and resume, several processes
 	$(RUN) -m pytest -m slow
+
+torture: $(VENV)/.installed  ## kills, full disks, dead processes, for MINUTES; the table goes to docs/reliability.md
+	$(RUN) -m tests.torture --minutes $(MINUTES)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -30,7 +42,7 @@ bench: $(VENV)/.installed  ## side by side with the obvious way, as ratios
 
 $(VENV)/.installed: pyproject.toml Makefile
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[dev,notebooks,label,cluster,docs,export]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,notebooks,label,cluster,docs,export,weights]"
 	# albumentations pulls opencv-python-headless, which writes the same cv2 without ximgproc
 	$(BIN)/python -c "import cv2; cv2.ximgproc.createSuperpixelSEEDS" 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --force-reinstall --no-deps opencv-contrib-python-headless

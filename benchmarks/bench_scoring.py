@@ -104,7 +104,7 @@ def passes(quick: bool) -> list[Comparison]:
     batch = {"image": image, "index": torch.tensor([0]), "regions": regions[None]}
     pixels = {name: value for name, value in batch.items() if name != "regions"}
     net, cosine = network(quick), network(quick, cosine=True)
-    repeats = 1 if quick else 7
+    repeats = 1 if quick else 3
 
     def row(
         name: str,

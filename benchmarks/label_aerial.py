@@ -52,7 +52,8 @@ METHODS = {
     "pixelpick": (  # a pixel of every image
         "budget.amount=81", "method.steps=20", "method.epoch_steps=10", "method.lr=1e-3",
     ),
-    "equal": (
+    "equal": (  # it trains on one image at a time
+        "network.architecture=FPN",
         "regions=grid", "regions.size=[40,40]", "budget.amount=10", "budget.axis=units",
         "method.final_epochs=2", "method.lr=1e-3",
     ),

@@ -29,7 +29,7 @@ LENGTHS = {
 }
 #: What has no default, with values that no preset has.
 PLACE = ["data.root=/none"]
-NEEDED = {"folder": [*PLACE, "data.classes=[none,nothing]", "data.val=none"]}
+NEEDED = {"folder": [*PLACE, "data.classes=[none,nothing]", "data.val=none"], "synthetic": []}
 #: Training images and, where all have one size, height and width of the files.
 IMAGES = {"camvid": 367, "cityscapes": 2975, "voc": 1464}
 SIZES = {"camvid": (360, 480), "cityscapes": (1024, 2048)}
@@ -56,6 +56,12 @@ def options(*arguments: str) -> Options:
     return composed(*arguments)
 
 
+def composed_from(preset: str) -> Options:
+    """The options of a preset with a folder for its images, where it has any."""
+    painted = content(preset).get("data") == "synthetic"
+    return options(f"preset={ROOT / preset}", *([] if painted else ["data.root=somewhere"]))
+
+
 def select(values: dict[str, Any], name: str) -> Any:
     for part in name.split("."):
         values = values[part]
@@ -79,7 +85,7 @@ def test_there_are_presets():
 @pytest.mark.parametrize("preset", PRESETS)
 class TestPreset:
     def test_composes_to_what_it_says(self, preset):
-        made = options(f"preset={ROOT / preset}", "data.root=somewhere")
+        made = composed_from(preset)
         for name, value in content(preset).items():
             if name in GROUPS:
                 assert made.choices[name] == value
@@ -87,7 +93,7 @@ class TestPreset:
                 assert plain(select(made.values, name)) == value, name
 
     def test_components_build(self, preset):
-        made = options(f"preset={ROOT / preset}", "data.root=somewhere")
+        made = composed_from(preset)
         for group, registry in GROUPS.items():
             assert type(made.components[group]) is registry.resolve(made.choices[group])
         made.components["network"].check()
@@ -101,7 +107,7 @@ class TestPreset:
         assert list(plain.std) == augment.get("augment.std", [0.229, 0.224, 0.225])
 
     def test_stages_are_as_long_as_it_says_and_learn_at_its_rate(self, preset, tmp_path):
-        made = options(f"preset={ROOT / preset}", "data.root=somewhere")
+        made = composed_from(preset)
         method, rounds = made.components["method"], made.values["rounds"] or 1
         run = toy_run(tmp_path, rounds=rounds, method=method)
         context = run.context(rounds - 1)
@@ -139,7 +145,7 @@ class TestPreset:
 
 @pytest.mark.parametrize("preset", of("equal"))
 def test_equal_buys_12_percent_of_patches_of_one_size(preset):
-    made = options(f"preset={ROOT / preset}", "data.root=somewhere")
+    made = composed_from(preset)
     regions, data, amount = (made.components[n] for n in ("regions", "data", "budget"))
     name = made.choices["data"]
     budget = patch_budget(IMAGES[name] * regions.rows * regions.cols, 0.12)
@@ -232,7 +238,7 @@ def test_asp_trains_as_deeplab_does(folder):
 
 @pytest.mark.parametrize("preset", of("pixelpick"))
 def test_pixelpick_counts_epochs_and_pixels_by_the_images(preset):
-    made = options(f"preset={ROOT / preset}", "data.root=somewhere")
+    made = composed_from(preset)
     method, images = made.components["method"], IMAGES[made.choices["data"]]
     epoch = math.ceil(images / method.batch_size)
     assert method.epoch_steps == epoch
@@ -249,7 +255,7 @@ def test_pixelpick_counts_epochs_and_pixels_by_the_images(preset):
 def test_networks_take_their_options():
     networks = {}
     for preset in PRESETS:
-        network = options(f"preset={ROOT / preset}", "data.root=somewhere").components["network"]
+        network = composed_from(preset).components["network"]
         key = network.architecture, network.encoder, str(network.options)
         networks[key] = replace(network, weights=None)
     assert len(networks) >= 6

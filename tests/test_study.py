@@ -81,8 +81,10 @@ def test_runs_go_on_from_the_file_and_a_shared_round_is_what_it_would_have_been(
     assert not list(runs.rglob("round_001/*/*.ckpt")), "finished runs keep no checkpoints"
 
 
-def test_the_committed_tables_are_those_of_the_results():
-    tables.check(results_file("small"), "small")
+@pytest.mark.parametrize("setting", ["small", "medium"])
+def test_the_committed_tables_are_those_of_the_results(setting):
+    assert results.read(results_file(setting))
+    tables.check(results_file(setting), setting)
 
 
 def test_a_file_that_is_none_and_words_that_are_none(tmp_path, capsys):

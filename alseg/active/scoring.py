@@ -140,10 +140,10 @@ class UnitScorer:
         if self.power is None:
             return table
         table = on_host({"units": table})["units"]  # where the generator is
-        images, score = table["image"].numpy(), table["score"].numpy()
-        ends = np.flatnonzero(np.diff(images, append=-1)) + 1
-        for part in np.split(np.arange(len(images)), ends[:-1]) if len(images) else []:
-            score[part] = self._noisy(score[part], int(images[part[0]]))
+        of, score = table["image"].numpy(), table["score"].numpy().copy()
+        ends = np.flatnonzero(np.diff(of, append=-1)) + 1
+        for part in np.split(np.arange(len(of)), ends[:-1]) if len(of) else []:
+            score[part] = self._noisy(score[part], int(of[part[0]]))
         return {**table, "score": torch.from_numpy(score)}
 
     def _pixels(self, scored: Tensor, index: Tensor) -> dict[str, Tensor]:

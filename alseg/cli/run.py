@@ -7,7 +7,7 @@ keyword arguments.
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -354,7 +354,6 @@ def run(options: Options) -> int:
     root = run_dir(options)
     if isinstance(options.components["oracle"], HumanOracle):
         check_waiting(root)  # a person learns of mistakes before torch is imported
-    from alseg.active.launch import statuses
     from alseg.active.ranks import global_rank, is_rank_zero
     from alseg.active.stopping import StoppedError, stoppable
     from alseg.labels.oracle import AwaitingAnswersError
@@ -364,7 +363,7 @@ def run(options: Options) -> int:
     devices, nodes = options.components["trainer"].world()
     with FolderLock(root, first) as lock, logged(root, rank):
         try:
-            with stoppable(), Peers(root, rank, devices * nodes, lock.job, statuses):
+            with stoppable(), Peers(root, rank, devices * nodes, lock.job, _statuses):
                 _do(options)
         except AwaitingAnswersError as waiting:
             if first:
@@ -379,6 +378,12 @@ def run(options: Options) -> int:
         if first:
             note(f"Report: {root / 'report.html'}")
     return 0
+
+
+def _statuses() -> Mapping[int, int | None]:
+    """Exit statuses of the processes that Lightning started, without importing it for that."""
+    launch = sys.modules.get("alseg.active.launch")
+    return {} if launch is None else launch.statuses()
 
 
 def _do(options: Options) -> None:

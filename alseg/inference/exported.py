@@ -14,7 +14,7 @@ from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 
 if TYPE_CHECKING:
-    from alseg.inference.trained import Checkpoint
+    from alseg.inference.checkpoint import Checkpoint
 
 #: Files of an exported folder.
 WEIGHTS, CONFIG, CARD, ONNX = "model.safetensors", "config.json", "README.md", "model.onnx"
@@ -87,7 +87,7 @@ def write_model(found: "Checkpoint", out: Path, facts: Facts) -> list[Path]:
 
 
 def read_model(path: Path) -> dict[str, Any]:
-    """An exported file in the form a checkpoint has, see `alseg.inference.trained`.
+    """An exported file in the form a checkpoint has, see `alseg.inference.checkpoint`.
 
     Raises:
         UserError: If it is no file of safetensors, or was not written by alseg.

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 from alseg.data.files import Resize
+from alseg.inference.checkpoint import Checkpoint, TrainedSegmenter, checkpoint_of, normalisation
 from alseg.inference.exported import ABOUT, ONNX, description
-from alseg.inference.trained import Checkpoint, TrainedSegmenter, checkpoint_of, normalisation
 from alseg.inference.views import class_probabilities
 
 #: Largest difference of probabilities that an export may have.

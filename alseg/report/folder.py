@@ -23,6 +23,7 @@ IOU_PREFIX = "iou_"
 #: File of a round: how often its model says what people said.
 DISAGREEMENT = "disagreement.json"
 _INDEX = "index.json"
+_MEND = "restore it, or delete it"
 #: Marks what is logged as a share.
 _SHARE = "share/"
 #: Rounds are numbered below it.
@@ -189,7 +190,8 @@ class Run:
 
     def read(self, number: int, name: str) -> Any:
         """Content of a JSON file of a round, None if it is not there."""
-        return _read_json(self.path / f"round_{number:03d}" / name, None)
+        path = self.path / f"round_{number:03d}" / name
+        return read_json(path, object, _MEND) if path.exists() else None
 
     def seconds(self, number: int) -> NDArray[np.float64]:
         """Measured seconds of each answer of a round, in the order of its query, (n,)."""
@@ -308,4 +310,4 @@ def _parse_config(path: Path, text: str) -> dict[str, Any]:
 def _read_json(path: Path, default: Any) -> Any:
     if not path.exists():
         return default
-    return read_json(path, type(default), "restore it, or delete it")
+    return read_json(path, type(default), _MEND)

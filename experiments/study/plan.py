@@ -106,6 +106,8 @@ BOARDS = {
     "patches": "random_patches",
 }
 FULL = "supervised"
+#: Classes of CamVid with less than a fifth of an equal share of the pixels of the training masks.
+RARE = ("bicyclist", "pedestrian", "pole", "fence", "sign")
 
 _STEPS = {"method.steps": "{steps}", "method.epoch_steps": "{steps}"}
 _SUPERPIXELS = {"regions": "seeds", "regions.region_size": "{superpixel}"}
@@ -137,6 +139,9 @@ ROWS: dict[str, Row] = {
     "random_pixels": Row({**_PIXELS, "method": "random"}, "pixels", "pixelpick"),
     "margin": Row({**_PIXELS, "method": "margin"}, "pixels", "pixelpick"),
     "entropy": Row({**_PIXELS, "method": "entropy"}, "pixels", "pixelpick"),
+    "entropy_each_image": Row(  # the same score, as many pixels of every image
+        {**_PIXELS, "method": "pixelpick", "method.strategy": "entropy"}, "pixels", "pixelpick"
+    ),
     "madbal": Row(_MADBAL, "pixels"),
     "madbal_pixel_reversed": Row({**_MADBAL, "method.reading": "pixel_reversed"}, "pixels"),
     "madbal_pixel_js": Row({**_MADBAL, "method.reading": "pixel_js"}, "pixels"),

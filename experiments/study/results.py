@@ -11,9 +11,12 @@ from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 from experiments.study.plan import ROWS, Job
 
+#: What was asked in a round, see `experiments.study.questions`.
+ASKED = ("asked_images", "asked_top_tenth", "asked_void", "asked_rare")
 #: What the study adds to the columns of ``rounds.csv``: the row and the seed; the answers so far
-#: that were void; seconds of processor time of the whole run.
-OWN = ("row", "seed", "void", "cpu_s")
+#: that named void; seconds of processor time of the whole run; what was asked.
+OWN = ("row", "seed", "void", "cpu_s", *ASKED)
+_NEEDED = ("row", "seed", "miou", "cpu_s")
 
 Rows = list[dict[str, str]]
 
@@ -30,9 +33,9 @@ def read(path: Path) -> dict[Job, Rows]:
         lines = list(csv.DictReader(file))
     found: dict[Job, Rows] = {}
     for line in lines:
-        if not set(OWN) <= set(line) or line["row"] not in ROWS:
+        if not set(_NEEDED) <= set(line) or line["row"] not in ROWS:
             raise UserError(
-                f"{path} is no file of results of this study: the columns {', '.join(OWN)} are "
+                f"{path} is no file of results of this study: the columns {', '.join(_NEEDED)} are "
                 f"needed, and rows of its plan; restore it from a copy."
             )
         found.setdefault(Job(line["row"], int(line["seed"])), []).append(line)
@@ -60,9 +63,10 @@ def text(found: Mapping[Job, Rows]) -> str:
     lines = [line for rows in found.values() for line in rows]
     columns = dict.fromkeys(name for line in lines for name in line)
     ious = [name for name in columns if name.startswith("iou_")]
-    first = ["row", "seed", *(n for n in columns if n not in {*OWN, *ious}), "void", "cpu_s"]
+    middle = [name for name in columns if name not in {*OWN, *ious}]
+    names = [*OWN[:2], *middle, *OWN[2:], *ious]
     out = io.StringIO()
-    writer = csv.DictWriter(out, [*first, *ious], restval="", lineterminator="\n")
+    writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return out.getvalue()

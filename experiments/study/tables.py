@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from alseg.cli.compose import options
-from alseg.cli.run import identity
+from alseg.cli.identity import identity
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 from alseg.report.comparison import Comparison, compare
@@ -18,11 +18,9 @@ from alseg.report.plots import encoded, figures
 from alseg.report.study import check_study, write_study
 from alseg.report.tables import tables
 from experiments.study import results
-from experiments.study.plan import BOARDS, FULL, ROWS, SETTINGS, Job, Setting, words
-from experiments.study.results import OWN, Rows
+from experiments.study.plan import BOARDS, FULL, RARE, ROWS, SETTINGS, Job, Setting, words
+from experiments.study.results import ASKED, OWN, Rows
 
-#: Classes of CamVid with less than a fifth of an equal share of the pixels of the training masks.
-RARE = ("bicyclist", "pedestrian", "pole", "fence", "sign")
 #: What the boards are measured in, where it is not clicks.
 _AXES = {"patches": "units"}
 _TITLES = {
@@ -32,8 +30,8 @@ _TITLES = {
     "patches": "The mask of a patch",
 }
 _FIGURES = ("curves", "differences")
-#: Where the tables stand in `README.md`.
-_START, _END = "<!-- results: start -->\n", "<!-- results: end -->\n"
+#: Where the tables of a setting stand in `README.md`.
+_START, _END = "<!-- {}: start -->\n", "<!-- {}: end -->\n"
 _HERE = Path(__file__).parent
 
 
@@ -70,7 +68,9 @@ def write(file: Path, setting: str) -> None:
             if name in drawn:
                 write_atomic(out / f"{name}.svg", encoded(drawn[name], "svg"))
     readme = _HERE / "README.md"
-    write_atomic(readme, _with_block(readme.read_text("utf-8"), block(found, file, setting)))
+    write_atomic(
+        readme, _with_block(readme.read_text("utf-8"), setting, block(found, file, setting))
+    )
 
 
 def check(file: Path, setting: str) -> None:
@@ -83,20 +83,22 @@ def check(file: Path, setting: str) -> None:
     for board, comparison in found.items():
         check_study(comparison, _HERE / setting / board, plots=False)
     text = (_HERE / "README.md").read_text("utf-8")
-    if text != _with_block(text, block(found, file, setting)):
+    if text != _with_block(text, setting, block(found, file, setting)):
         raise UserError(
-            "experiments/study/README.md does not show what the results give; write it anew with "
-            "python -m experiments.study --tables."
+            f"experiments/study/README.md does not show what the results give; write it anew with "
+            f"python -m experiments.study --setting {setting} --tables."
         )
 
 
 def block(found: Mapping[str, Comparison], file: Path, setting: str) -> str:
     """Tables and findings of all boards as Markdown."""
-    parts = [f"{_effort(results.read(file))}\n"]
+    finished = results.read(file)
+    parts = [f"{_effort(finished)}\n"]
     for board, comparison in found.items():
-        parts.append(f"### {_TITLES[board]}\n")
+        parts.append(f"#### {_TITLES[board]}\n")
         for table in tables(comparison):
             parts.append(f"{table.title}:\n\n{table.markdown()}")
+        parts.append(_asked(finished, board))
         parts += [f"- {sentence}" for sentence in (*findings(comparison), *limits(comparison))]
         parts.append("")
         parts += [
@@ -105,6 +107,29 @@ def block(found: Mapping[str, Comparison], file: Path, setting: str) -> str:
             if (_HERE / setting / board / f"{name}.svg").is_file()
         ]
     return "\n".join(parts)
+
+
+def _asked(finished: Mapping[Job, Rows], board: str) -> str:
+    """What was asked after the first round, which was drawn at random, on average."""
+    lines = [
+        "| Method | Images with a question | Questions in the most asked tenth of the images, % "
+        "| Void, % | Rare classes, % |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in (name for name in ROWS if ROWS[name].board == board):
+        later = [
+            line
+            for job, rows in finished.items()
+            for line in rows[1:]
+            if job.row == row and all(line.get(name) for name in ASKED)
+        ]
+        if later:
+            images, top, void, rare = (
+                sum(float(line[name]) for line in later) / len(later) for name in ASKED
+            )
+            shares = " | ".join(f"{100 * share:.1f}" for share in (top, void, rare))
+            lines.append(f"| {row} | {images:.0f} | {shares} |")
+    return "What a round asked, after the first one:\n\n" + "\n".join(lines) + "\n"
 
 
 def _effort(finished: Mapping[Job, Rows]) -> str:
@@ -116,11 +141,12 @@ def _effort(finished: Mapping[Job, Rows]) -> str:
     )
 
 
-def _with_block(text: str, inner: str) -> str:
-    before, start, rest = text.partition(_START)
-    _, end, after = rest.partition(_END)
+def _with_block(text: str, setting: str, inner: str) -> str:
+    first, last = _START.format(setting), _END.format(setting)
+    before, start, rest = text.partition(first)
+    _, end, after = rest.partition(last)
     if not start or not end:
-        raise UserError(f"experiments/study/README.md has lost its lines {_START!r} and {_END!r}.")
+        raise UserError(f"experiments/study/README.md needs the lines {first!r} and {last!r}.")
     return f"{before}{start}\n{inner}\n{end}{after}"
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from alseg.core.files import write_atomic
 from experiments.study import results
-from experiments.study.plan import ROWS, Job, Setting, words
+from experiments.study.plan import RARE, ROWS, Job, Setting, words
+from experiments.study.questions import asked
 
 log = logging.getLogger(__name__)
 
@@ -94,9 +95,13 @@ def one_run(given: Sequence[str], root: Path, first: Path | None) -> list[dict[s
     with (root / "rounds.csv").open(newline="", encoding="utf-8") as file:
         for number, line in enumerate(csv.DictReader(file)):
             answers = ledger.answers(number)
-            if answers is not None and answers.masks is None:
+            if answers is None:  # a round is not measured before it is answered
+                continue
+            if answers.masks is None:
                 void += int(answers.counts()[-2])
-            lines.append({**line, "void": void, "cpu_s": round(spent)})
+            images = run.splits.train
+            told = asked(answers, len(images), images.classes.names, RARE)
+            lines.append({**line, "void": void, "cpu_s": round(spent), **told})
     return lines
 
 

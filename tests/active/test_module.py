@@ -87,5 +87,5 @@ def test_a_loss_of_zero_moves_nothing():
 def test_a_loss_that_is_no_number_stops_training(value):
     made = module()
     made.value = value
-    with pytest.raises(UserError, match=r"lower method\.lr"):
+    with pytest.raises(UserError, match=r"lower the learning rate \(method\.lr"):
         made.training_step({"image": torch.randn(2, 3, 32, 32)}, 0)

@@ -15,7 +15,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from alseg.cli.command import _MENDS
+from alseg.cli.faults import sentence_of
 from alseg.core.errors import UserError
 from benchmarks.harness import peak
 from tests.fuzz.doors import Door
@@ -92,7 +92,7 @@ def attempt(door: Door, given: Any, folder: Path, outcome: Outcome) -> None:
             outcome.refused -= 1
             ending = f"a sentence of {len(sentence)} characters"
     except OSError as error:
-        if error.errno in _MENDS:  # the commands make a sentence of it
+        if sentence_of(error) is not None:  # the commands make a sentence of it
             outcome.refused += 1
         else:
             ending = repr(error)

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from alseg.core.errors import UserError
+from alseg.inference.checkpoint import checkpoint_of
 from alseg.inference.exported import CARD, CONFIG, ONNX, WEIGHTS, Facts, card, write_model
-from alseg.inference.trained import checkpoint_of, load_segmenter, predict_labels
+from alseg.inference.trained import load_segmenter, predict_labels
 from alseg.nn.segmenter import build_segmenter
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (37, 51, 3), dtype=np.uint8)

@@ -377,6 +377,11 @@ def test_zoom_pan_and_a_look_without_the_outline(served, open_page):
     def shown():
         return page.evaluate("() => document.getElementById('canvas').toDataURL()")
 
+    def changed():  # a turn of the wheel is not waited for
+        page.wait_for_function(
+            "first => document.getElementById('canvas').toDataURL() !== first", arg=first
+        )
+
     def drag():
         page.mouse.move(*middle)
         page.mouse.down()
@@ -396,7 +401,7 @@ def test_zoom_pan_and_a_look_without_the_outline(served, open_page):
         wheel,
     ):
         change()
-        assert shown() != first
+        changed()
         page.keyboard.press("f")
         assert shown() == first
     page.keyboard.down("h")

@@ -90,6 +90,7 @@ def test_every_registered_source_says_what_its_units_are():
         "pixels": "pixel",
         "grid": "patch",
         "slic": "region",
+        "slic_opencv": "region",
         "seeds": "region",
         "seeds_published": "region",
         "files": "region",

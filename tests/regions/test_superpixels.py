@@ -195,7 +195,7 @@ def test_opencv_slic_follows_an_edge_and_numbers_its_regions(monkeypatch):
         assert np.array_equal(source(image, "x"), regions)
     assert not OpenCVSlic()(image[:20], "too small for two cells along a side").any()
     monkeypatch.delattr(cv2.ximgproc, "createSuperpixelSLIC")
-    with pytest.raises(UserError, match=r"SLIC superpixels need cv2\.ximgproc"):
+    with pytest.raises(UserError, match="SLIC superpixels need cv2"):
         OpenCVSlic().check(FakeImages([(60, 80)]))
 
 

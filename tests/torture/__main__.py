@@ -64,7 +64,6 @@ def torture(
     results: Path, seed: int, minutes: float, methods: Sequence[str], kinds: Sequence[str]
 ) -> None:
     """Disturb runs until the time is over; incidents that are in the results are left out."""
-    until = time.monotonic() + 60 * minutes
     folder = _folder()
     disk, elsewhere = folder / "disk", folder / "elsewhere"
     has_mounts = mount(disk, "160m") and mount(elsewhere, "16m")
@@ -76,6 +75,7 @@ def torture(
     runs.mkdir()
     bench = Bench(runs, disk if has_mounts else None, elsewhere)
     _import_everything()
+    until = time.monotonic() + 60 * minutes
     done = {(r["seed"], r["method"], r["kind"], r["number"]) for r in read(results)}
     results.parent.mkdir(parents=True, exist_ok=True)
     print(f"seed {seed}, {len(done)} incidents done before, results in {results}", flush=True)

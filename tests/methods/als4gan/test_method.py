@@ -391,7 +391,7 @@ class TestChoices:
 
         def known(self, batch, number):
             index = batch["index"]
-            self.network = torch.nn.Sequential(_Constant(outputs[index]), _Constant(logits[index]))
+            self.network = torch.nn.Sequential(_InTurn(outputs[index]), _InTurn(logits[index]))
             return step(self, batch, number)
 
         monkeypatch.setattr(SceneClassifier, "predict_step", known)
@@ -421,13 +421,15 @@ class TestChoices:
         assert supervision(int(said.image[1])).tables["scene"].tolist() == [2]
 
 
-class _Constant(torch.nn.Module):
-    def __init__(self, values):
-        super().__init__()
-        self.values = values
+class _InTurn(torch.nn.Module):
+    """Returns one row after another."""
 
-    def forward(self, images):
-        return self.values
+    def __init__(self, rows):
+        super().__init__()
+        self.rows = iter(rows.split(1))
+
+    def forward(self, _):
+        return next(self.rows)
 
 
 class TestOptions:
