@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from alseg.cli.compose import GROUPS, Options
 from alseg.cli.compose import options as composed
+from alseg.methods.als4gan import learner
 from tests.golden.reference.equal import patch_budget
 from tests.toys import ToyImages, toy_run
 
@@ -117,8 +119,12 @@ class TestPreset:
         configured, factors = module.configure_optimizers(), (getattr(method, "head_factor", 1.0),)
         if isinstance(configured, list):  # of two networks; DeepLabv2's rates for the segmenter
             configured, factors = {"optimizer": configured[0]}, (10, 20)
-        rates = [group["lr"] for group in configured["optimizer"].param_groups]
-        assert rates == [method.lr, *(pytest.approx(factor * method.lr) for factor in factors)]
+        groups = configured["optimizer"].param_groups
+        rates = sorted({group["lr"] for group in groups})
+        factors = {1.0, *factors, *(f * getattr(method, "bias_factor", 1.0) for f in factors)}
+        assert rates == pytest.approx(sorted(factor * method.lr for factor in factors))
+        if getattr(method, "decay_kernels_only", False):
+            assert {group["weight_decay"] for group in groups} == {0.0, method.weight_decay}
 
     def test_holds_differences_only(self, preset):
         given = content(preset)
@@ -167,6 +173,69 @@ def test_equal_has_the_networks_of_the_paper(preset, outputs, count):
     assert sum(p.numel() for p in network.parameters()) == count
 
 
+#: Encoder, decoder and classifier of the papers' presets, in parameters. Where a paper's page has
+#: a number, it is the sum; see the table in experiments/README.md.
+PARAMETERS = {
+    "mulquery/cityscapes_resnet50": (20, 23_631_808, 3_169_296, 20 * 256),
+    "mulquery/cityscapes_resnet101": (20, 42_623_936, 3_169_296, 20 * 256),
+    "mulquery/voc_resnet50": (21, 23_631_808, 3_169_296, 21 * 256),
+    "mulquery/voc_resnet101": (21, 42_623_936, 3_169_296, 21 * 256),
+    "adaptive_superpixel/cityscapes": (19, 37_867_312, 3_182_704, 19 * 257),
+    "adaptive_superpixel/voc": (21, 37_867_312, 3_182_704, 21 * 257),
+    "classbal/cityscapes": (19, 37_867_312, 3_182_704, 19 * 257),
+    "classbal/voc": (21, 37_867_312, 3_182_704, 21 * 257),
+    "madbal/cityscapes_mobilenet_v2": (19, 1_811_712, 3_998_944, 19 * 257),
+    "madbal/cityscapes_mobilenet_v2_quarter": (19, 1_811_712, 3_998_944, 19 * 257),
+    "madbal/cityscapes_mobilenet_v3": (19, 2_971_952, 246_016, 3_211),
+    "madbal/cityscapes_resnet50": (19, 23_508_032, 16_125_440, 19 * 257),
+    "equal/camvid_fcn": (12, 23_508_032, 9_438_208, 12 * 513),
+    "equal/cityscapes_deeplabv3": (20, 23_508_032, 16_125_440, 20 * 257),
+}
+#: What images and crops of the protocol are padded to, by the folder of the preset.
+CANVASES = {
+    "mulquery": {(513, 513): (513, 513), (768, 768): (768, 768), (1024, 2048): (1024, 2048)},
+    "adaptive_superpixel": {(769, 769): (769, 769), (1024, 2048): (1025, 2049)},
+    "classbal": {(513, 513): (513, 513), (512, 1024): (513, 1025)},
+    "madbal": {(768, 768): (768, 768), (1024, 2048): (1024, 2048)},
+    "equal": {(360, 480): (360, 480), (512, 1024): (512, 1024)},
+}
+
+
+@pytest.mark.parametrize("preset", PARAMETERS)
+def test_networks_have_the_parts_and_sizes_of_the_papers(preset):
+    outputs, *counts = PARAMETERS[preset]
+    made = options(f"preset={ROOT}/experiments/{preset}.yaml", "data.root=somewhere")
+    folder = preset.partition("/")[0]
+    with torch.device("meta"):
+        network = replace(made.components["network"], weights=None).build(
+            outputs, cosine=folder == "mulquery"
+        )
+        parts = network.encoder, network.decoder, network.classifier
+        assert [sum(p.numel() for p in part.parameters()) for part in parts] == counts
+        for size, canvas in CANVASES[folder].items():
+            scores, features, found = network.features(torch.empty(2, 3, *size))
+            assert found == canvas
+            stride = {"equal": 8, "madbal": 8 if "mobilenet_v2" not in preset else 4}.get(folder, 4)
+            assert scores.shape == (2, outputs, *(-(-side // stride) for side in canvas))
+            assert features.shape[2:] == scores.shape[2:]
+
+
+@pytest.mark.parametrize("folder", ["adaptive_superpixel", "classbal"])
+def test_asp_trains_as_deeplab_does(folder):
+    """Decay, rates and batch norms of section 3, all the way from the preset."""
+    made = options(f"preset={ROOT}/experiments/{folder}/cityscapes.yaml", "data.root=somewhere")
+    recipe = made.components["method"].recipe()
+    assert (recipe.decay_kernels_only, recipe.bias_factor, recipe.floor) == (True, 2, 0)
+    assert recipe.rate(recipe_end := 60_000, recipe_end, 0.007) == 0
+    with torch.device("meta"):
+        network = replace(made.components["network"], weights=None).build(19)
+    for part, eps in ((network.encoder, 1e-3), (network.decoder, 1e-5)):
+        norms = [m for m in part.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        assert {(norm.momentum, norm.eps) for norm in norms} == {(3e-4, eps)}
+    built = made.components["augment"].build(ToyImages(1))
+    assert (built.scale_step, built.pad_position, built.pad_value) == (0.25, "top_left", None)
+
+
 @pytest.mark.parametrize("preset", of("pixelpick"))
 def test_pixelpick_counts_epochs_and_pixels_by_the_images(preset):
     made = composed_from(preset)
@@ -198,3 +267,29 @@ def test_networks_take_their_options():
         rates = network.options.get("decoder_atrous_rates")
         dilations = {m.dilation[0] for m in built.decoder.modules() if hasattr(m, "dilation")}
         assert rates is None or dilations >= set(rates)
+
+
+@pytest.mark.parametrize(
+    ("preset", "masks", "first", "rounds"),
+    [
+        ("ucmerced_2", 34, 3, 12),
+        ("ucmerced", 84, 42, 3),
+        ("ucmerced_12", 210, 105, 3),
+        ("deepglobe", 13, 1, 13),
+        ("deepglobe_5", 33, 3, 11),
+        ("deepglobe_12", 81, 8, 11),
+    ],
+)
+def test_als4gan_asks_as_often_as_the_paper(preset, masks, first, rounds):
+    """E2 to E4, on the pools of train and val together; results are on test."""
+    made = options(f"preset={ROOT}/experiments/als4gan/{preset}.yaml", "data.root=somewhere")
+    data, method = made.components["data"], made.components["method"]
+    assert (data.val_in_pool, data.evaluate) == (True, "test")
+    pool = {"ucmerced": 1680, "deepglobe": 642}[made.choices["data"]]
+    wanted = learner.num_masks(pool, method.ratio)
+    initial = learner.num_initial(wanted, method.alpha)
+    per_round = learner.num_per_round(initial, method.beta)
+    assert (wanted, initial, learner.num_rounds(wanted, per_round)) == (masks, first, rounds)
+    table = (ROOT / "experiments" / "README.md").read_text()
+    (line,) = [row for row in table.splitlines() if f"(als4gan/{preset}.yaml)" in row]
+    assert f"| {rounds + 2} |" in line, "the first images, the rounds, and the masks"

@@ -171,6 +171,24 @@ class KeptCheckpoint(ModelCheckpoint):
         super().load_state_dict(state)
 
 
+class LastCheckpoint(KeptCheckpoint):
+    """Written after every epoch: where it is validated after that, so that both go together.
+
+    Args:
+        folder: Where it is written.
+        validate_every: Epochs between two validations; None without any.
+        **options: Of Lightning's callback.
+    """
+
+    def __init__(self, folder: Path, validate_every: int | None, **options: Any) -> None:
+        super().__init__(folder, **options)
+        self.validate_every = validate_every
+
+    def _should_save_on_train_epoch_end(self, trainer: L.Trainer) -> bool:
+        every = self.validate_every
+        return every is None or (trainer.current_epoch + 1) % every != 0
+
+
 def load_weights(module: L.LightningModule, path: Path, part: bool = False) -> None:
     """Load weights into a module.
 

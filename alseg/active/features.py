@@ -5,12 +5,26 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from alseg.acquisition.badge import pooled_gradients
 from alseg.acquisition.statistics import class_histogram, region_counts
 from alseg.core.errors import UserError
 from alseg.nn.segmenter import Segmenter
+
+
+def shrunken(images: Tensor, scale: float) -> Tensor:
+    """Images at the size they are predicted at, bicubic with antialiasing, as Pillow has it.
+
+    Args:
+        images: (B, C, H, W), float.
+        scale: Factor on both sides, which are rounded, and at least 1.
+    """
+    if scale == 1:
+        return images
+    size = [max(1, round(scale * side)) for side in images.shape[-2:]]
+    return F.interpolate(images, size=size, mode="bicubic", antialias=True)
 
 
 def region_grid(
@@ -97,8 +111,7 @@ class FeatureTap:
         if sum(len(scores) for scores, _ in seen) != len(images):
             self.network(images)
             seen, self._seen = self._seen, []
-        multiple = self.network.multiple
-        canvas = tuple(side + -side % multiple for side in images.shape[-2:])
+        canvas = self.network.canvas(images.shape[-2], images.shape[-1])
         columns: list[tuple[Tensor, ...]] = []
         maps = [pair for scores, features in seen for pair in zip(scores, features, strict=True)]
         for index, regions, (scores, features) in zip(
@@ -106,9 +119,7 @@ class FeatureTap:
         ):
             count = int(regions.max()) + 1
             unit = region_counts(regions, count).nonzero().squeeze(1)
-            grid = region_grid(
-                regions, scores.shape[-2:], (canvas[0], canvas[1]), self.network.align_corners
-            )
+            grid = region_grid(regions, scores.shape[-2:], canvas, self.network.align_corners)
             histogram = class_histogram(scores.argmax(dim=0), grid, count, len(scores))
             label = histogram.argmax(dim=1)
             label = torch.where(histogram.sum(dim=1) > 0, label, -1)[unit]

@@ -9,7 +9,13 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 
 from alseg.active.callbacks import CarriedOptimizers, Reseed, StopAtBatch, Stopwatch
-from alseg.active.checkpoints import KeptCheckpoint, WholeFiles, epochs_done, load_weights
+from alseg.active.checkpoints import (
+    KeptCheckpoint,
+    LastCheckpoint,
+    WholeFiles,
+    epochs_done,
+    load_weights,
+)
 from alseg.active.context import RoundContext
 from alseg.active.finite import FiniteNumbers, require_finite_weights
 from alseg.active.module import CheckedModule
@@ -133,11 +139,11 @@ def _fit(
             )
         )
     callbacks.append(  # the last callback, so that the others' states are those after the epoch
-        KeptCheckpoint(
+        LastCheckpoint(
             folder,
             filename="last",
             every_n_epochs=1,
-            save_on_train_epoch_end=not best,  # after validation where there is one
+            validate_every=fit.validate_every if best else None,
             enable_version_counter=False,
         )
     )
@@ -145,6 +151,7 @@ def _fit(
         # not max_steps: Lightning resumes an epoch late when a fit is counted in steps
         "max_epochs": fit.epochs,
         "limit_val_batches": 1.0 if best else 0,
+        "check_val_every_n_epoch": fit.validate_every if best else 1,
         "num_sanity_val_steps": 0,
         "log_every_n_steps": min(50, fit.epoch_batches, max(1, fit.steps // 10)),
     }

@@ -49,8 +49,13 @@ class TrainingOptions:
         weight_decay: Of the optimiser.
         schedule: ``poly``, ``step`` or ``constant``.
         drop_every: Training batches after which ``step`` lowers the learning rate tenfold.
+        floor: Smallest learning rate of ``poly``.
+        decay_kernels_only: No weight decay on batch norms, biases and depthwise convolutions.
+        bias_factor: Learning rate of the classifier's biases, as a multiple of the rest of it.
         keep: ``last`` or ``best`` checkpoint on the validation images.
         epoch_steps: Batches between two checkpoints.
+        short_batches: The last batch of a pass over the images is as small as what is left of
+            them; by default it is filled up from the next pass.
     """
 
     #: For data sets that say they are small.
@@ -61,9 +66,6 @@ class TrainingOptions:
         "method.head_factor": "1",
         "method.epoch_steps": "40",
     }
-    #: Smallest rate of the ``poly`` schedule.
-    floor: ClassVar[float] = Recipe.floor
-
     steps: int = 20_000
     batch_size: int = 4
     lr: float = 5e-5
@@ -72,8 +74,12 @@ class TrainingOptions:
     weight_decay: float = 2e-4
     schedule: str = "poly"
     drop_every: int | None = None
+    floor: float = Recipe.floor
+    decay_kernels_only: bool = False
+    bias_factor: float = 1.0
     keep: str = "last"
     epoch_steps: int = 500
+    short_batches: bool = False
 
     def __post_init__(self) -> None:
         if self.keep not in KEEPS:
@@ -85,7 +91,9 @@ class TrainingOptions:
 
     def fit(self) -> Fit:
         """Length of the fit, and what it keeps."""
-        return Fit(self.steps, self.batch_size, self.epoch_steps, keep=self.keep)
+        return Fit(
+            self.steps, self.batch_size, self.epoch_steps, self.short_batches, keep=self.keep
+        )
 
     def recipe(self) -> Recipe:
         """Optimiser and schedule."""
@@ -97,6 +105,8 @@ class TrainingOptions:
             schedule=self.schedule,
             drop_every=self.drop_every,
             floor=self.floor,
+            decay_kernels_only=self.decay_kernels_only,
+            bias_factor=self.bias_factor,
         )
 
 
@@ -231,7 +241,11 @@ class Scored(OneFit):
         }
         scorer = UnitScorer.of(context, self.asked(context), **{**options, **self.drawing(context)})
         return ScoringModule(
-            score=self.score, scorer=scorer, passes=self.committee(), **self.training(context)
+            score=self.score,
+            scorer=scorer,
+            passes=self.committee(),
+            scale=self.scoring_scale(),
+            **self.training(context),
         )
 
     def drawing(self, context: RoundContext) -> dict[str, Any]:
@@ -241,6 +255,10 @@ class Scored(OneFit):
     def committee(self) -> int:
         """Stochastic passes over each image; 1 = one pass without dropout."""
         return 1
+
+    def scoring_scale(self) -> float:
+        """Factor on the size of images for the pass over the pool."""
+        return 1.0
 
     def scored_images(self, context: RoundContext) -> np.ndarray[Any, np.dtype[np.int64]] | None:
         """The images to score, ascending; None = all with open units. ``context`` asks."""

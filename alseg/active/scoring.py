@@ -22,13 +22,14 @@ from alseg.acquisition.statistics import (
 from alseg.acquisition.units import Reduce, UnitScores, batch_region_scores, top_pixels
 from alseg.active.choose import most_units
 from alseg.active.context import Asking
-from alseg.active.features import region_grid
+from alseg.active.features import region_grid, shrunken
 from alseg.active.module import CrossEntropyModule
 from alseg.active.transfer import on_host
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.core.seeds import derive
 from alseg.labels.tables import PIXELS, AnswerKind, UnitKind
+from alseg.regions.geometry import resample_corners
 
 Score = Callable[[Tensor], Tensor]
 
@@ -184,6 +185,8 @@ class ScoringModule(CrossEntropyModule):
             (B, C, H, W) to scores (B, H, W).
         scorer: How pixel scores become units.
         passes: Stochastic passes of a committee; 1 = one pass without dropout.
+        scale: Factor on the size of images for ``bvsb_and_class``; regions are then measured on
+            the smaller grid, and those too thin for it are left out.
         **shared: See `alseg.active.module.CrossEntropyModule`.
 
     Raises:
@@ -191,9 +194,15 @@ class ScoringModule(CrossEntropyModule):
     """
 
     def __init__(
-        self, score: str | Score, scorer: UnitScorer, passes: int = 1, **shared: Any
+        self,
+        score: str | Score,
+        scorer: UnitScorer,
+        passes: int = 1,
+        scale: float = 1.0,
+        **shared: Any,
     ) -> None:
         super().__init__(**shared)
+        self.scale = scale
         self.score = score
         self.scorer = scorer
         self.passes = passes
@@ -268,14 +277,22 @@ class ScoringModule(CrossEntropyModule):
 
     def _doubt_and_class(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Uncertainty and dominant class of the regions of a batch."""
-        found = [scores.best_two(logits) for logits in self._logits(batch["image"])]
+        images = shrunken(batch["image"], self.scale)
+        found = [scores.best_two(logits) for logits in self._logits(images)]
         doubt, labels = (torch.cat([part[k] for part in found]) for k in (0, 1))
         scorer, regions = self.scorer, batch["regions"]
+        if self.scale != 1:
+            host, size = regions.cpu().numpy(), (images.shape[-2], images.shape[-1])
+            small = np.stack([resample_corners(one, *size) for one in host])
+            regions = torch.from_numpy(small).to(regions.device)
         image, units = batch_region_scores(doubt, regions, scorer.reduce, scorer.num_regions)
         label = self._majority(labels, regions, image, units.unit)
-        return unit_rows(
-            batch["index"], image, units.unit, units.pixels, score=units.score, label=label
-        )
+        pixels = units.pixels
+        if self.scale != 1:  # those a person would see
+            joined, stride = side_by_side(batch["regions"], scorer.num_regions)
+            whole = region_counts(joined, len(batch["index"]) * stride)
+            pixels = whole[image * stride + units.unit]
+        return unit_rows(batch["index"], image, units.unit, pixels, score=units.score, label=label)
 
     def _dominant(self, labels: Tensor, regions: Tensor) -> tuple[Tensor, UnitScores]:
         """The most frequent label of every region of a batch as its score."""

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,9 @@ class Fit:
             are cut from an endless stream of passes, all of one size.
         keep: ``last`` keeps the last weights; ``best`` those of the epoch with the best mIoU on
             the validation images, which are then no longer untouched by training.
+        validate_every: Epochs between two validations, where ``best`` has any.
+        augment: What of the training transform is otherwise in this fit, by the names of its
+            fields, e.g. ``{"blur": 0.0}``.
     """
 
     steps: int
@@ -39,6 +42,8 @@ class Fit:
     epoch_steps: int = 500
     whole_passes: bool = False
     keep: str = "last"
+    validate_every: int = 1
+    augment: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def passes(cls, passes: int, images: int, batch_size: int, keep: str = "last") -> Self:
@@ -82,6 +87,11 @@ class Fit:
                 )
         if self.keep not in KEEPS:
             raise unknown_name(f"keep of stage {stage}", self.keep, KEEPS)
+        if self.keep == "best" and not 1 <= self.validate_every <= self.epochs:
+            raise UserError(
+                f"stage {stage} has {self.epochs} epochs and is validated after every "
+                f"{self.validate_every}; give 1 to {self.epochs}, so that one of them is the best."
+            )
         if self.steps > self.epoch_steps and self.steps % self.epoch_steps:
             fitting = max(e for e in range(1, self.epoch_steps + 1) if self.steps % e == 0)
             raise UserError(
@@ -125,6 +135,8 @@ class Stage(ABC):
     """One fit of a round. Subclasses own its work: what is trained, and what it learns from.
 
     Attributes:
+        takes_single: Whether its module trains on a batch of one image with networks that need two
+            for their batch norms.
         name: Names the folder of the stage and its metrics.
         fit: How long it is, and which weights stay.
         context: The round it belongs to.
@@ -133,6 +145,8 @@ class Stage(ABC):
             the round's mIoU.
         trainer: Trainer settings the stage needs, e.g. a strategy; the user's own win.
     """
+
+    takes_single: ClassVar[bool] = False
 
     name: str
     fit: Fit

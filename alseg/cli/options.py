@@ -160,11 +160,15 @@ class Augment:
         crop: Height and width of training crops; null = the size of the images, where they have
             one size.
         scale: Smallest and largest factor of the random scale.
+        scale_step: Draw only factors so far apart, from the smallest on; null = any between.
+        rotate: Turn pictures by a whole number of degrees, up to so many to either side, before all
+            else; what comes in at the borders is mirrored.
         flip: Probability of the mirror image.
         jitter: Largest change of brightness, contrast, saturation and hue, 0..1 (hue: 0..0.5),
             applied with probability 0.8; all 0 = none.
         grayscale: Probability of a picture without colours.
-        blur: Probability of a Gaussian blur of 0.1 to 2 pixels.
+        blur: Probability of a Gaussian blur.
+        blur_sigma: Smallest and largest sigma of the blur, in pixels.
         mean: Subtracted from each channel of images in [0, 1]; by default ImageNet's RGB. Channels
             beyond the numbers given here begin with the first number again, as the first layer of
             pretrained networks does.
@@ -176,10 +180,13 @@ class Augment:
 
     crop: tuple[int, int] | None = None
     scale: tuple[float, float] = (0.5, 2.0)
+    scale_step: float | None = None
+    rotate: int = 0
     flip: float = 0.5
     jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     grayscale: float = 0.0
     blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     pad: str = "center"
@@ -189,6 +196,15 @@ class Augment:
             raise UserError(f"augment.crop is {self.crop}; give [height,width] in pixels.")
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
             raise UserError(f"augment.scale is {self.scale}; give [low,high] with 0 < low <= high.")
+        if self.scale_step is not None and not self.scale_step > 0:
+            raise UserError(f"augment.scale_step is {self.scale_step}; give > 0, e.g. 0.25.")
+        if not 0 <= self.rotate <= 180:
+            raise UserError(f"augment.rotate is {self.rotate}; give degrees, 0 to 180.")
+        if len(self.blur_sigma) != 2 or not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
+            raise UserError(
+                f"augment.blur_sigma is {list(self.blur_sigma)}; give [low,high] in pixels with "
+                f"0 < low <= high."
+            )
         for option in ("flip", "grayscale", "blur"):
             if not 0 <= getattr(self, option) <= 1:
                 raise UserError(
@@ -235,10 +251,13 @@ class Augment:
         return TrainTransform(
             crop=crop,
             scale=(float(self.scale[0]), float(self.scale[1])),
+            scale_step=self.scale_step,
+            rotate=self.rotate,
             flip=self.flip,
             jitter=(self.jitter[0], self.jitter[1], self.jitter[2], self.jitter[3]),
             grayscale=self.grayscale,
             blur=self.blur,
+            blur_sigma=(float(self.blur_sigma[0]), float(self.blur_sigma[1])),
             mean=mean,
             std=std,
             pad_value=None if in_corner else tuple(round(255 * part) for part in mean),

@@ -207,6 +207,8 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
     # weights that cannot be had are found out now
     built = network.build(len(images.classes))
     _check_stages(run, built, datamodule.train_transform.crop, part["trainer"])
+    from alseg.regions.base import reads_truth
+
     devices, nodes = part["trainer"].world()
     _check_shared_memory(
         run,
@@ -222,7 +224,7 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
         values,
         part["oracle"],
         run.loggers,
-        reads_truth=part["method"].reads_truth,
+        reads_truth=part["method"].reads_truth or reads_truth(part["regions"]),
         show=lambda round, image: run.method.show(run.context(round), image),
     )
     partial = getattr(part["oracle"], "accept_partial", False)
@@ -246,7 +248,7 @@ def _check_stages(
                     f"stage {stage.name} keeps the weights that are best on the validation images, "
                     f"and there are none; give some, or let it keep the last weights."
                 )
-            single = stage.fit.batch_size <= world and not shared
+            single = stage.fit.batch_size <= world and not (shared or stage.takes_single)
             if single and crop and not takes_one_image(network, channels, crop):
                 raise UserError(
                     f"stage {stage.name} trains with one image at a time (batch_size is "

@@ -1,7 +1,7 @@
 """The one LightningDataModule: training targets from the pool, whole images to score and test."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -252,9 +252,10 @@ class ActiveDataModule(LoopDataModule):
     def _training(
         self, fit: Fit, supervision: Supervision, key: tuple[int | str, ...]
     ) -> DataLoader[dict[str, Tensor]]:
-        items = TrainItems(
-            self.splits.train, supervision, self.train_transform, narrow=self._finishes
-        )
+        transform = self.train_transform
+        if fit.augment:
+            transform = replace(transform, **fit.augment)
+        items = TrainItems(self.splits.train, supervision, transform, narrow=self._finishes)
         place: Place = OnePlace() if self.trainer is None else TrainerPlace(self.trainer)
         if fit.batch_size % place.world and not fit.whole_passes:  # those repeat images
             raise UserError(

@@ -1,5 +1,6 @@
 """What happens to an image and its maps between the disk and the network."""
 
+import math
 import os
 import random
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alseg.core.images import VOID
+from alseg.data.rotation import random_degrees, rotated
 
 #: Mean and standard deviation of ImageNet, RGB, for images in [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -63,10 +65,13 @@ class TrainTransform:
     Attributes:
         crop: Height and width of the result; None for the whole scaled image.
         scale: Smallest and largest factor, drawn uniformly.
+        scale_step: Only factors so far apart are drawn, from the smallest on; None for any.
+        rotate: Turned by a whole number of degrees, up to so many to either side, before all else.
         flip: Probability of the mirror image.
         jitter: Largest change of brightness, contrast, saturation and hue, with probability 0.8.
         grayscale: Probability of a picture without colours.
-        blur: Probability of a Gaussian blur with a sigma of 0.1 to 2 pixels.
+        blur: Probability of a Gaussian blur.
+        blur_sigma: Smallest and largest sigma of it, in pixels.
         mean: Mean per channel of images in [0, 1].
         std: Standard deviation per channel.
         pad_value: Colour around images smaller than the crop, 0..255 per channel; None for the
@@ -86,12 +91,17 @@ class TrainTransform:
     pad_value: tuple[int, ...] | None = (124, 116, 104)
     pad_position: str = "center"
     pad_maps: Mapping[str, int] = field(default_factory=lambda: dict(PADDING))
+    scale_step: float | None = None
+    rotate: int = 0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
 
     def __post_init__(self) -> None:
         if self.crop is not None and min(self.crop) < 1:
             raise ValueError(f"crop must be positive, not {self.crop}")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale must be (low, high) with 0 < low <= high, not {self.scale}")
+        if self.scale_step is not None and not self.scale_step > 0:
+            raise ValueError(f"scale_step must be positive, not {self.scale_step}")
         if not 0 <= self.flip <= 1:
             raise ValueError(f"flip must be a probability, not {self.flip}")
 
@@ -130,6 +140,8 @@ class TrainTransform:
         # One shared stream: `set_random_seed` would start every step of the pipeline from the same
         # state, so that the scale, the position of the crop and the flip would be one number.
         self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(int(seed)))
+        if self.rotate:
+            image, maps = rotated(image, maps, random_degrees(self.rotate, seed))
         result = self._pipeline(image=image)
         rows, columns = _sources(
             (image.shape[0], image.shape[1]), result["image"].shape, result["applied_transforms"]
@@ -178,17 +190,21 @@ class TrainTransform:
     @cached_property
     def _pipeline(self) -> Any:
         albumentations, cv2 = _import_albumentations()
-        low, high = self.scale
         steps: list[Any] = []
-        if (low, high) != (1.0, 1.0):
-            steps.append(
+        if tuple(self.scale) != (1.0, 1.0):
+            ranges = [self.scale]
+            if self.scale_step is not None:
+                ranges = [(factor, factor) for factor in scale_factors(self.scale, self.scale_step)]
+            scales = [
                 albumentations.RandomScale(
                     (low - 1, high - 1),
                     interpolation=cv2.INTER_LINEAR,
                     area_for_downscale="image",
                     p=1.0,
                 )
-            )
+                for low, high in ranges
+            ]
+            steps.append(scales[0] if len(scales) == 1 else albumentations.OneOf(scales, p=1.0))
         if self.crop is not None:
             fill = self.pad_value
             if fill is not None and len(fill) > _MOST_FILLED:
@@ -206,11 +222,22 @@ class TrainTransform:
         if self.grayscale:
             steps.append(albumentations.ToGray(p=self.grayscale))
         if self.blur:
-            steps.append(albumentations.GaussianBlur(sigma_limit=(0.1, 2.0), p=self.blur))
+            steps.append(albumentations.GaussianBlur(sigma_limit=self.blur_sigma, p=self.blur))
         return albumentations.Compose(steps, save_applied_params=True)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_pipeline"}
+
+
+def scale_factors(scale: tuple[float, float], step: float) -> list[float]:
+    """Factors from the smallest to the largest, a step apart.
+
+    >>> scale_factors((0.5, 2), 0.25)
+    [0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0]
+    """
+    low, high = scale
+    count = math.floor((high - low) / step + 1e-9)
+    return [low + number * step for number in range(count + 1)]
 
 
 @dataclass(frozen=True)

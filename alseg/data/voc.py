@@ -7,6 +7,7 @@ from alseg.core.errors import UserError
 from alseg.core.images import DataSplits
 from alseg.core.options import FREE
 from alseg.data.checks import Problems
+from alseg.data.crops import CentreCrops
 from alseg.data.files import ImageFile, Resize
 from alseg.data.find import find_files, find_folder, read_list
 from alseg.data.masks import default_colors, read_masks_by_id
@@ -35,6 +36,9 @@ class VOC:
         val: List of validation images.
         size: Height and width at which images are loaded; the aspect ratio is not kept.
         scale: Factor on height and width at which images are loaded.
+        centre: Score on central squares of so many pixels, to which the shorter side of every
+            validation image is resized, as mulquery (arXiv 2309.09319, section 7); borders are then
+            not scored. null for whole images.
         cache: Folder that keeps decoded images, of which a training crop reads only its own rows;
             null for none. An image takes height x width x channels bytes. The log says what they
             take together; where the disk is short of that, nothing is kept.
@@ -46,10 +50,13 @@ class VOC:
     val: str = "val"
     size: tuple[int, int] | None = None
     scale: float = 1.0
+    centre: int | None = None
     cache: str | None = field(default=None, metadata=FREE)
 
     def __post_init__(self) -> None:
         Resize.from_options(self.size, self.scale)
+        if self.centre is not None and self.centre < 1:
+            raise UserError(f"data.centre is {self.centre}; give pixels, such as 513, or null.")
         if self.train == self.val:
             raise UserError(
                 f"data.train and data.val are both {self.val!r}; scores on training images mean "
@@ -78,7 +85,7 @@ class VOC:
             problems.add("images in both splits", name)
         masks = read_masks_by_id(dict(enumerate(NAMES)), ignore=["255"])
         resize = Resize.from_options(self.size, self.scale)
-        return file_splits(
+        splits = file_splits(
             *(train, val, masks, problems),
             colors=default_colors(len(NAMES)),
             resize=resize,
@@ -86,6 +93,9 @@ class VOC:
             cache=cache,
             decoded=self.cache,
         )
+        if self.centre is None:
+            return splits
+        return DataSplits(splits.train, CentreCrops(splits.val, self.centre))
 
     def _listed(
         self,

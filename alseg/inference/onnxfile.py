@@ -58,10 +58,12 @@ class OnnxSegmenter(TrainedSegmenter):
     Attributes:
         session: The network in it.
         multiple: Input sides are padded to multiples of this many pixels, and outputs cropped.
+        remainder: They are padded to so many pixels more than that.
     """
 
     session: Any = None
     multiple: int = 1
+    remainder: int = 0
 
     @property
     def device(self) -> torch.device:
@@ -75,7 +77,8 @@ class OnnxSegmenter(TrainedSegmenter):
     def __call__(self, images: Tensor) -> Tensor:
         """Probabilities of the classes, (B, C, H, W), float32, of images of `normalized`."""
         height, width = images.shape[-2:]
-        pad = (0, -width % self.multiple, 0, -height % self.multiple)
+        more = [(self.remainder - side) % self.multiple for side in (width, height)]
+        pad = (0, more[0], 0, more[1])
         padded = F.pad(images, pad, mode="replicate") if any(pad) else images
         found = _run(self.session, padded.numpy())
         return torch.from_numpy(found)[..., :height, :width]
@@ -102,7 +105,7 @@ def load_onnx(path: Path) -> OnnxSegmenter:
     try:
         session = _session(path)
         about = json.loads(session.get_modelmeta().custom_metadata_map[ABOUT])
-        multiple = int(about["multiple"])
+        multiple, remainder = int(about["multiple"]), int(about.get("remainder", 0))
     except Exception as error:  # onnxruntime has a class of errors for each reason
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(
@@ -119,6 +122,7 @@ def load_onnx(path: Path) -> OnnxSegmenter:
         reading=found.reading,
         session=session,
         multiple=multiple,
+        remainder=remainder,
     )
 
 
@@ -126,8 +130,8 @@ def write_onnx(model: TrainedSegmenter, found: Checkpoint, path: Path) -> float:
     """Write a network as ONNX, its normalisation inside, and compare it with the original.
 
     Its input ``image`` is (B, C, H, W), float32, 0..255, of any height and width that are
-    multiples of those the file's description gives as ``multiple``; its output ``probabilities``
-    is (B, classes, H, W).
+    multiples of the number the file's description gives as ``multiple``, plus its ``remainder``;
+    its output ``probabilities`` is (B, classes, H, W).
 
     Args:
         model: The network, on the CPU.
@@ -145,7 +149,8 @@ def write_onnx(model: TrainedSegmenter, found: Checkpoint, path: Path) -> float:
     check_installed()
     import onnx
 
-    channels, side = len(model.mean), model.network.multiple
+    channels, multiple, extra = len(model.mean), model.network.multiple, model.network.remainder
+    side = multiple * -(-32 // multiple)  # so large that no grid has another's size by chance
     wrapped = Probabilities(model).eval()  # the exporter puts back the mode of the whole
     sizes = {0: "batch", 2: "height", 3: "width"}
     buffer = io.BytesIO()
@@ -155,7 +160,7 @@ def write_onnx(model: TrainedSegmenter, found: Checkpoint, path: Path) -> float:
             # the exporter by tracing: that by torch.export takes minutes with sizes left open
             torch.onnx.export(
                 wrapped,
-                (torch.zeros(2, channels, 3 * side, 4 * side),),
+                (torch.zeros(2, channels, 3 * side + extra, 4 * side + extra),),
                 buffer,  # type: ignore[arg-type]
                 input_names=["image"],
                 output_names=["probabilities"],
@@ -169,11 +174,12 @@ def write_onnx(model: TrainedSegmenter, found: Checkpoint, path: Path) -> float:
             f"{found.path} cannot be exported to ONNX ({reason}); leave onnx=true out."
         ) from error
     content = onnx.load_from_string(buffer.getvalue())
-    about = description(found) | {"multiple": side}
+    about = description(found) | {"multiple": multiple, "remainder": extra}
     onnx.helper.set_model_props(content, {ABOUT: json.dumps(about)})
     write_atomic(path, content.SerializeToString())
     generator = torch.Generator().manual_seed(0)
-    image = 255 * torch.rand(1, channels, 5 * side, 2 * side, generator=generator)
+    size = (5 * side + extra, 2 * side + extra)
+    image = 255 * torch.rand(1, channels, *size, generator=generator)
     with torch.inference_mode():
         wanted = wrapped(image).numpy()
     gap = float(np.abs(_run(_session(path), image.numpy()) - wanted).max())

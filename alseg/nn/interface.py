@@ -54,11 +54,25 @@ class CosineClassifier(nn.Module):
 
 
 class LinearClassifier(nn.Module):
-    """The usual convolution with bias; the features pass through as they are."""
+    """The usual convolution with bias; the features pass through as they are.
 
-    def __init__(self, num_features: int, num_outputs: int, kernel_size: int) -> None:
+    Args:
+        num_features: D.
+        num_outputs: C.
+        kernel_size: Odd.
+        std: Weights start from a normal distribution of this deviation, cut off at twice of it, and
+            biases at 0; None for PyTorch's uniform distribution.
+    """
+
+    def __init__(
+        self, num_features: int, num_outputs: int, kernel_size: int, std: float | None = None
+    ) -> None:
         super().__init__()
+        self.in_channels = num_features
         self.conv = nn.Conv2d(num_features, num_outputs, kernel_size, padding=kernel_size // 2)
+        if std is not None:
+            nn.init.trunc_normal_(self.conv.weight, std=std, a=-2 * std, b=2 * std)
+            nn.init.zeros_(self.conv.get_parameter("bias"))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, D, h, w) to logits (B, C, h, w) and the features, unchanged."""
@@ -90,6 +104,7 @@ class Segmenter(nn.Module):
             the DeepLabs.
         multiple: Input sides are padded (replicated border, bottom and right) to multiples of
             this many pixels, the encoder's output stride, and the outputs cropped again.
+        remainder: Sides are padded to multiples plus so many pixels, see `canvas`.
         align_corners: How its grid lies on the canvas, see `upsample`.
         description: How to build it again, see `alseg.nn.segmenter.rebuild_segmenter`: plain
             values that a checkpoint can hold; empty if it was not built by name.
@@ -102,6 +117,7 @@ class Segmenter(nn.Module):
         classifier: nn.Module,
         multiple: int,
         align_corners: bool = False,
+        remainder: int = 0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -109,8 +125,18 @@ class Segmenter(nn.Module):
         self.classifier = classifier
         self.multiple = multiple
         self.align_corners = align_corners
+        self.remainder = remainder
         self.description: dict[str, Any] = {}
         self.min_train_images = min_train_images(decoder)
+
+    def canvas(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that images of a size are padded to.
+
+        >>> Segmenter(nn.Identity(), nn.Identity(), nn.Identity(), 16, remainder=1).canvas(512, 513)
+        (513, 513)
+        """
+        more = [(self.remainder - side) % self.multiple for side in (height, width)]
+        return height + more[0], width + more[1]
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """Outputs on the decoder's own grid.
@@ -123,12 +149,12 @@ class Segmenter(nn.Module):
             canvas that the h x w grid covers: `enlarge` brings both to the size of the images.
         """
         height, width = images.shape[-2:]
-        pad = (0, -width % self.multiple, 0, -height % self.multiple)
+        canvas = self.canvas(int(height), int(width))
+        pad = (0, canvas[1] - width, 0, canvas[0] - height)
         if any(pad):
             images = F.pad(images, pad, mode="replicate")
         scores, features = self.classifier(self.decoder(self.encoder(images)))
-        canvas = images.shape[-2:]
-        return scores, features, (int(canvas[0]), int(canvas[1]))
+        return scores, features, canvas
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores at the size of the images: (B, 3, H, W) to (B, C, H, W), cosines or logits."""

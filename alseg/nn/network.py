@@ -15,8 +15,8 @@ class Network:
     """A segmentation network of segmentation-models-pytorch, or of torchvision, by name.
 
     Attributes:
-        architecture: E.g. ``DeepLabV3Plus``, ``DeepLabV3``, ``DeepLabV2``, ``FCN``, ``LRASPP``,
-            ``Unet``.
+        architecture: E.g. ``DeepLabV3Plus``, ``ConfigurableDeepLabV3Plus``, ``DeepLabV3``,
+            ``DeepLabV2``, ``FCN``, ``LRASPP``, ``Unet``.
         encoder: E.g. ``resnet50``, ``mobilenet_v2``, or a timm model with the prefix ``tu-``.
         weights: ``imagenet``, a path to a state dict, or null for random weights. ImageNet's come
             from an installed package of the extra ``alseg[weights]`` where it has the encoder

@@ -51,10 +51,16 @@ def _architectures() -> dict[str, Any]:
     import segmentation_models_pytorch as smp  # takes seconds, as do the modules that build on it
 
     from alseg.nn.deeplabv2 import DeepLabV2
+    from alseg.nn.deeplabv3plus import ConfigurableDeepLabV3Plus
     from alseg.nn.fcn import FCN
     from alseg.nn.lraspp import LRASPP
 
-    own = {"deeplabv2": DeepLabV2, "fcn": FCN, "lraspp": LRASPP}
+    own = {
+        "configurabledeeplabv3plus": ConfigurableDeepLabV3Plus,
+        "deeplabv2": DeepLabV2,
+        "fcn": FCN,
+        "lraspp": LRASPP,
+    }
     return {**smp.MODEL_ARCHITECTURES_MAPPING, **own}
 
 
@@ -111,7 +117,7 @@ def build_segmenter(
 
     Args:
         architecture: Any architecture of segmentation-models-pytorch, e.g. ``DeepLabV3Plus``, or
-            ``DeepLabV2``, ``FCN`` or ``LRASPP``.
+            ``ConfigurableDeepLabV3Plus``, ``DeepLabV2``, ``FCN`` or ``LRASPP``.
         encoder: Any of its encoders, or a timm model with the prefix ``tu-``.
         weights: ``imagenet``, from an installed package with them (the extra ``weights``), the
             hub's cache, or the hub, in this order; a path to a state dict of the encoder or of
@@ -174,7 +180,8 @@ def build_segmenter(
         classifier = LinearClassifier(classifier.in_channels, num_outputs, side)
     multiple = getattr(model, "multiple", None) or int(model.encoder.output_stride)
     aligned = getattr(model, "align_corners", False)
-    network = Segmenter(model.encoder, model.decoder, classifier, multiple, aligned)
+    remainder = getattr(model, "remainder", 0)
+    network = Segmenter(model.encoder, model.decoder, classifier, multiple, aligned, remainder)
     network.description = {
         "architecture": architecture,
         "encoder": encoder,

@@ -14,5 +14,6 @@ REGIONS = Registry(
         "seeds": "alseg.regions.superpixels:Seeds",
         "seeds_published": "alseg.regions.superpixels:PublishedSeeds",
         "files": "alseg.regions.files:Files",
+        "components": "alseg.regions.components:Components",
     },
 )

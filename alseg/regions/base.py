@@ -21,6 +21,9 @@ _NAMED = 50  # more names do not make an error clearer
 class RegionSource(Protocol):
     """A way to cut one image into regions. Sources are frozen dataclasses and can be pickled.
 
+    A source that looks at the labels has ``reads_truth`` and, instead of `__call__`, a method
+    ``of_truth(labels)``, see `alseg.regions.components`.
+
     Attributes:
         unit: What one region is.
     """
@@ -84,6 +87,11 @@ def sizes_of(maps: Maps, index: int) -> NDArray[np.int64]:
     if own is not None:
         return np.asarray(own(index))
     return runs_of(maps, index).sizes(int(maps.num_regions[index]))
+
+
+def reads_truth(source: RegionSource) -> bool:
+    """Whether regions are cut by the ground truth."""
+    return bool(getattr(source, "reads_truth", False))
 
 
 def map_version(parameters: Mapping[str, Any]) -> str:

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
-from alseg.core.images import ImageSet, shown
+from alseg.core.images import ImageSet, shown, truth_fingerprint
 from alseg.core.progress import progress_bar
-from alseg.regions.base import RegionSource, listed, map_version
+from alseg.regions.base import RegionSource, listed, map_version, reads_truth
 from alseg.regions.runs import Runs
 from alseg.regions.sizes import SizeTable, read_table, stamps_of, table_path, write_table
 
@@ -134,7 +134,8 @@ def extract_regions(
     parameters = source.parameters()
     version = map_version(parameters)
     keys = [
-        _key(parameters, images.fingerprint(index), name) for index, name in enumerate(images.names)
+        _key(parameters, _content(source, images, index), name)
+        for index, name in enumerate(images.names)
     ]
     paths = [cache / version / key[:2] / f"{key}.npz" for key in keys]
     table = read_table(table_path(cache / version, keys))
@@ -199,6 +200,14 @@ def _cpus() -> int:
     if hasattr(os, "sched_getaffinity"):  # what a cluster's scheduler lets this process use
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _content(source: RegionSource, images: ImageSet, index: int) -> str:
+    """What the map of an image depends on: its picture, and for some sources its labels."""
+    content = images.fingerprint(index)
+    if reads_truth(source):
+        content += truth_fingerprint(images, index)
+    return content
 
 
 def _key(parameters: dict[str, Any], fingerprint: str, name: str) -> str:
@@ -267,7 +276,12 @@ def _cut(source: RegionSource, images: ImageSet, index: int, path: Path) -> int:
         if count is None:
             image = shown(images.image(index))
             try:
-                regions = source(image, images.names[index])
+                cut: Any = source  # by labels, where it has a method for that
+                regions = (
+                    cut.of_truth(images.truth(index))
+                    if reads_truth(source)
+                    else source(image, images.names[index])
+                )
             except Exception as error:
                 error.add_note(f"while cutting image {images.names[index]!r} into regions")
                 raise

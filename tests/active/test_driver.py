@@ -16,8 +16,9 @@ import pytest
 import torch
 
 import alseg.active.ledger
+from alseg.active.checkpoints import epochs_done
 from alseg.active.driver import ask, buy, drive
-from alseg.active.stage import Start
+from alseg.active.stage import Fit, Start
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.labels.oracle import AwaitingAnswersError, HumanOracle
@@ -211,6 +212,44 @@ def test_a_stage_that_keeps_its_best_weights_goes_on_bit_for_bit(tmp_path, monke
     assert bought(tmp_path / "cut") == bought(tmp_path / "whole")
     assert [row["miou"] for row in again] == [row["miou"] for row in rows]
     assert all(0 < row["train_s"] < 60 for row in again)
+
+
+class EverySecond(MulQuery):
+    """Validated after every second epoch."""
+
+    def stages(self, context):
+        return [
+            replace(stage, fit=replace(stage.fit, validate_every=2))
+            for stage in super().stages(context)
+        ]
+
+
+@pytest.mark.parametrize("loss", [7, 8, 9])
+def test_validations_may_be_rarer_than_checkpoints(tmp_path, monkeypatch, loss):
+    options = {"steps": 5, "batch_size": 2, "epoch_steps": 1, "lr": 1e-3, "stage_two": False}
+    method = EverySecond(**options, keep="best")
+    rows = drive(toy_run(tmp_path / "whole", rounds=2, method=method))
+    with (next(tmp_path.glob("whole/round_000/*/log/*/metrics.csv"))).open() as file:
+        seen = [row["epoch"] for row in csv.DictReader(file) if row["val/miou"]]
+    assert seen == ["1", "3"]
+    stage = tmp_path / "whole" / "round_000" / "stage_one"
+    assert epochs_done(stage, "best") == 5, "the last epoch is kept though it is not validated"
+    with monkeypatch.context() as patch:  # in the second round, before and after a validation
+        at_call(patch, StageOne, "loss", loss)
+        with pytest.raises(Killed):
+            drive(toy_run(tmp_path / "cut", rounds=2, method=method))
+    half = tmp_path / "cut" / "round_001" / "stage_one"
+    assert epochs_done(half, "best") == loss - 6
+    again = drive(toy_run(tmp_path / "cut", rounds=2, method=method))
+    assert bought(tmp_path / "cut") == bought(tmp_path / "whole")
+    assert same_weights(tmp_path / "cut", tmp_path / "whole")
+    assert [row["miou"] for row in again] == [row["miou"] for row in rows]
+
+
+def test_more_epochs_between_validations_than_there_are(tmp_path):
+    fit = Fit(4, 2, 2, keep="best", validate_every=3)
+    with pytest.raises(UserError, match="has 2 epochs and is validated after every 3; give 1 to 2"):
+        fit.check("segment")
 
 
 def test_another_runs_purchases_can_be_repeated(finished, tmp_path):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -50,6 +52,22 @@ def test_an_item_depends_on_its_seed_alone():
     items.item(1, 9)
     assert torch.equal(first, items.item(0, 5)["image"])
     assert not torch.equal(first, items.item(0, 6)["image"])
+
+
+def test_a_fit_may_change_the_transform(tmp_path):
+    run = toy_run(tmp_path)
+    supervision, module = Truth(run.splits.train), run.datamodule
+    module.train_transform = replace(module.train_transform, blur=1.0, scale=(1.0, 1.0))
+    read = {}
+    for name, augment in (("blurred", {}), ("sharp", {"blur": 0.0})):
+        module.begin_fit(Fit(3, 2, 3, augment=augment), supervision, (0,))
+        read[name] = torch.cat([batch["image"] for batch in module.train_dataloader()])
+    plain = replace(module.train_transform, blur=0.0)
+    module.train_transform = plain
+    module.begin_fit(Fit(3, 2, 3), supervision, (0,))
+    again = torch.cat([batch["image"] for batch in module.train_dataloader()])
+    assert torch.equal(read["sharp"], again)
+    assert not torch.equal(read["blurred"], again)
 
 
 def test_whole_images_come_with_regions_or_truth():

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from alseg.core.images import VOID
-from alseg.data.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, TrainTransform
+from alseg.data.transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    EvalTransform,
+    TrainTransform,
+    scale_factors,
+)
 
 PAD = {"regions": -1, "labels": VOID}
 
@@ -195,6 +201,27 @@ def test_scale_is_uniform_and_flip_a_fair_coin():
         np.quantile(factors, [0.25, 0.5, 0.75]), [0.87, 1.25, 1.62], atol=0.1
     )
     assert 0.4 < np.mean([where[0, 0] > where[0, -1] for where in moved]) < 0.6
+
+
+def test_scales_a_step_apart_are_the_only_ones_and_as_likely():
+    assert scale_factors((1.0, 1.0), 0.25) == [1.0]
+    assert scale_factors((0.5, 1.1), 0.2) == pytest.approx([0.5, 0.7, 0.9, 1.1])
+    image, _ = sample(8, 8)
+    transform = TrainTransform(None, scale=(0.5, 2.0), scale_step=0.25)
+    sides = [transform(image, {}, seed)[0].shape[1] for seed in range(700)]
+    counts = dict(zip(*np.unique(sides, return_counts=True), strict=True))
+    assert list(counts) == [4, 6, 8, 10, 12, 14, 16]
+    assert all(60 <= count <= 140 for count in counts.values())
+
+
+def test_a_blur_of_little_sigma_changes_less():
+    image, _ = sample()
+    change = []
+    for sigma in ((0.3, 0.3), (2.0, 2.0)):
+        plain = TrainTransform(None, scale=(1.0, 1.0), flip=0)
+        blurred = TrainTransform(None, scale=(1.0, 1.0), flip=0, blur=1.0, blur_sigma=sigma)
+        change.append(float((blurred(image, {}, 0)[0] - plain(image, {}, 0)[0]).abs().mean()))
+    assert 0 < change[0] < change[1]
 
 
 def test_the_transform_can_be_pickled_and_compared():

@@ -157,6 +157,22 @@ class TestOnnx:
             scores = network(torch.from_numpy((image / 255 - mean) / std))[:, :2] / 0.5
         np.testing.assert_allclose(got, scores.softmax(dim=1).numpy(), atol=1e-3)
 
+    def test_sides_that_are_one_more_than_a_multiple(self, found, tmp_path):
+        pytest.importorskip("onnxruntime", reason="pip install 'alseg[export]'")
+        from alseg.inference.onnxfile import load_onnx, write_onnx
+
+        torch.manual_seed(0)
+        small = {"decoder_channels": 8, "align_corners": True, "padding": "one_more"}
+        network = build_segmenter("ConfigurableDeepLabV3Plus", "resnet18", None, 3, options=small)
+        model = replace(load_segmenter(found.path, "cpu"), network=network.eval())
+        path = tmp_path / ONNX
+        assert write_onnx(model, found, path) < 1e-4
+        loaded = load_onnx(path)
+        assert (loaded.multiple, loaded.remainder) == (16, 1)
+        image = model.normalized(IMAGE)
+        raw = loaded.normalized(IMAGE)
+        np.testing.assert_allclose(loaded(raw), model(image).detach(), atol=1e-4)
+
     @pytest.mark.parametrize("content", [b"", b"onnx"])
     def test_foreign_files_get_a_sentence(self, content, tmp_path, path):
         foreign = tmp_path / "a.onnx"

@@ -153,3 +153,76 @@ def test_two_builds_share_nothing():
     first, second = (recipe.build(n, 10)["optimizer"] for n in (one, two))
     first.param_groups[0]["lr"] = 5.0
     assert second.param_groups[0]["lr"] == 0.1
+
+
+class Small(nn.Module):
+    """A network whose parameters are of every kind."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, groups=8)
+        )
+        self.classifier = nn.Sequential(nn.Conv2d(8, 2, 1))
+
+    def parameter_groups(self, lr, head_factor):
+        return [
+            {"params": list(self.encoder.parameters()), "lr": lr},
+            {"params": list(self.classifier.parameters()), "lr": lr * head_factor},
+        ]
+
+
+def sizes(groups):
+    return [(sum(p.numel() for p in g["params"]), g["lr"], g["weight_decay"]) for g in groups]
+
+
+def test_what_is_not_decayed_and_what_learns_faster():
+    recipe = Recipe(
+        0.1, 10.0, "sgd", 4e-5, decay_kernels_only=True, bias_factor=2.0, schedule="constant"
+    )
+    built = recipe.build(Small(), 10)
+    assert sizes(built["optimizer"].param_groups) == [
+        (3 * 8 * 9, 0.1, 4e-5),  # the full convolution
+        (8 + 16 + 8 * 9 + 8, 0.1, 0.0),  # biases, norm, depthwise kernels
+        (16, 1.0, 4e-5),
+        (2, 2.0, 0.0),  # the classifier's bias
+    ]
+    only = Recipe(0.1, 1.0, "sgd", 4e-5, bias_factor=2.0).build(Small(), 10)
+    assert sizes(only["optimizer"].param_groups) == [
+        (3 * 8 * 9 + 8 + 16 + 8 * 9 + 8, 0.1, 4e-5),
+        (16, 0.1, 4e-5),
+        (2, 0.2, 4e-5),
+    ]
+    rates = [group(5) for group in only["lr_scheduler"]["scheduler"].lr_lambdas]
+    assert rates == pytest.approx([0.5**0.9] * 3)
+
+
+def test_a_step_without_decay_by_hand():
+    """SGD on a gradient of 1: a kernel loses lr (1 + decay w), the rest lr, the bias twice that."""
+    network = Small()
+    nn.init.ones_(network.encoder[0].weight)
+    nn.init.ones_(network.encoder[2].weight)
+    nn.init.ones_(network.classifier[0].bias)
+    recipe = Recipe(0.1, 1.0, "sgd", 0.5, "constant", decay_kernels_only=True, bias_factor=2.0)
+    optimizer = recipe.build(network, 1)["optimizer"]
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    for value, left in [
+        (network.encoder[0].weight, 1 - 0.1 * 1.5),
+        (network.encoder[2].weight, 0.9),
+        (network.encoder[1].weight, 0.9),
+        (network.classifier[0].bias, 0.8),
+    ]:
+        torch.testing.assert_close(value.detach(), torch.full_like(value, left))
+
+
+def test_networks_have_all_their_parameters_in_one_group():
+    from alseg.nn.segmenter import build_segmenter
+
+    with torch.device("meta"):
+        network = build_segmenter("DeepLabV3Plus", "mobilenet_v2", None, 3)
+    recipe = Recipe(0.1, decay_kernels_only=True, bias_factor=2.0)
+    groups = recipe.build(network, 1)["optimizer"].param_groups
+    grouped = [id(p) for group in groups for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in network.parameters())

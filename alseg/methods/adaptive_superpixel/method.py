@@ -60,8 +60,6 @@ class AdaptiveSuperpixel(TrainingOptions, Method):
         "method.epoch_steps": "40",
         "budget.amount": "200",
     }
-    floor: ClassVar[float] = 0.0
-
     eps: float | None = 0.1
     limit: float | None = None
     prior: str = "published"
@@ -75,6 +73,7 @@ class AdaptiveSuperpixel(TrainingOptions, Method):
     head_factor: float = 1.0
     optimizer: str = "sgd"
     weight_decay: float = 4e-5
+    floor: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

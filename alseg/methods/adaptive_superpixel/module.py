@@ -11,13 +11,13 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from alseg.acquisition.region_table import region_rows
 from alseg.acquisition.scores import best_two
 from alseg.acquisition.statistics import region_vectors
+from alseg.active.features import shrunken
 from alseg.active.module import CrossEntropyModule
 from alseg.core.images import VOID
 from alseg.labels.imagefiles import ImageFiles
@@ -75,14 +75,6 @@ class Predictions:
         canvas, size = stored["canvas"].tolist(), stored["size"].tolist()
         full = upsample(logits, (canvas[0], canvas[1]), align_corners)
         return full[0, :, : size[0], : size[1]].softmax(dim=0)
-
-
-def shrunken(images: Tensor, scale: float) -> Tensor:
-    """Images (B, 3, H, W) at the size they are predicted at."""
-    if scale == 1:
-        return images
-    size = [max(1, round(scale * side)) for side in images.shape[-2:]]
-    return F.interpolate(images, size=size, mode="bicubic", antialias=True)
 
 
 class Merger(CrossEntropyModule):

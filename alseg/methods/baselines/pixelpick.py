@@ -1,19 +1,46 @@
 """A few uncertain pixels of every image."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alseg.active.choose import check_budget
 from alseg.active.context import RoundContext
 from alseg.active.one_fit import Scored
 from alseg.core.errors import UserError, unknown_name
+from alseg.core.images import VOID, ImageSet
 from alseg.core.seeds import derive
+from alseg.labels.pool import LabelPool
 from alseg.labels.tables import PIXELS, AnswerKind, Query, Table, UnitKind
 
 STRATEGIES = ("margin", "entropy", "least_confidence")
+
+
+@dataclass(frozen=True)
+class AskedOrVoid(Mapping[int, NDArray[np.int64]]):
+    """Pixels of each image that are not asked: those asked before, and those that are void.
+
+    Attributes:
+        pool: Knows what was asked.
+        images: With their ground truth.
+    """
+
+    pool: LabelPool
+    images: ImageSet
+
+    def __getitem__(self, image: int) -> NDArray[np.int64]:
+        """Pixel numbers, ascending, (n,), int64."""
+        void = np.flatnonzero(self.images.truth(image) == VOID)
+        return np.union1d(self.pool.asked(PIXELS, image), void).astype(np.int64)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self.pool)))
+
+    def __len__(self) -> int:
+        return len(self.pool)
 
 
 @dataclass(frozen=True)
@@ -22,7 +49,7 @@ class PixelPick(Scored):
 
     The budget of a round is dealt out evenly: budget / images pixels in each image, drawn at
     random from the most uncertain ones, which keeps near duplicates apart. Void pixels cost their
-    click: the choice does not see the ground truth, as the reference's does.
+    click: the choice does not see the ground truth, as the reference's does (see `skip_void`).
 
     Attributes:
         strategy: What makes a pixel uncertain: ``margin``, ``entropy`` or ``least_confidence``.
@@ -33,6 +60,8 @@ class PixelPick(Scored):
         passes: Members of a committee of dropout masks whose mean probabilities are scored, 1..255
             (the paper: 20); 1 = no committee, dropout is off. How much is dropped is an option of
             the network.
+        skip_void: Never ask for pixels that are truly void, in the first round neither, as the
+            paper's code. Reads ground truth nobody was asked for.
     """
 
     asks: ClassVar[Mapping[UnitKind, tuple[AnswerKind, ...]]] = {"pixel": ("class",)}
@@ -43,6 +72,12 @@ class PixelPick(Scored):
     top_share: float = 0.05
     reverse_order: bool = False
     passes: int = 1
+    skip_void: bool = False
+
+    @property
+    def reads_truth(self) -> bool:
+        """With `skip_void`."""
+        return self.skip_void
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -82,11 +117,14 @@ class PixelPick(Scored):
 
     def drawing(self, context: RoundContext) -> dict[str, Any]:
         """The number of pixels per image, and how they are drawn."""
-        return {
+        options: dict[str, Any] = {
             "most": self.each(context),
             "top_share": self.top_share,
             "reverse": self.reverse_order,
         }
+        if self.skip_void:
+            options["asked"] = AskedOrVoid(context.pool, context.images)
+        return options
 
     def committee(self) -> int:
         """Members of the committee."""
@@ -98,15 +136,20 @@ class PixelPick(Scored):
         each, units = self.each(context), []
         for image, (height, width) in enumerate(context.pool.sizes):
             rng = np.random.default_rng(derive(context.seed, "first", image))
-            units.append(rng.choice(height * width, each, replace=False))
+            if self.skip_void:
+                open_pixels = np.flatnonzero(context.images.truth(image) != VOID)
+                units.append(rng.choice(open_pixels, min(each, len(open_pixels)), replace=False))
+            else:
+                units.append(rng.choice(height * width, each, replace=False))
+        count = [len(chosen) for chosen in units]
         return Query(
             round=context.round,
             kind="pixel",
             answer="class",
             regions=PIXELS,
-            image=np.repeat(np.arange(len(units)), each),
+            image=np.repeat(np.arange(len(units)), count),
             unit=np.concatenate(units).astype(np.int64),
-            score=np.zeros(each * len(units), dtype=np.float32),
+            score=np.zeros(sum(count), dtype=np.float32),
         )
 
     def pick(self, context: RoundContext, units: Table) -> Query:

@@ -77,11 +77,28 @@ class ClassBal(Scored):
     A unit counts as its dominant predicted class; its mean ratio of second best to best class is
     multiplied by ``exp(-share)``, the share of the units of that class in the whole pool, asked or
     not. With ``regions=seeds_published`` and dominant labels it is the paper's "Sp+Do+ClassBal".
+
+    Attributes:
+        prediction_scale: Factor on the size of images for the pass that scores; the paper halves
+            Cityscapes. Regions too thin for the smaller grid are not asked.
     """
 
     score: ClassVar[str] = "bvsb_and_class"
 
     asks = ANY_REGION_QUESTION  # a pixel has no share worth counting
+
+    prediction_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.prediction_scale > 0:
+            raise UserError(
+                f"method.prediction_scale is {self.prediction_scale}; it must be > 0, such as 0.5."
+            )
+
+    def scoring_scale(self) -> float:
+        """Factor on the size of images for the pass over the pool."""
+        return self.prediction_scale
 
     def scored_images(self, context: RoundContext) -> NDArray[np.int64]:
         """The whole pool, since shares are those of all units, or a part of it."""

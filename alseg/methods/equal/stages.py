@@ -1,7 +1,7 @@
 """The stages of EquAL: a pass or some in every round, and the final training from scratch."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from alseg.active.stage import Stage
 from alseg.labels.supervision import LabelMaps
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Train(Stage):
     """One round: the weights and the optimiser of the round before go on (F7, F8)."""
+
+    takes_single: ClassVar[bool] = True  # the image is doubled
 
     method: "Equal"
 

@@ -80,6 +80,11 @@ class Madbal(Method):
         keep: ``last`` or ``best`` checkpoint of phase I on the validation images.
         epoch_steps: Batches between two checkpoints of phase I.
         support_epoch_steps: Batches between two checkpoints of phase II.
+        validate_every: Checkpoints of phase I between two validations, with ``best``.
+        short_batches: The last batch of a pass over the images is as small as what is left of
+            them; by default it is filled up from the next pass.
+        support_blur: Whether pictures are blurred in phase II as they are in phase I, see
+            ``augment.blur``.
     """
 
     #: The units are what it finds pixels by; what it asks is the class of these pixels.
@@ -127,6 +132,9 @@ class Madbal(Method):
     keep: str = "last"
     epoch_steps: int = 500
     support_epoch_steps: int = 300
+    validate_every: int = 1
+    short_batches: bool = False
+    support_blur: bool = True
 
     def __post_init__(self) -> None:
         for option, known in (
@@ -143,7 +151,12 @@ class Madbal(Method):
                 f"method.clusters is {self.clusters}; give 1 to {NO_CLUSTER - 1}, such as 9."
             )
         lengths = ("steps", "batch_size", "epoch_steps")
-        for option in ("grid", *lengths, *(f"support_{name}" for name in lengths)):
+        for option in (
+            "grid",
+            "validate_every",
+            *lengths,
+            *(f"support_{name}" for name in lengths),
+        ):
             if getattr(self, option) < 1:
                 raise UserError(f"method.{option} is {getattr(self, option)}; it must be >= 1.")
         self.recipe()
@@ -173,7 +186,14 @@ class Madbal(Method):
         """Phase I of a round."""
         from alseg.methods.madbal.stages import Segment
 
-        fit = Fit(self.steps, self.batch_size, self.epoch_steps, keep=self.keep)
+        fit = Fit(
+            self.steps,
+            self.batch_size,
+            self.epoch_steps,
+            self.short_batches,
+            keep=self.keep,
+            validate_every=self.validate_every,
+        )
         return Segment(name="segment", fit=fit, context=context, method=self)
 
     def support(self, context: RoundContext) -> "Support":
@@ -182,7 +202,13 @@ class Madbal(Method):
 
         return Support(
             name="support",
-            fit=Fit(self.support_steps, self.support_batch_size, self.support_epoch_steps),
+            fit=Fit(
+                self.support_steps,
+                self.support_batch_size,
+                self.support_epoch_steps,
+                self.short_batches,
+                augment={} if self.support_blur else {"blur": 0.0},
+            ),
             start=Start("segment"),
             evaluate=False,
             context=context,

@@ -140,6 +140,8 @@ class SupportModules(nn.Module):
         """
         maps = [module(x) for module, x in zip(self.classifiers, depths, strict=True)]
         grid = maps[0].shape[-2:]
+        # cells that deeper maps have beyond it, where the image is no multiple of their stride
+        maps = [logits[..., : grid[0], : grid[1]] for logits in maps]
         # Nearest, and before the softmax, as in the reference's ResNet-50.
         depth_weights = F.interpolate(self.depth_head(read), size=grid, mode="nearest").softmax(1)
         fused = sum(depth_weights[:, k : k + 1] * maps[k] for k in range(3))

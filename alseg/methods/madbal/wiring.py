@@ -5,7 +5,8 @@ MADBAL (arXiv 2308.14904, F8) as its reference implementation wires its three ne
 - DeepLabv3+: a second last part of the decoder with a second classifier, which read the two maps
   that the decoder joins; the detector reads the one of them that comes from the ASPP. The last part
   of segmentation-models-pytorch is one separable convolution of 304 to 256 channels; the
-  reference's is two full ones, with 1.2 million parameters more.
+  reference's is two full ones, with 1.2 million parameters more, as `ConfigurableDeepLabV3Plus` has
+  with ``decoder_separable=false``.
 - Lite R-ASPP: a second head; the detector reads the low features, and the high ones brought to
   half their channels.
 - DeepLabv3, and every network the reference does not know: a second decoder with a second
@@ -20,9 +21,16 @@ import torch
 from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
 from torch import Tensor, nn
 
+from alseg.nn.deeplabv3plus import ConfigurableDecoder
 from alseg.nn.lraspp import LRASPPDecoder
 from alseg.nn.segmenter import LinearClassifier, Segmenter, upsample
 from alseg.nn.taps import stage_channels, tap_shapes
+
+#: What the decoders of DeepLabv3+ call the two maps that they join, and what reads these.
+_JOINS: dict[type[nn.Module], tuple[str, str, str]] = {
+    DeepLabV3PlusDecoder: ("up", "block1", "block2"),
+    ConfigurableDecoder: ("enlarge", "low", "join"),
+}
 
 
 class Wiring(NamedTuple):
@@ -87,10 +95,11 @@ def wire(
             Lite R-ASPP 256.
     """
     decoder = network.decoder
-    if isinstance(decoder, DeepLabV3PlusDecoder):
-        read = ["decoder.up", "decoder.block1"]
+    if type(decoder) in _JOINS:
+        high_map, low_map, join = _JOINS[type(decoder)]
+        read = [f"decoder.{high_map}", f"decoder.{low_map}"]
         context, features = tap_shapes(network, [read[0], "decoder"])
-        head = Joined(_second_head(network, decoder.block2, features.channels))
+        head = Joined(_second_head(network, decoder.get_submodule(join), features.channels))
         wide = hidden_channels or 512
         return Wiring(read, head, read[:1], nn.Identity(), context.channels, wide)
     high, features = tap_shapes(network, ["encoder[-1]", "decoder"])

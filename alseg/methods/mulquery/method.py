@@ -27,9 +27,15 @@ class MulQuery(Method):
     ``experiments/mulquery`` hold those for Pascal VOC.
 
     Attributes:
+        answer: What is asked about a region: ``class_set`` (the paper's), or ``dominant``, its most
+            frequent class, which is the baseline of the paper's figure 7b: a set of one, for the
+            same two stages.
         acquisition: ``pixbal`` (the paper's), ``bvsb``, ``classbal`` or ``random``.
         nu: Strength of PixBal's class weights (A2): 6 on Cityscapes, 12 on VOC.
         prior_batch: Images per batch in the class prior (A1): 4 on Cityscapes, 12 on VOC.
+        score_centre: Score the central square of so many pixels, to which the shorter side of every
+            image is resized, as the paper on VOC: regions outside are asked in the first round
+            only. null = whole images.
         undefined_class: Whether void is one more class that is answered, trained and banned from
             queries (Cityscapes), or dropped from the sets (VOC).
         temperature: Divides the cosines in all losses and in the acquisition.
@@ -59,9 +65,9 @@ class MulQuery(Method):
     """
 
     asks: ClassVar[Mapping[UnitKind, tuple[AnswerKind, ...]]] = {
-        "region": ("class_set",),
-        "patch": ("class_set",),
-        "image": ("class_set",),
+        "region": ("class_set", "dominant"),
+        "patch": ("class_set", "dominant"),
+        "image": ("class_set", "dominant"),
     }
     defaults: ClassVar[Mapping[str, str]] = {"regions": "seeds"}
     small: ClassVar[Mapping[str, str]] = {
@@ -75,9 +81,11 @@ class MulQuery(Method):
         "method.epoch_steps": "40",
     }
 
+    answer: str = "class_set"
     acquisition: str = "pixbal"
     nu: float = 6.0
     prior_batch: int = 4
+    score_centre: int | None = None
     undefined_class: bool = True
     temperature: float = 0.1
     single_weight: float = 16.0
@@ -103,6 +111,7 @@ class MulQuery(Method):
 
     def __post_init__(self) -> None:
         for option, known in (
+            ("answer", self.asks["region"]),
             ("acquisition", ACQUISITIONS),
             ("pseudo_labels", PSEUDO_LABELS),
             ("threshold", ("median", "min")),
@@ -114,6 +123,10 @@ class MulQuery(Method):
             if not getattr(self, option) > 0:
                 raise UserError(f"method.{option} is {getattr(self, option)}; it must be > 0.")
 
+        if self.score_centre is not None and self.score_centre < 1:
+            raise UserError(
+                f"method.score_centre is {self.score_centre}; give pixels, such as 513, or null."
+            )
         if self.acquisition == "random" and self.diversity is not None:
             raise UserError(
                 f"method.diversity={self.diversity} spreads out a ranking, and "
@@ -134,6 +147,11 @@ class MulQuery(Method):
                 f"and label maps hold {VOID}; give method.undefined_class=false."
             )
 
+    @property
+    def asked(self) -> AnswerKind:
+        """What is asked about a region."""
+        return "dominant" if self.answer == "dominant" else "class_set"
+
     def stages(self, context: RoundContext) -> Sequence[Stage]:
         """Stage 1 on class sets and, unless switched off, stage 2 on pseudo labels."""
         from alseg.methods.mulquery.stages import StageOne, StageTwo
@@ -149,9 +167,9 @@ class MulQuery(Method):
     def ask(self, context: RoundContext) -> Query | Scoring:
         """Random regions first (section 5.2), then what stage 1 scores highest."""
         if context.round == 0:
-            check_budget(context, "class_set")
+            check_budget(context, self.asked)
         if context.round == 0 or self.acquisition == "random":
-            return random_query(context, "class_set")
+            return random_query(context, self.asked)
         return Scoring("stage_one", pick=lambda tables: self.pick(context, tables))
 
     def pick(self, context: RoundContext, tables: Mapping[str, Table]) -> Query:
@@ -174,7 +192,7 @@ class MulQuery(Method):
             )
         return query_from_scores(
             context,
-            "class_set",
+            self.asked,
             np.asarray(scores.image),
             np.asarray(scores.unit),
             scores.score,

@@ -5,9 +5,11 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from alseg.active.module import SegmentationModule
+from alseg.core.centre import centre_square
 from alseg.core.images import VOID
 from alseg.labels.supervision import LabelFiles
 from alseg.methods.mulquery.acquisition import region_table
@@ -24,6 +26,7 @@ class StageOne(SegmentationModule):
         temperature: Divides the cosines in losses and acquisition.
         weights: Of the single-class, merged positive and prototypical pixel losses.
         num_regions: No image that is scored has a region id so high; None = look in every batch.
+        score_centre: Side of the central square that is scored, see `centred`; None = whole images.
         **shared: See `SegmentationModule`.
     """
 
@@ -32,11 +35,13 @@ class StageOne(SegmentationModule):
         temperature: float,
         weights: Sequence[float],
         num_regions: int | None = None,
+        score_centre: int | None = None,
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
         self.temperature = temperature
         self.num_regions = num_regions
+        self.score_centre = score_centre
         self.single, self.merged, self.prototype = weights
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -58,9 +63,12 @@ class StageOne(SegmentationModule):
         self, batch: dict[str, Tensor], batch_idx: int
     ) -> dict[str, dict[str, Tensor]]:
         """Tables ``regions`` (image, unit, label, uncertainty, pixels) and ``images`` (prior)."""
-        scores = self.network(batch["image"])
+        images, regions = batch["image"], batch["regions"]
+        if self.score_centre is not None:
+            images, regions = centred(images, regions, self.score_centre)
+        scores = self.network(images)
         table, prior = region_table(
-            scores, batch["regions"], tau=self.temperature, num_regions=self.num_regions
+            scores, regions, tau=self.temperature, num_regions=self.num_regions
         )
         index = batch["index"].to(prior.device)
         table["image"] = index[table["image"]]
@@ -181,7 +189,7 @@ class PseudoLabeller(L.LightningModule):
             return self.network.enlarge(cosines, canvas, size), features, canvas
         sums: list[Tensor] = []
         for scale in self.scales:
-            scaled = upsample(images, (int(scale * size[0]), int(scale * size[1])))
+            scaled = resized(images, (int(scale * size[0]), int(scale * size[1])))
             for mirrored in (False, True)[: 1 + self.flip]:
                 view = scaled.flip(-1) if mirrored else scaled
                 cosines, features, canvas = self.network.features(view)
@@ -194,4 +202,35 @@ class PseudoLabeller(L.LightningModule):
                     else:
                         sums.append(maps)
         views = len(self.scales) * (1 + self.flip)
-        return sums[0] / views, torch.nn.functional.normalize(sums[1], dim=1), size
+        return sums[0] / views, F.normalize(sums[1], dim=1), size
+
+
+def centred(images: Tensor, regions: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Central squares of images and of their regions (section 5.1, on VOC).
+
+    Args:
+        images: (B, C, H, W), float, whose shorter side is resized, bilinear and antialiased.
+        regions: Region ids, (B, H, W), of which every pixel takes the nearest.
+        side: Of the square, in pixels.
+
+    Returns:
+        (B, C, side, side) and (B, side, side).
+    """
+    height, width = regions.shape[-2:]
+    (tall, broad), top, left = centre_square(height, width, side)
+    rows = (2 * torch.arange(top, top + side) + 1) * height // (2 * tall)
+    columns = (2 * torch.arange(left, left + side) + 1) * width // (2 * broad)
+    near = regions[:, rows.to(regions.device)][:, :, columns.to(regions.device)]
+    return resized(images, (tall, broad))[..., top : top + side, left : left + side], near
+
+
+def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images as a view of another size sees them: bilinear, and antialiased as Pillow's is.
+
+    Args:
+        images: (B, C, H, W), float.
+        size: Height and width of the result.
+    """
+    if images.shape[-2:] == size:
+        return images
+    return F.interpolate(images, size=size, mode="bilinear", antialias=True)

@@ -48,7 +48,10 @@ class StageOne(_Stage):
         weights = (method.single_weight, method.merged_weight, method.prototype_weight)
         highest = int(self.context.pool.num_units(self.context.regions).max(initial=0))
         return StageOneModule(
-            weights=weights, num_regions=highest or None, **self.training(method.lr)
+            weights=weights,
+            num_regions=highest or None,
+            score_centre=method.score_centre,
+            **self.training(method.lr),
         )
 
     def supervision(self) -> ClassSets:

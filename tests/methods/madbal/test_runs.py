@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -366,6 +367,16 @@ def test_learning_rates(tmp_path, schedule):
         assert rates == {"segment": pytest.approx(late), "support": [0.01] * 4}
 
 
+def test_phase_two_may_be_sharp_and_batches_short(tmp_path):
+    method = Madbal(**OPTIONS, support_blur=False, short_batches=True, keep="best")
+    method = replace(method, validate_every=2)
+    context = madbal_run(tmp_path, method=method).context(0)
+    one, two = (stage.fit for stage in method.stages(context))
+    assert (one.validate_every, dict(one.augment), one.whole_passes) == (2, {}, True)
+    assert (dict(two.augment), two.whole_passes) == ({"blur": 0.0}, True)
+    assert not dict(METHOD.stages(context)[1].fit.augment)
+
+
 def test_options_that_make_no_sense(tmp_path):
     for option in ("features", "reading", "repair", "schedule", "keep"):
         with pytest.raises(UserError, match=rf"method\.{option}"):
@@ -377,6 +388,7 @@ def test_options_that_make_no_sense(tmp_path):
         "support_steps",
         "epoch_steps",
         "support_epoch_steps",
+        "validate_every",
     ):
         with pytest.raises(UserError, match=rf"method\.{option}"):
             Madbal(**{option: 0})

@@ -18,9 +18,17 @@ PAPER = {
     "mobilenet_v3": ("LRASPP", LARGE),
     "resnet50": ("DeepLabV3", "resnet50"),
 }
+#: The MobileNetV2 whose head is the reference's.
+FULL = {
+    "padding": "none",
+    "encoder_without": ["features.18"],
+    "decoder_separable": False,
+    "decoder_aspp_separable": False,
+}
 # Small ones, one for each way of wiring.
 SMALL = {
     "plus": ("DeepLabV3Plus", "mobilenet_v2", {"decoder_channels": 16}),
+    "full": ("ConfigurableDeepLabV3Plus", "mobilenet_v2", FULL | {"decoder_channels": 16}),
     "lraspp": ("LRASPP", "tu-mobilenetv3_small_050", {}),
     "deeplab": ("DeepLabV3", "resnet18", {"decoder_channels": 16}),
     "unet": ("Unet", "resnet18", {"encoder_depth": 3, "decoder_channels": [8, 8, 8]}),
@@ -74,6 +82,17 @@ def test_the_networks_of_the_paper(kind, shapes, parameters):
         network = build_segmenter(architecture, encoder, None, 19)
         assert tap_shapes(network, depth_taps(network)) == shapes
         assert count(Supported(network, 19).support) == parameters
+
+
+def test_the_mobilenet_of_the_paper():
+    """The counts of the reference, to the last parameter of the support modules."""
+    with torch.device("meta"):
+        network = build_segmenter(
+            "ConfigurableDeepLabV3Plus", "mobilenet_v2", None, 19, options=FULL
+        )
+        assert tap_shapes(network, depth_taps(network)) == [(24, 4), (64, 16), (96, 16)]
+        assert count(network) == 5_815_539
+        assert count(Supported(network, 19).support) == 3_010_278
 
 
 def test_depths_are_the_blocks_of_torchvision():
