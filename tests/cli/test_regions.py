@@ -43,9 +43,7 @@ def test_maps_of_all_rounds_and_of_one(tmp_path, capsys):
         smaller += len(np.unique(merged)) < len(np.unique(base))
         assert np.isin(query.unit[query.image == index], merged).all()
     assert smaller
-    with pytest.raises(
-        UserError, match="round 0 of .* asked about the maps of all"
-    ):
+    with pytest.raises(UserError, match=r"round 0 of .* asked about the maps of all"):
         cut(given, RegionOptions(export=str(tmp_path / "x"), of_round=0))
 
 
