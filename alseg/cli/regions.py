@@ -3,12 +3,17 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from alseg.cli import command
 from alseg.cli.folders import separate
 from alseg.cli.help import explain
 from alseg.core.errors import UserError
+
+if TYPE_CHECKING:
+    from alseg.cli.compose import Options
+    from alseg.regions.base import Maps
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +29,15 @@ class RegionOptions:
     Attributes:
         shard: Which share, such as 3/16: every sixteenth image from the third on; null = all.
             Also written --shard 3/16.
+        export: Folder for PNGs of 16 bits of the maps, one per image, with 65535 for no region;
+            null = none are written.
+        of_round: With ``export``, the maps that this round of the run asked about, where its method
+            makes maps of its own, as adaptive_superpixel does; null = those of all rounds.
     """
 
     shard: str | None = None
+    export: str | None = None
+    of_round: int | None = None
 
     def share(self) -> tuple[int, int]:
         """Index of the share, from 0, and number of shares.
@@ -52,8 +63,13 @@ def cut(words: Sequence[str], given: RegionOptions) -> None:
     from alseg.cli.run import check, open_images
     from alseg.core.images import channels_of
     from alseg.regions.maps import extract_regions
+    from alseg.regions.pngs import write_maps
 
     share = given.share()
+    if given.of_round is not None and given.export is None:
+        raise UserError("of_round says which maps are written; give export=FOLDER, too.")
+    if given.export is not None and share != (0, 1):
+        raise UserError("export writes the maps of all images; leave out shard.")
     composed = options(*words)
     plan = check(composed)
     part: dict[str, Any] = composed.components
@@ -68,13 +84,39 @@ def cut(words: Sequence[str], given: RegionOptions) -> None:
     maps = extract_regions(part["regions"], images, plan.cache, workers, plan.progress, share)
     mine = len(range(share[0], len(images), share[1]))
     print(f"{mine} of {len(images)} images: {maps.version} in {plan.cache}")
+    if given.export is not None:
+        shown: Maps = maps if given.of_round is None else _maps_of_round(composed, given.of_round)
+        folder = Path(given.export)
+        write_maps(shown, images.names, folder, plan.progress)
+        print(f"{len(images)} images: {shown.version} in {folder}")
+
+
+def _maps_of_round(composed: "Options", round: int) -> "Maps":
+    """The maps a round asked about.
+
+    Raises:
+        UserError: If the run has not come so far, or its method makes none of its own.
+    """
+    from alseg.cli.run import build, run_dir
+
+    root, method = run_dir(composed), composed.choices["method"]
+    if not (root / f"round_{round:03d}" / "query.npz").is_file():
+        raise UserError(f"no round {round} in {root}; give run_dir=… and a round that has asked.")
+    run = build(composed)
+    maps = run.method.regions(run.context(round))
+    if maps is None:
+        raise UserError(
+            f"round {round} of method={method} asked about the maps of all rounds; leave out "
+            f"of_round."
+        )
+    return maps
 
 
 def help_text() -> str:
     """What ``--help`` prints."""
     return explain(
         RegionOptions,
-        "python -m alseg.regions [options of alseg.run] [--shard I/N]",
+        "python -m alseg.regions [options of alseg.run] [--shard I/N] [--export FOLDER]",
         ["python -m alseg.regions preset=experiments/mulquery/camvid.yaml --shard 3/16"],
     )
 
