@@ -60,7 +60,7 @@ CASES = {
         "method.classifier_weights=null",
         "method.discriminator_width=8",
     ),
-    "equal": ("budget.amount=200",),
+    "equal": ("budget.amount=190",),
     "madbal": ("budget.amount=300", "method.steps=240", "method.support_steps=90"),
     "mulquery": (*REGIONS, "method.stage_two_steps=200"),
     "pixelpick": ("method.steps=240",),
