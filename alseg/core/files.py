@@ -26,7 +26,18 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     Args:
         path: Target; missing parent folders are made.
         content: Bytes, or text written as UTF-8.
+
+    Raises:
+        OSError: Naming the target, also where the system names nothing, as of a full disk.
     """
+    try:
+        _write(path, content)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _write(path: Path, content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
