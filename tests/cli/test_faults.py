@@ -136,7 +136,7 @@ def test_a_run_with_too_few_open_files_ends_and_goes_on(tmp_path):
         )  # fmt: skip
 
     assert run("whole").returncode == 0
-    short = run("short", "ulimit -n 32")
+    short = run("short", "ulimit -n 20")
     assert short.returncode == 2
     assert "ulimit -n 4096" in short.stderr
     assert run("short").returncode == 0
