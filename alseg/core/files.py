@@ -35,7 +35,21 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     Args:
         path: Target; missing parent folders are made. After an error, or a crash at any instant,
             it is as it was.
+
+    Raises:
+        OSError: Naming the target, also where the system names nothing, as of a full disk.
     """
+    try:
+        with _renamed(path) as file:
+            yield file
+    except OSError as error:
+        if error.filename is None or Path(str(error.filename)).parent == path.parent:
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+@contextmanager
+def _renamed(path: Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

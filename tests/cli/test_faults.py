@@ -117,3 +117,27 @@ def test_too_little_shared_memory_is_told_before_work(tmp_path, monkeypatch):
 
 class _Usage:
     free = 64 << 20
+
+
+@pytest.mark.slow
+def test_a_run_with_too_few_open_files_ends_and_goes_on(tmp_path):
+    import subprocess
+    import sys
+
+    from tests.torture.runs import difference, words_of
+
+    def run(name, limit="true"):
+        folders = [f"run_dir={tmp_path / name}", f"cache={tmp_path / 'cache'}"]
+        words = [w for w in words_of("random") if not w.startswith("workers")]
+        command = [sys.executable, "-m", "alseg.run", *words, "workers=2", *folders]
+        return subprocess.run(
+            ["bash", "-c", f'{limit}; exec "$@"', "bash", *command],
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+
+    assert run("whole").returncode == 0
+    short = run("short", "ulimit -n 20")
+    assert short.returncode == 2
+    assert "ulimit -n 4096" in short.stderr
+    assert run("short").returncode == 0
+    assert difference(tmp_path / "whole", tmp_path / "short") is None
