@@ -8,6 +8,7 @@ import pytest
 
 import alseg.active.corrections
 from alseg.active.driver import drive
+from alseg.cli.compose import options
 from alseg.core.errors import UserError
 from alseg.labels.oracle import AwaitingAnswersError, HumanOracle
 from alseg.labels.tables import Answers
@@ -80,6 +81,7 @@ def test_a_corrected_run_equals_one_that_was_right_from_the_start(
     assert len(asked) == len(set(asked)), "a person was asked twice"
     aside = {p.parent.name for p in root.glob("set_aside/*/round_*/answers.npz")}
     assert aside == {"round_001", "round_002"}
+    assert list(root.glob("round_*/owned_rows.json")), "no new round asked for an owned answer"
 
 
 def test_a_difference_that_was_seen_is_told_once(tmp_path, caplog):
@@ -109,3 +111,38 @@ def test_several_rounds_are_refused_before_anything_moves(tmp_path):
     assert bought(root) == before
     assert not (root / "set_aside").exists()
     assert np.all(Answers.load(root / "round_000" / "answers.npz").label < 3)
+
+
+def test_answers_that_come_late_are_taken_up(tmp_path, right):
+    """A round went on with fewer; all its answers are given after the run has ended."""
+    root, asked = tmp_path / "run", []
+    run = toy_run(root, amount=6.0, method=Entropy(steps=4, batch_size=2, epoch_steps=2))
+    run.oracle = HumanOracle(accept_partial=True)
+    with pytest.raises(AwaitingAnswersError):
+        drive(run)
+    path = root / "round_000" / "answers.csv"
+    write(path.parent, asked)
+    whole = path.read_text()
+    path.write_text("\n".join(whole.splitlines()[:4]) + "\n")
+    assert drive_partly(root, asked)
+    assert len(Answers.load(root / "round_000" / "answers.npz")) == 3
+    path.write_text(whole)
+    person(root, asked, "recompute")
+    assert bought(root) == bought(right[0])
+    assert same_weights(root, right[0])
+
+
+def drive_partly(root: Path, asked: list):
+    while True:
+        run = toy_run(root, amount=6.0, method=Entropy(steps=4, batch_size=2, epoch_steps=2))
+        run.oracle = HumanOracle(accept_partial=True)
+        try:
+            return drive(run)
+        except AwaitingAnswersError:
+            write(sorted(root.glob("round_*"))[-1], asked)
+
+
+def test_what_answers_says_is_read(tmp_path):
+    assert options("answers=recompute").values["answers"] == "recompute"
+    with pytest.raises(UserError, match=r"answers is 'again'; write answers=recompute or answers="):
+        options("answers=again")

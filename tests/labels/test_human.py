@@ -260,7 +260,7 @@ def test_changes_of_what_was_read_are_told(tmp_path):
 
 
 def test_a_changed_mask_file_is_told_until_it_was_seen(tmp_path):
-    images, pool = toy_pool()
+    images, _ = toy_pool()
     save(tmp_path / "masks" / "0.png", images.truth(0))
     query("mask", n=1).save(tmp_path / "query.npz")
     path = answered(tmp_path, "0,masks/0.png")
