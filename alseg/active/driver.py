@@ -7,6 +7,8 @@ makes it if it is not there. A run can be killed at any instant and continued by
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from alseg.active.checkpoints import clear_partial, read_checkpoint
 from alseg.active.choose import whole_images
 from alseg.active.context import RoundContext
+from alseg.active.corrections import go_back
 from alseg.active.finite import FiniteNumbers
 from alseg.active.fits import make_trainer, place, predict, train
 from alseg.active.ledger import Ledger
@@ -26,9 +29,10 @@ from alseg.active.ranks import on_rank_zero
 from alseg.active.run import Run
 from alseg.core.errors import UserError
 from alseg.core.seeds import derive
-from alseg.labels.human import told_changes
+from alseg.labels.human import keep_seen, told_changes
 from alseg.labels.kinds import KINDS
 from alseg.labels.oracle import AwaitingAnswersError
+from alseg.labels.owned import OwnedAnswers, asked_nobody
 from alseg.labels.tables import PIXELS, Answers, Query, Table, plural
 
 log = logging.getLogger(__name__)
@@ -48,6 +52,8 @@ def drive(run: Run) -> list[dict[str, Any]]:
     """
     if run.ledger.writes:
         clear_partial(run.ledger.root)
+    if run.changed != "tell":
+        on_rank_zero(lambda: correct(run))
     rows: list[dict[str, Any]] = []
     published = False
     for round in range(run.rounds):
@@ -72,6 +78,18 @@ def drive(run: Run) -> list[dict[str, Any]]:
     if published:  # nothing was left to do, but a kill may have come before the last page
         publish(run, rows)
     return rows
+
+
+def correct(run: Run) -> None:
+    """Go back to the round whose answers have changed, or remember that the change was seen."""
+    if run.changed == "recompute":
+        round = go_back(run.ledger)
+        if round is not None:
+            log.info("round %d is computed again with its corrected answers", round)
+    elif run.ledger.writes:
+        for folder in sorted(run.ledger.root.glob("round_*")):
+            if told_changes(folder):
+                keep_seen(folder)
 
 
 def publish(run: Run, rows: Sequence[dict[str, Any]]) -> None:
@@ -152,14 +170,29 @@ def buy(run: Run, round: int) -> bool:
 
 
 def _answered(run: Run, query: Query) -> Answers:
-    folder = run.ledger.round(query.round)
+    """Answers to a query; what was answered in rounds that were set aside is asked nobody again."""
+    folder, pool = run.ledger.round(query.round), run.pool
+    # maps that a method made of its networks may have the same name and other regions now
+    owned = OwnedAnswers.set_aside(run.root, (PIXELS, run.regions))
+    known = asked_nobody(folder, query, owned, writes=run.ledger.writes)
+    left = query.rows(np.flatnonzero(~known)) if known.any() else query
+    if known.any():
+        head = owned.merged(query.rows(np.flatnonzero(known)), None)
+        log.info("round %d: %d answers are owned already", query.round, len(head))
+        if not len(left):
+            return owned.merged(query, None)
+        cost = pool.budget.cost(head, pool.unit_pixels(head)).total()
+        rest = pool.budget.amount - float(getattr(cost, pool.budget.axis))
+        pool = copy(pool)
+        pool.budget = replace(pool.budget, amount=max(rest, 1e-9))
     try:
-        return run.oracle.answer(query, run.pool, run.splits.train, folder)
+        new = run.oracle.answer(left, pool, run.splits.train, folder)
     except AwaitingAnswersError:
         if run.ledger.writes:
             for observer in run.observers:
-                observer.waiting(query, run.pool, folder)
+                observer.waiting(left, run.pool, folder)
         raise
+    return owned.merged(query, new) if known.any() else new
 
 
 def _repeat(run: Run, round: int) -> None:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from lightning.pytorch.loggers import Logger
@@ -61,6 +61,8 @@ class Run:
         listed: Images that get masks in round 0, given by the user, instead of choosing.
         keep_rounds: Rounds whose checkpoints stay, the last ones; None = all.
         cache: Folder that runs share; None = one inside the run folder.
+        changed: What to do where a person has changed answers that were taken: ``tell`` and go on,
+            ``recompute`` from that round on, or ``keep`` what was taken and tell it no more.
     """
 
     method: Method
@@ -81,6 +83,7 @@ class Run:
     listed: NDArray[np.int64] | None = None
     keep_rounds: int | None = None
     cache: Path | None = None
+    changed: Literal["tell", "recompute", "keep"] = "tell"
 
     def __post_init__(self) -> None:
         if self.rounds < 1:

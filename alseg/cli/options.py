@@ -25,6 +25,8 @@ class RunOptions:
         seed: Decides everything random.
         query: replay:RUN_DIR repeats another run's purchases; list:FILE, a text file with one image
             per line, buys the masks of these images; null = the method chooses.
+        answers: Where a person has changed answers that were taken: recompute goes back to that
+            round, and keeps aside what was bought later; keep leaves them; null = tell and go on.
         run_dir: The run folder; null = runs/<data>_<method>_seed<seed>.
         cache: Where region maps are kept between runs; null = the user's cache folder.
         workers: Loader processes per loader, and processes that extract regions.
@@ -38,6 +40,7 @@ class RunOptions:
     rounds: int | None = field(default=5, metadata=FREE)
     seed: int = 0
     query: str | None = None
+    answers: str | None = field(default=None, metadata=FREE)
     run_dir: str | None = field(default=None, metadata=FREE)
     cache: str | None = field(default=None, metadata=FREE)
     workers: int = field(default=2, metadata=FREE)
@@ -50,6 +53,11 @@ class RunOptions:
         for option, least in (("workers", 0), ("eval_batch_size", 1), ("pictures", 0)):
             if getattr(self, option) < least:
                 raise UserError(f"{option} is {getattr(self, option)}; give at least {least}.")
+        if self.answers not in (None, "recompute", "keep"):
+            raise UserError(
+                f"answers is {self.answers!r}; write answers=recompute or answers=keep, or leave "
+                f"it out."
+            )
         for option in ("run_dir", "cache"):
             if getattr(self, option) == "":
                 raise UserError(f"{option} is empty; give {option}=FOLDER, or leave it out.")

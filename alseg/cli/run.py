@@ -203,6 +203,7 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
         listed=listed,
         keep_rounds=values["keep_rounds"],
         cache=plan.cache,
+        changed=values["answers"] or "tell",
     )
     # weights that cannot be had are found out now
     built = network.build(len(images.classes))

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.core.errors import UserError
-from alseg.core.files import write_atomic
+from alseg.core.files import read_json, write_atomic
 from alseg.core.images import VOID, ImageSet, origin_of
 from alseg.labels.answer_masks import describe_values, read_answer_mask
 from alseg.labels.answerfile import (
@@ -34,6 +35,8 @@ from alseg.labels.tables import PIXELS, Answers, Query
 ANSWERS = "answers.csv"
 #: What `ANSWERS` held when it was read.
 READ = "answers_read.csv"
+#: What `ANSWERS` held when a difference was looked at and left.
+SEEN = "answers_seen.csv"
 #: What the answers are chosen from, for a check of `ANSWERS` without the images.
 NAMES = "names.json"
 _ANY = 10**11  # more questions than any round has
@@ -290,11 +293,48 @@ def _unread(text: str, row: int) -> NDArray[np.uint8]:
 
 def keep_read(folder: Path, raw: bytes) -> None:
     """Keep what an answers file held when it was read, see `told_changes`."""
-    write_atomic(folder / READ, raw)
+    _keep(folder, READ, raw)
+
+
+def keep_seen(folder: Path) -> None:
+    """Remember the answers file as it is now: its differences are told no more."""
+    _keep(folder, SEEN, read_bytes(folder / ANSWERS))
+
+
+def _keep(folder: Path, name: str, raw: bytes) -> None:
+    """Keep an answers file, with digests of the masks it names first."""
+    digests = _digests(folder, raw)
+    if digests:
+        text = json.dumps(digests, ensure_ascii=False) + "\n"
+        write_atomic((folder / name).with_suffix(".json"), text)
+    write_atomic(folder / name, raw)
+
+
+def masks_named(folder: Path) -> list[str]:
+    """The mask files that the answers file of a round names, as they are written there."""
+    query, path = folder / "query.npz", folder / ANSWERS
+    if not (query.exists() and path.exists()):
+        return []
+    return list(_digests(folder, read_bytes(path)))
+
+
+def _digests(folder: Path, raw: bytes) -> dict[str, str]:
+    """Digest of every mask file that an answers file names; empty where labels are asked."""
+    query = folder / "query.npz"
+    if not query.exists() or KINDS[Query.load(query).answer].column != "masks":
+        return {}
+    found = {}
+    for line in parse_lines(folder / ANSWERS, raw, _ANY).of.values():
+        try:
+            content = (folder / line.answer).read_bytes()
+            found[line.answer] = blake2b(content, digest_size=16).hexdigest()
+        except (OSError, ValueError):
+            found[line.answer] = "gone"
+    return found
 
 
 def told_changes(folder: Path) -> str | None:
-    """What differs between the answers file of a round and what was read of it.
+    """What differs between the answers file of a round and what was read, or last seen, of it.
 
     Args:
         folder: Folder of a round that was answered.
@@ -305,18 +345,33 @@ def told_changes(folder: Path) -> str | None:
     path = folder / ANSWERS
     if not (path.exists() and (folder / READ).exists()):
         return None
+    known = folder / (SEEN if (folder / SEEN).exists() else READ)
     try:
-        old = parse_lines(path, read_bytes(folder / READ), _ANY)
+        old = parse_lines(path, read_bytes(known), _ANY)
         raw = read_bytes(path)
         told = differences(old, parse_lines(path, raw, _ANY))
+        told += _changed_masks(folder, known.with_suffix(".json"), raw)
     except UserError as error:
         told = [str(error).rstrip(".")]
     if not told:
         return None
     return (
         f"{path} has changed since its answers were taken: {'; '.join(told)}. The run goes on with "
-        f"what it read then, which is in {READ}."
+        f"what it read then, which is in {READ}; answers=recompute goes back to this round with "
+        f"the answers as they are now, answers=keep leaves them and tells this no more."
     )
+
+
+def _changed_masks(folder: Path, known: Path, raw: bytes) -> list[str]:
+    """Mask files that hold something else than when they were read, a clause each."""
+    if not known.exists():
+        return []  # none are asked, or an older release read them
+    before, now = read_json(known, mend="restore it from a copy"), _digests(folder, raw)
+    return [
+        f"the mask {name} {'is gone' if now[name] == 'gone' else 'has changed'}"
+        for name in before
+        if name in now and before[name] != now[name]
+    ]
 
 
 def _read_mask(

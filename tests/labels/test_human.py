@@ -16,6 +16,7 @@ from alseg.labels.human import (
     check_waiting,
     file_boxes,
     keep_read,
+    keep_seen,
     read_answers,
     told_changes,
     write_questions,
@@ -249,12 +250,28 @@ def test_changes_of_what_was_read_are_told(tmp_path):
     assert told_changes(tmp_path) == (
         f"{path} has changed since its answers were taken: row 1 was 'green' and is 'blue'; row 2 "
         f"was 'blue' and is left out; row 3 was left out and is 'red'. The run goes on with what "
-        f"it read then, which is in answers_read.csv."
+        f"it read then, which is in answers_read.csv; answers=recompute goes back to this round "
+        f"with the answers as they are now, answers=keep leaves them and tells this no more."
     )
     path.write_text("nothing")
     assert "line 1: the first line must be" in told_changes(tmp_path)
     path.unlink()
     assert told_changes(tmp_path) is None
+
+
+def test_a_changed_mask_file_is_told_until_it_was_seen(tmp_path):
+    images, _ = toy_pool()
+    save(tmp_path / "masks" / "0.png", images.truth(0))
+    query("mask", n=1).save(tmp_path / "query.npz")
+    path = answered(tmp_path, "0,masks/0.png")
+    keep_read(tmp_path, path.read_bytes())
+    assert told_changes(tmp_path) is None
+    save(tmp_path / "masks" / "0.png", np.zeros_like(images.truth(0)))
+    assert "the mask masks/0.png has changed. The run" in told_changes(tmp_path)
+    keep_seen(tmp_path)
+    assert told_changes(tmp_path) is None
+    (tmp_path / "masks" / "0.png").unlink()
+    assert "the mask masks/0.png is gone. The run" in told_changes(tmp_path)
 
 
 def test_many_differences_are_counted():

@@ -1,0 +1,68 @@
+"""Going back to a round whose answers were corrected; nothing that was bought is lost."""
+
+import os
+from pathlib import Path
+
+from alseg.active.ledger import Ledger
+from alseg.core.errors import UserError
+from alseg.labels.human import READ, SEEN, masks_named, told_changes
+from alseg.labels.owned import ASIDE
+
+#: Folders of a round that its answers did not make.
+_BEFORE = ("questions", "first_scoring")
+#: Files of a round that its answers made; the answers themselves go last.
+_MADE = ("metrics.json", "scoring.json", SEEN, "answers.npz")
+
+
+def go_back(ledger: Ledger) -> int | None:
+    """Set aside everything that corrected answers decide: the round's training and later rounds.
+
+    The answers of the round go last: after a kill at any instant what is left is a run that is
+    whole up to some round and whose correction is still noticed.
+
+    Args:
+        ledger: Of the run folder.
+
+    Returns:
+        The round that is read again; None if no answers have changed.
+
+    Raises:
+        UserError: If the answers of several rounds have changed.
+    """
+    rounds = sorted(ledger.root.glob("round_*"))
+    changed = [f for f in rounds if (f / "answers.npz").exists() and told_changes(f)]
+    if not changed:
+        return None
+    if len(changed) > 1:
+        later = ", ".join(str(folder / "answers.csv") for folder in changed[1:])
+        raise UserError(
+            f"the answers of several rounds have changed; answers=recompute goes back to one round "
+            f"at a time, and would set {later} aside without the corrections: put the later files "
+            f"back to what is in their {READ}, and give the command again."
+        )
+    first = changed[0]
+    if ledger.writes:
+        aside = _next_folder(ledger.root / ASIDE)
+        for folder in reversed(rounds[rounds.index(first) + 1 :]):
+            os.replace(folder, aside / folder.name)
+        _unmake(first, aside / f"before_{first.name}")
+    return int(first.name.removeprefix("round_"))
+
+
+def _next_folder(root: Path) -> Path:
+    number = len(list(root.glob("*")))
+    folder = root / f"{number:03d}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _unmake(folder: Path, target: Path) -> None:
+    """Move what was made from the answers of a round to another folder."""
+    target.mkdir()
+    kept = {*_BEFORE, *(Path(name).parts[0] for name in masks_named(folder) if Path(name).parts)}
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and path.name not in kept:
+            os.replace(path, target / path.name)
+    for name in _MADE:
+        if (folder / name).exists():
+            os.replace(folder / name, target / name)
