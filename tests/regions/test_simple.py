@@ -91,6 +91,7 @@ def test_every_registered_source_says_what_its_units_are():
         "grid": "patch",
         "slic": "region",
         "slic_opencv": "region",
+        "components": "region",
         "seeds": "region",
         "seeds_published": "region",
         "files": "region",
