@@ -51,7 +51,7 @@ def logged(root: Path, rank: int) -> Iterator[None]:
         root: The run folder.
         rank: Number of this process, 0 for the first.
     """
-    handler = logging.FileHandler(root / LOG, encoding="utf-8")
+    handler = logging.FileHandler(root / LOG, encoding="utf-8", errors="backslashreplace")
     prefix = "" if rank == 0 else f"[process {rank}] "
     handler.setFormatter(logging.Formatter(_FORM.replace(" ", f" {prefix}", 1), _TIME))
     handler.setLevel(logging.INFO if rank == 0 else logging.WARNING)

@@ -441,16 +441,28 @@ def test_fingers(served, open_page):
     page.tap('[data-do="undo"]')
     page.wait_for_function("row => document.body.dataset.row !== row", arg=str(row))
     assert len(desk.board.given) == 2
-    before = page.evaluate("() => document.getElementById('canvas').toDataURL()")
+    page.tap('[data-do="fit"]')
+    before = at_rest(page)
     pinch = page.context.new_cdp_session(page)  # two fingers, apart from each other
     for kind, near in (("touchStart", 20), ("touchMove", 40), ("touchMove", 80), ("touchEnd", 0)):
         points = (
             [] if kind == "touchEnd" else [{"x": 210 - near, "y": 300}, {"x": 210 + near, "y": 300}]
         )
         pinch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-    assert page.evaluate("() => document.getElementById('canvas').toDataURL()") != before
+    assert at_rest(page) != before
     page.tap('[data-do="fit"]')
-    assert page.evaluate("() => document.getElementById('canvas').toDataURL()") == before
+    assert at_rest(page) == before
+
+
+def at_rest(page):
+    """What is painted, once it is the same at three looks, a fifth of a second apart."""
+    looks = []
+    for _ in range(50):
+        looks.append(page.evaluate("() => document.getElementById('canvas').toDataURL()"))
+        if len(set(looks[-3:])) == 1 and len(looks) >= 3:
+            return looks[-1]
+        page.wait_for_timeout(200)
+    raise AssertionError("the page does not come to rest")
 
 
 class Program:
