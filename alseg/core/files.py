@@ -43,7 +43,8 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         with _renamed(path) as file:
             yield file
     except OSError as error:
-        if error.filename is None or Path(str(error.filename)).parent == path.parent:
+        unnamed = error.filename is None or Path(str(error.filename)).parent == path.parent
+        if unnamed and error.errno is not None:  # else it is no error of the system
             error.filename, error.filename2 = str(path), None
         raise
 
