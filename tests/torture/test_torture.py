@@ -39,10 +39,12 @@ def test_incidents_of_a_kind(tmp_path, kinds):
 
 
 @pytest.mark.slow
-def test_every_method_is_killed(tmp_path):
-    done, rows = torture(tmp_path / "r.jsonl", "--laps", "1", "--kinds", "kill", "write")
+def test_the_published_methods_are_killed(tmp_path):
+    methods = ["adaptive_superpixel", "als4gan", "equal", "madbal", "mulquery"]
+    words = ["--laps", "1", "--kinds", "kill", "write", "--methods", *methods]
+    done, rows = torture(tmp_path / "r.jsonl", *words)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(rows) >= 40
+    assert len(rows) >= 10
 
 
 @pytest.fixture
