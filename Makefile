@@ -36,7 +36,6 @@ lint: $(VENV)/.installed
 
 docs: $(VENV)/.installed  ## the site, in docs/_build/html; warnings are errors
 	$(RUN) -m sphinx -q -W --keep-going -b html docs docs/_build/html
-	$(RUN) -m sphinx -q -W --keep-going -b doctest docs docs/_build/doctest
 
 bench: $(VENV)/.installed  ## side by side with the obvious way, as ratios
 	$(RUN) -m benchmarks

@@ -10,7 +10,6 @@ release = version = installed("alseg")
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.doctest",
     "sphinx.ext.napoleon",
 ]
 source_suffix = {".md": "markdown"}
@@ -28,7 +27,6 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 default_role = "py:obj"  # a name in backticks is a link where there is one, else code
 suppress_warnings = ["ref.python"]  # two classes of one name: the text says which
-doctest_test_doctest_blocks = "default"
 
 html_theme = "furo"
 html_title = "alseg"
