@@ -62,7 +62,7 @@ def write(file: Path, setting: str) -> None:
     found = comparisons(file, setting)
     for board, comparison in found.items():
         out = _HERE / setting / board
-        write_study(comparison, out, plots=False)
+        write_study(comparison, out, plots=False, page=False)
         drawn = figures(comparison)
         for name in _FIGURES:
             if name in drawn:
@@ -81,7 +81,7 @@ def check(file: Path, setting: str) -> None:
     """
     found = comparisons(file, setting)
     for board, comparison in found.items():
-        check_study(comparison, _HERE / setting / board, plots=False)
+        check_study(comparison, _HERE / setting / board, plots=False, page=False)
     text = (_HERE / "README.md").read_text("utf-8")
     if text != _with_block(text, setting, block(found, file, setting)):
         raise UserError(
