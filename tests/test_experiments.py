@@ -18,7 +18,12 @@ from tests.golden.reference.equal import patch_budget
 from tests.toys import ToyImages, toy_run
 
 ROOT = Path(__file__).parents[1]
-PRESETS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("experiments/**/*.yaml"))
+PACKAGED = "alseg/cli/presets"
+PRESETS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for folder in ("experiments", PACKAGED)
+    for path in (ROOT / folder).rglob("*.yaml")
+)
 #: Worth stating though it may equal the default.
 STATED = {"rounds"}
 #: Options that say how long the stages of the last round are, where it is not one of `steps`. Those
@@ -140,7 +145,10 @@ class TestPreset:
 
     def test_is_in_the_table(self, preset):
         name = preset.removeprefix("experiments/")
-        assert f"| [`{name}`]({name}) |" in (ROOT / "experiments" / "README.md").read_text()
+        link = f"[`{name}`]({name})"
+        if name.startswith(PACKAGED):
+            link = f"[`{name[len(PACKAGED) + 1 :].removesuffix('.yaml')}`](../{name})"
+        assert f"| {link} |" in (ROOT / "experiments" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("preset", of("equal"))
