@@ -285,13 +285,15 @@ def scored_images(data: Any, progress: bool, cache: Path | None) -> dict[str, Im
         cache: Folder that remembers checked files.
 
     Returns:
-        ``validation``: those that its options score on; where these are a test part, ``test`` as
-        well, and ``validation`` is what a checkpoint may be chosen on. A set whose validation
-        images are in the pool has its test part as ``validation``: there is nothing to choose on.
+        ``validation``: those that its options score on; where these are a test part, that is
+        ``test``, and ``validation`` is what a checkpoint may be chosen on. A set whose validation
+        images are in the pool has ``test`` alone: there is nothing to choose on.
     """
     splits = data.splits(progress=progress, cache=cache)
-    if getattr(data, "evaluate", "val") != "test" or getattr(data, "val_in_pool", False):
+    if getattr(data, "evaluate", "val") != "test":
         return {"validation": splits.val}
+    if getattr(data, "val_in_pool", False):
+        return {"test": splits.val}
     choice = replace(data, evaluate="val").splits(progress=progress, cache=cache)
     return {"validation": choice.val, "test": splits.val}
 
