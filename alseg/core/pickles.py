@@ -104,8 +104,10 @@ def _reconstruct(*_: Any) -> _Array:
     return _Array()
 
 
-def _from_buffer(raw: Any, kind: Any, shape: Any, order: Any = "C") -> _Array:
+def _from_buffer(raw: Any, kind: Any, shape: Any, order: Any = "C", axes: Any = None) -> _Array:
     """An array of pickle's protocol 5."""
+    if axes is not None:
+        raise _Refused("it holds an array whose axes are in another order")
     return _Array(_array(raw, kind, shape, order))
 
 
@@ -132,6 +134,11 @@ def _container(make: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
+def _no_bytes() -> bytes:
+    """Bytes of which there are none, as protocols below 3 write them."""
+    return b""
+
+
 def _bytearray(*given: Any) -> bytearray:
     """Bytes, as protocols below 5 write a bytearray."""
     if not all(isinstance(one, bytes) for one in given[:1]) or len(given) > 1:
@@ -155,6 +162,7 @@ def _allowed() -> dict[tuple[str, str], _Allowed]:
         for make in (list, tuple, dict, set, frozenset):
             known[builtins, make.__name__] = _container(make)
         known[builtins, "bytearray"] = _bytearray
+        known[builtins, "bytes"] = _no_bytes
     return {name: _Allowed(function) for name, function in known.items()}
 
 
@@ -172,9 +180,7 @@ class _Reader(pickle.Unpickler):
             _Refused: For all others.
         """
         if (found := self._known.get((module, name))) is None:
-            raise _Refused(
-                f"it names {f'{module}.{name}'[:80]}, which may be code, and is not run"
-            )
+            raise _Refused(f"it names {f'{module}.{name}'[:80]}, which may be code, and is not run")
         return found
 
     def persistent_load(self, pid: Any) -> Any:
@@ -230,9 +236,8 @@ def _look_through(raw: bytes) -> None:
     Raises:
         _Refused: If it has too many, or numbers its memory beyond them, which would fill ours.
     """
-    steps, stop = 0, 0
-    for step, argument, position in pickletools.genops(raw):
-        steps += 1
+    stop = 0
+    for steps, (step, argument, position) in enumerate(pickletools.genops(raw), start=1):
         if steps > MOST_STEPS:
             raise _Refused(f"it has more than {MOST_STEPS} steps")
         if "PUT" in step.name and int(argument) > steps:
@@ -261,8 +266,7 @@ def _plain(value: Any, seen: dict[int, Any], depth: int) -> Any:
         made = value.array
     elif isinstance(value, dict):
         made = {
-            _plain(key, seen, depth + 1): _plain(one, seen, depth + 1)
-            for key, one in value.items()
+            _plain(key, seen, depth + 1): _plain(one, seen, depth + 1) for key, one in value.items()
         }
     elif isinstance(value, list | tuple | set | frozenset):
         made = type(value)([_plain(one, seen, depth + 1) for one in value])
