@@ -6,7 +6,7 @@ import pytest
 
 from alseg.cli.compose import options
 from alseg.core.errors import UserError
-from experiments.study import results, tables
+from experiments.study import choose, results, tables
 from experiments.study.command import main, results_file
 from experiments.study.plan import BOARDS, ROWS, SETTINGS, Job, jobs, words
 from experiments.study.work import work
@@ -102,3 +102,16 @@ def test_a_file_that_is_none_and_words_that_are_none(tmp_path, capsys):
         assert sentence in capsys.readouterr().err
     assert main(["--list"]) == 0
     assert "pixelpick 0" in capsys.readouterr().out
+
+
+def test_the_page_that_helps_to_choose_is_that_of_the_results(tmp_path, monkeypatch):
+    assert choose.PAGE.read_text("utf-8") == choose.page()
+    stale = tmp_path / "choose.md"
+    stale.write_text(choose.PAGE.read_text("utf-8").replace("| `margin` |", "| `margins` |"))
+    monkeypatch.setattr(choose, "PAGE", stale)
+    with pytest.raises(UserError, match=r"docs/choose\.md does not show what the results give"):
+        choose.check()
+    choose.write()
+    choose.check()
+    with pytest.raises(UserError, match="needs the lines"):
+        choose.written("no place", "")

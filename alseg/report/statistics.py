@@ -16,8 +16,9 @@ from alseg.core.errors import UserError
 
 #: Most pairs whose sign flips are counted one by one: 2 ** 23 sums of 8 bytes.
 MOST_PAIRS = 24
-#: Rounds at the end of a curve from which `gain_ahead` goes on, and how many it needs.
-RECENT, FEWEST = 5, 4
+#: Rounds at the end of a curve from which `gain_ahead` goes on, and how many it needs: with three
+#: there is one degree of freedom for the noise, and the interval is as wide as that makes it.
+RECENT, FEWEST = 5, 3
 
 
 class Interval(NamedTuple):

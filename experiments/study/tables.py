@@ -17,7 +17,7 @@ from alseg.report.groups import Group, read_groups
 from alseg.report.plots import encoded, figures
 from alseg.report.study import check_study, write_study
 from alseg.report.tables import tables
-from experiments.study import results
+from experiments.study import choose, results
 from experiments.study.plan import BOARDS, FULL, RARE, ROWS, SETTINGS, Job, Setting, words
 from experiments.study.results import ASKED, OWN, Rows
 
@@ -54,7 +54,7 @@ def comparisons(file: Path, setting: str) -> dict[str, Comparison]:
 
 
 def write(file: Path, setting: str) -> None:
-    """Write the tables, the figures and what `README.md` says of them.
+    """Write the tables, the figures, and what `README.md` and the page `choose` say of them.
 
     Raises:
         UserError: Without matplotlib.
@@ -71,10 +71,11 @@ def write(file: Path, setting: str) -> None:
     write_atomic(
         readme, _with_block(readme.read_text("utf-8"), setting, block(found, file, setting))
     )
+    choose.write()
 
 
 def check(file: Path, setting: str) -> None:
-    """Compare tables and `README.md` with what the results give. Figures are not drawn.
+    """Compare tables and both pages with what the results give. Figures are not drawn.
 
     Raises:
         UserError: Naming what differs.
@@ -88,6 +89,7 @@ def check(file: Path, setting: str) -> None:
             f"experiments/study/README.md does not show what the results give; write it anew with "
             f"python -m experiments.study --setting {setting} --tables."
         )
+    choose.check()
 
 
 def block(found: Mapping[str, Comparison], file: Path, setting: str) -> str:
