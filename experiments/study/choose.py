@@ -12,13 +12,14 @@ from experiments.study.plan import BOARDS, SETTINGS
 
 PAGE = Path(__file__).parents[2] / "docs" / "choose.md"
 #: Settings, the one that says more first: a row is shown in the first that has it.
-ORDER = ("medium", "small")
+ORDER = ("medium", "small", "aerial")
 _START, _END = "<!-- measured: start -->\n", "<!-- measured: end -->\n"
 _TITLES = {
     "pixels": "class of a pixel",
     "superpixels": "dominant class of a superpixel",
     "class_sets": "classes of a superpixel",
     "patches": "mask of a patch",
+    "images": "mask of an image",
 }
 _COLUMNS = (
     "row of the study",

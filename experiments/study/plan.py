@@ -19,6 +19,9 @@ class Setting:
         training: Options of the method, without ``method.``; a method takes those it has.
         superpixel: Mean size of a superpixel aimed at, in pixels.
         patches: Patches of a 4 x 4 grid bought in a round, where patches are asked.
+        data: Name of the data, as in the name of the file of results.
+        rare: Classes with less than a fifth of an equal share of the pixels of the training masks.
+        boards: What is asked on these data, see `BOARDS`.
     """
 
     steps: int
@@ -27,10 +30,26 @@ class Setting:
     training: Mapping[str, str]
     superpixel: int
     patches: int
+    data: str = "camvid"
+    rare: tuple[str, ...] = ("bicyclist", "pedestrian", "pole", "fence", "sign")
+    boards: tuple[str, ...] = ("pixels", "superpixels", "class_sets", "patches")
 
 
 _ADAMW = {"lr": "5e-4", "head_factor": "5", "optimizer": "adamw", "weight_decay": "1e-5"}
 _CAMVID = {"data": "camvid", "network.encoder": "tu-tf_efficientnet_lite0"}
+#: Windows of four tiles to learn from, of two others to measure on.
+_AERIAL = {
+    "data": "folder",
+    "data.images": "*/images",
+    "data.masks": "*/masks",
+    "data.val": "[tile_3/*,tile_6/*]",
+    "data.scale": "0.25",
+    "data.window": "[96,96]",
+    "data.colors": "{Water:[226,169,41],Land:[132,41,246],Road:[110,193,228],"
+    "Building:[60,16,152],Vegetation:[254,221,58],Unlabeled:[155,155,155]}",
+    "data.ignore": '[Unlabeled,"#000000"]',
+    "network.encoder": "tu-tf_efficientnet_lite0",
+}
 #: At 96 x 128 an encoder of stride 16 leaves 6 x 8 cells to DeepLabV3+; FPN sees four sizes.
 _FPN = {
     "network.architecture": "FPN",
@@ -63,6 +82,17 @@ SETTINGS = {
         superpixel=256,
         patches=235,
     ),
+    "aerial": Setting(
+        steps=300,
+        rounds=3,
+        words={**_AERIAL, **_FPN, "augment.flip": "0.5", "budget.amount": "2520"},
+        training={**_ADAMW, "batch_size": "8"},
+        superpixel=64,
+        patches=160,
+        data="aerial",
+        rare=("Water",),
+        boards=("pixels", "images"),
+    ),
 }
 
 
@@ -91,10 +121,11 @@ BOARDS = {
     "superpixels": "random_superpixels",
     "class_sets": "mulquery_random",
     "patches": "random_patches",
+    "images": "als4gan_random",
 }
 FULL = "supervised"
-#: Classes of CamVid with less than a fifth of an equal share of the pixels of the training masks.
-RARE = ("bicyclist", "pedestrian", "pole", "fence", "sign")
+#: Its board, which is part of every other.
+FULL_BOARD = "full"
 
 _STEPS = {"method.steps": "{steps}", "method.epoch_steps": "{steps}"}
 _SUPERPIXELS = {"regions": "seeds", "regions.region_size": "{superpixel}"}
@@ -110,6 +141,20 @@ _MADBAL = {
     "method.support_epoch_steps": "{half}",
     "method.support_batch_size": "8",
 }
+#: As in ``experiments/aerial/als4gan.yaml``, from ImageNet weights.
+_ALS4GAN = {
+    **_STEPS,
+    "method": "als4gan",
+    "rounds": "null",
+    "method.ratio": "0.1",
+    "method.classifier": "tu-tf_efficientnet_lite0",
+    "method.classifier_passes": "10",
+    "method.classifier_lr": "0.01",
+    "method.lr": "0.01",
+    "method.discriminator_width": "32",
+    "method.self_training_start": "{half}",
+}
+_OWN_RATES = ("optimizer", "head_factor", "lr")
 _PATCHES = {
     "regions": "grid",
     "regions.rows": "4",
@@ -120,7 +165,7 @@ _PATCHES = {
 }
 
 ROWS: dict[str, Row] = {
-    FULL: Row({**_STEPS, "method": "supervised", "rounds": "1"}, "full"),
+    FULL: Row({**_STEPS, "method": "supervised", "rounds": "1"}, FULL_BOARD),
     # the class of a pixel
     "pixelpick": Row({**_PIXELS, "method": "pixelpick"}, "pixels"),
     "random_pixels": Row({**_PIXELS, "method": "random"}, "pixels", "pixelpick"),
@@ -167,6 +212,13 @@ ROWS: dict[str, Row] = {
         "patches",
         lacks=("optimizer", "head_factor"),
     ),
+    # masks of images, and images without any
+    "als4gan_random": Row(
+        {**_ALS4GAN, "method.strategy": "random"},
+        "images",
+        lacks=("optimizer", "head_factor", "lr"),
+    ),
+    "als4gan": Row(_ALS4GAN, "images", lacks=("optimizer", "head_factor", "lr")),
 }
 
 _FIRST = ("pixelpick", "random_pixels", "margin", FULL, "mulquery_random", "mulquery")

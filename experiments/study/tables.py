@@ -18,16 +18,17 @@ from alseg.report.plots import encoded, figures
 from alseg.report.study import check_study, write_study
 from alseg.report.tables import tables
 from experiments.study import choose, results
-from experiments.study.plan import BOARDS, FULL, RARE, ROWS, SETTINGS, Job, Setting, words
+from experiments.study.plan import BOARDS, FULL, ROWS, SETTINGS, Job, Setting, words
 from experiments.study.results import ASKED, OWN, Rows
 
 #: What the boards are measured in, where it is not clicks.
-_AXES = {"patches": "units"}
+_AXES = {"patches": "units", "images": "units"}
 _TITLES = {
     "pixels": "The class of a pixel",
     "superpixels": "The class of most of a superpixel",
     "class_sets": "All classes of a superpixel",
     "patches": "The mask of a patch",
+    "images": "The mask of an image",
 }
 _FIGURES = ("curves", "differences")
 #: Where the tables of a setting stand in `README.md`.
@@ -161,14 +162,14 @@ def _compared(runs: Mapping[Job, Rows], board: str, setting: Setting, folder: Pa
     axis = _AXES.get(board, "clicks")
     groups = [_named(group) for group in read_groups(folders, axis)]
     full = FULL if any(job.row == FULL for job in runs) else None
-    return compare(groups, axis, against=BOARDS[board], full=full, rare=RARE)
+    return compare(groups, axis, against=BOARDS[board], full=full, rare=setting.rare)
 
 
 def _run_folder(job: Job, rows: Sequence[Mapping[str, str]], setting: Setting, root: Path) -> Path:
     """What `alseg.report` reads of a run."""
     folder = root / f"{job.row}_seed{job.seed}"
     folder.mkdir()
-    run = options(*words(job, setting), "data.root=CamVid")
+    run = options(*words(job, setting), f"data.root={setting.data}")
     (folder / "run.json").write_text(json.dumps(identity(run)))
     columns = [name for name in rows[0] if name not in OWN]
     with (folder / "rounds.csv").open("w", newline="", encoding="utf-8") as file:
