@@ -15,20 +15,20 @@ PAGE = Path(__file__).parents[2] / "docs" / "choose.md"
 ORDER = ("medium", "small")
 _START, _END = "<!-- measured: start -->\n", "<!-- measured: end -->\n"
 _TITLES = {
-    "pixels": "class of a pixel",
-    "superpixels": "dominant class of a superpixel",
-    "class_sets": "classes of a superpixel",
-    "patches": "mask of a patch",
+    "pixels": "pixel: class",
+    "superpixels": "superpixel: dominant class",
+    "class_sets": "superpixel: all classes",
+    "patches": "patch: mask",
 }
 _COLUMNS = (
-    "row of the study",
+    "row",
     "asked",
-    "batches a round",
+    "batches",
     "seeds",
-    "against random, points",
-    "seeds above random",
+    "against random",
+    "seeds above",
     "end, % of full",
-    "IoU of rare classes, %",
+    "rare classes",
 )
 
 
