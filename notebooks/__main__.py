@@ -19,6 +19,7 @@ from PIL import Image
 HERE = Path(__file__).parent
 #: Names of the notebooks, in the order in which they are read.
 NAMES = ("quickstart", "label_your_own", "own_acquisition", "compare")
+_WIDEST = 1100
 _PNG, _JPEG = "image/png", "image/jpeg"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -58,12 +59,14 @@ def _worth(output: nbformat.NotebookNode) -> bool:
 
 
 def _smaller(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A picture as JPEG, if that takes less than half."""
+    """A picture as JPEG of at most `_WIDEST` pixels, if that takes less than half."""
     data = output.get("data", {})
     if _PNG in data:
         png = base64.b64decode(data[_PNG])
         buffer = io.BytesIO()
-        Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "JPEG", quality=75, optimize=True)
+        picture = Image.open(io.BytesIO(png)).convert("RGB")
+        picture.thumbnail((_WIDEST, _WIDEST))
+        picture.save(buffer, "JPEG", quality=80, optimize=True)
         kept, kind = (buffer.getvalue(), _JPEG) if 2 * buffer.tell() < len(png) else (png, _PNG)
         for name in (_PNG, _JPEG):
             data.pop(name, None)
