@@ -16,7 +16,7 @@ demo: $(VENV)/.installed  ## learn the embedded scenes, two runs at a time; prin
 	$(RUN) -m alseg.compare $(DEMO:%=runs/demo/%) out=runs/demo/comparison
 
 $(DEMO:%=demo-%): demo-%: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(RUN) -m alseg.run preset=experiments/demo/$*.yaml run_dir=runs/demo/$* \
+	OMP_NUM_THREADS=1 $(RUN) -m alseg.run preset=demo/$* run_dir=runs/demo/$* \
 		workers=0 trainer.enable_progress_bar=false
 
 test: $(VENV)/.installed  ## the default suite, two processes: a few minutes on 2 cores

@@ -2,8 +2,6 @@
 
 What stands here is all a notebook needs; each name is imported when it is first used.
 
->>> "MulQuery" in dir()
-False
 >>> import alseg
 >>> "MulQuery" in dir(alseg)
 True

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -14,11 +15,17 @@ import yaml
 from alseg.cli.compose import GROUPS, Options
 from alseg.cli.compose import options as composed
 from alseg.methods.als4gan import learner
+from tests.data.make import picture, save
 from tests.golden.reference.equal import patch_budget
 from tests.toys import ToyImages, toy_run
 
 ROOT = Path(__file__).parents[1]
-PRESETS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("experiments/**/*.yaml"))
+PACKAGED = "alseg/cli/presets"
+PRESETS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for folder in ("experiments", PACKAGED)
+    for path in (ROOT / folder).rglob("*.yaml")
+)
 #: Worth stating though it may equal the default.
 STATED = {"rounds"}
 #: Options that say how long the stages of the last round are, where it is not one of `steps`. Those
@@ -140,7 +147,24 @@ class TestPreset:
 
     def test_is_in_the_table(self, preset):
         name = preset.removeprefix("experiments/")
-        assert f"| [`{name}`]({name}) |" in (ROOT / "experiments" / "README.md").read_text()
+        link = f"[`{name}`]({name})"
+        if name.startswith(PACKAGED):
+            link = f"[`{name[len(PACKAGED) + 1 :].removesuffix('.yaml')}`](../{name})"
+        assert f"| {link} |" in (ROOT / "experiments" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("preset", of("aerial"))
+def test_the_tiles_of_the_aerial_presets_are_found(preset, tmp_path):
+    made = options(f"preset={ROOT / preset}", f"data.root={tmp_path}")
+    colors = list(content(preset)["data.colors"].values())
+    for tile in range(1, 7):
+        mask = np.resize(np.array(colors, np.uint8), (170, 170, 3))
+        save(tmp_path / f"tile_{tile}/images/image_part_001.jpg", picture(170, 170, tile))
+        save(tmp_path / f"tile_{tile}/masks/image_part_001.png", mask)
+    splits = made.components["data"].splits(progress=False)
+    held = {name.partition("/")[0] for name in splits.val.names}
+    assert held in ({"tile_6"}, {"tile_3", "tile_6"})
+    assert not held & {name.partition("/")[0] for name in splits.train.names}
 
 
 @pytest.mark.parametrize("preset", of("equal"))

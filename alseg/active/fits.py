@@ -18,6 +18,7 @@ from alseg.active.checkpoints import (
 )
 from alseg.active.context import RoundContext
 from alseg.active.finite import FiniteNumbers, require_finite_weights
+from alseg.active.launch import explained
 from alseg.active.module import CheckedModule
 from alseg.active.progress import Bar, Lines
 from alseg.active.ranks import on_rank_zero
@@ -169,7 +170,8 @@ def _fit(
             f"its optimisers itself and does not clip; leave it out."
         )
     last = folder / "last.ckpt"
-    trainer.fit(module, datamodule=run.datamodule, ckpt_path=last if resume else None)
+    with explained(where):
+        trainer.fit(module, datamodule=run.datamodule, ckpt_path=last if resume else None)
 
 
 def make_trainer(

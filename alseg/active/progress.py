@@ -71,7 +71,7 @@ class Lines(L.Callback):
         batch_idx: int,
     ) -> None:
         """Write a line if it is time."""
-        if time.monotonic() - self._last >= INTERVAL:
+        if self._is_time():
             batches = int(trainer.num_training_batches)
             done = trainer.current_epoch * batches + batch_idx + 1
             self._line(done, (trainer.max_epochs or 1) * batches, _loss(trainer, outputs))
@@ -95,7 +95,7 @@ class Lines(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write a line if it is time."""
-        if time.monotonic() - self._last >= INTERVAL:
+        if self._is_time():
             self._line(batch_idx + 1, int(sum(trainer.num_predict_batches)), "")
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -112,8 +112,11 @@ class Lines(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write a line if it is time."""
-        if time.monotonic() - self._last >= INTERVAL:
+        if self._is_time():
             self._line(batch_idx + 1, int(sum(trainer.num_test_batches)), "")
+
+    def _is_time(self) -> bool:
+        return time.monotonic() - self._last >= INTERVAL
 
     def _start(self, done: int) -> None:
         self._began = self._last = time.monotonic()

@@ -143,7 +143,8 @@ class Stage(ABC):
         start: Where the weights come from; None = from scratch.
         evaluate: Evaluate this stage on the validation images. The last stage so evaluated gives
             the round's mIoU.
-        trainer: Trainer settings the stage needs, e.g. a strategy; the user's own win.
+        trainer: Trainer settings the stage needs, e.g. a strategy (for several devices); the user's
+            own win.
     """
 
     takes_single: ClassVar[bool] = False

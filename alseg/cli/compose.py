@@ -47,6 +47,7 @@ NODES: dict[str, type[Any]] = {
     "augment": Augment,
     "trainer": TrainerOptions,
 }
+_PRESETS = Path(__file__).with_name("presets")
 
 
 @dataclass(frozen=True)
@@ -201,12 +202,21 @@ def _quiet(
     return settings
 
 
+def installed_presets() -> dict[str, Path]:
+    """The presets that come with the package, by their names such as ``demo/pixelpick``."""
+    files = sorted(_PRESETS.rglob("*.yaml"))
+    return {path.relative_to(_PRESETS).with_suffix("").as_posix(): path for path in files}
+
+
 def _preset(file: str) -> list[Setting]:
     """The options of a YAML file, nested as one likes: ``budget: {amount: 3}``."""
     what, path = f"the preset {file}", Path(file)
-    hint = "presets are YAML files such as those under experiments/"
+    names = ", ".join(installed_presets())
+    hint = f"presets are YAML files of options, or one of those installed: {names}"
     try:
         path = path.expanduser()
+        if not path.is_file():
+            path = installed_presets().get(file, path)
         if not path.is_file():
             state = "it is no file" if path.exists() else "there is none"
             raise UserError(f"cannot read {what} ({state}); {hint}.")

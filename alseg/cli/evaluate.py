@@ -6,7 +6,6 @@ test result.
 """
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alseg.cli import command
+from alseg.cli.candidates import Candidate, find_checkpoints
 from alseg.cli.datawords import check_source, split_words
 from alseg.cli.help import explain
 from alseg.cli.run import cache_folder
@@ -37,13 +37,15 @@ from alseg.inference.prediction import (
     labels_of,
     scored_images,
 )
-from alseg.inference.trained import Checkpoint, load_segmenter, read_checkpoint
+from alseg.inference.trained import Checkpoint, load_segmenter
 from alseg.labels.quality import confusion
 from alseg.report.chart import Chart, Series, layout
 from alseg.report.page import write_chart
 
 Row = dict[str, Any]
 
+#: Splits that a checkpoint may be chosen on.
+CHOICES = ("validation", "test")
 #: Columns that are no measurements.
 _HEAD = ("checkpoint", "step", "round", "chosen", "digest")
 
@@ -61,7 +63,12 @@ class EvaluateOptions(ViewOptions):
     In the place of images and masks, data=NAME with the options that run takes (data.root=FOLDER
     and so on) measures on the validation images of a data set, with its own names, ids and splits,
     at the size they are loaded at. With data.evaluate=test, checkpoints are chosen on its
-    validation images, and its test images are those for the best and the last.
+    validation images, and its test images are those for the best and the last. Where
+    data.val_in_pool=true leaves none to choose on, the last one alone is measured.
+
+    Some papers' scripts take the best of all checkpoints on the test images themselves; with
+    choose_on=test this command does so too. Such a number is higher than that of a test, which the
+    results say.
 
     Attributes:
         checkpoints: A folder of .ckpt files, which are ordered by how long they were trained; or a
@@ -74,6 +81,8 @@ class EvaluateOptions(ViewOptions):
         test_images: Test images, for the best and the last checkpoint.
         test_masks: Their ground truth.
         stage: Of a run folder: the stage whose checkpoints are measured, if there are several.
+        choose_on: Images that all checkpoints are measured and the best is chosen on: validation,
+            or test, see above.
     """
 
     checkpoints: str
@@ -83,10 +92,13 @@ class EvaluateOptions(ViewOptions):
     test_images: str | None = None
     test_masks: str | None = None
     stage: str | None = None
+    choose_on: str = "validation"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("checkpoints", "out")
+        if self.choose_on not in CHOICES:
+            raise unknown_name("choose_on", self.choose_on, CHOICES)
         if bool(self.test_images) != bool(self.test_masks):
             raise UserError("test_images and test_masks belong together; give both, or none.")
 
@@ -94,16 +106,6 @@ class EvaluateOptions(ViewOptions):
     def folder(self) -> Path:
         """Folder of the results."""
         return Path(self.out).expanduser()
-
-
-class Candidate(NamedTuple):
-    """A checkpoint to be measured."""
-
-    name: str
-    """Path below the folder that was given."""
-    path: Path
-    at: int
-    """Batches trained on, or the round in a run folder."""
 
 
 class Split(NamedTuple):
@@ -132,72 +134,27 @@ def evaluate(options: EvaluateOptions, data: Any = None) -> list[Row]:
         UserError: For input that cannot be used.
     """
     check_source(options, data, "images", "masks", "test_images")
-    unit, candidates, known = find_checkpoints(options)
-    validation, test = _splits(options, known, data)
-    rows = _measured(options, unit, candidates, validation)
+    unit, candidates, known = find_checkpoints(
+        Path(options.checkpoints).expanduser(), options.stage
+    )
+    first, test = _to_measure(options, *_splits(options, known, data))
+    if first.name == "test" and options.choose_on == "validation":
+        candidates = candidates[-1:]
+    rows = _measured(options, unit, candidates, first)
     best = choose(rows)
+    word = "best on test" if options.choose_on == "test" else "best"
     for row in rows:
         row["chosen"] = " ".join(
-            word for word, chosen in (("best", rows[best]), ("last", rows[-1])) if row is chosen
+            name for name, chosen in ((word, rows[best]), ("last", rows[-1])) if row is chosen
         )
     _measure_test(options, candidates, rows, test)
     _write(options, rows)
     facts = [("Checkpoints", str(len(rows))), ("Best", rows[choose(rows)]["checkpoint"])]
     path = options.folder / "curve.html"
-    write_chart("Checkpoints on validation images", facts, curve(rows, unit), path)
-    _print(rows, unit, tested=test is not None)
+    write_chart(f"Checkpoints on {first.name} images", facts, curve(rows, unit, first.name), path)
+    _print(rows, unit, first.name, tested=test is not None)
     print(f"\n{options.folder / 'evaluation.csv'}, {options.folder / 'curve.html'}")
     return rows
-
-
-def find_checkpoints(options: EvaluateOptions) -> tuple[str, list[Candidate], Checkpoint]:
-    """Checkpoints in the order of their training.
-
-    Returns:
-        ``step`` or ``round``, what they are ordered by; the checkpoints; what the first one says.
-        All know the same classes and read masks alike.
-
-    Raises:
-        UserError: If there are none, or they belong to different class tables.
-    """
-    folder = Path(options.checkpoints).expanduser()
-    if not folder.is_dir():
-        raise UserError(
-            f"checkpoints={folder} is not a folder; give the folder of the checkpoints."
-        )
-    files = sorted(folder.glob("*.ckpt"))
-    found: list[tuple[Candidate, Checkpoint]] = []
-    for path in files:
-        read = read_checkpoint(path)
-        found.append((Candidate(path.name, path, _step(read)), read))
-    for number, path in [] if files else _of_rounds(folder, options.stage):
-        name = path.relative_to(folder).as_posix()
-        found.append((Candidate(name, path, number), read_checkpoint(path)))
-    if not found:
-        deeper = sorted(folder.rglob("*.ckpt"))
-        hint = f", such as {deeper[0].parent}" if deeper else ""
-        raise UserError(
-            f"{folder} holds no .ckpt file and is no run folder; give one that does{hint}."
-        )
-    if files and options.stage is not None:
-        raise UserError(f"stage={options.stage} is for run folders; leave it out for {folder}.")
-    found.sort(key=lambda pair: (pair[0].at, pair[0].name))
-    first = found[0][1]
-    for _, read in found:
-        if (read.num_classes, read.class_names) != (first.num_classes, first.class_names):
-            raise UserError(
-                f"{read.path} knows {read.num_classes} classes "
-                f"({', '.join(read.class_names) or 'without names'}), {first.path} "
-                f"{first.num_classes} ({', '.join(first.class_names) or 'without names'}); "
-                f"measure checkpoints of one data set at a time."
-            )
-        if (read.masks and read.masks.digest()) != (first.masks and first.masks.digest()):
-            raise UserError(
-                f"{read.path} and {first.path} were trained with masks that are read in different "
-                f"ways; measure checkpoints of one data set at a time."
-            )
-    unit = "step" if files else "round"
-    return unit, [candidate for candidate, _ in found], first
 
 
 def choose(rows: Sequence[Row]) -> int:
@@ -210,12 +167,13 @@ def choose(rows: Sequence[Row]) -> int:
     return values.index(max(values))
 
 
-def curve(rows: Sequence[Row], unit: str) -> Chart:
-    """Mean IoU on the validation images against training, the two chosen ones marked.
+def curve(rows: Sequence[Row], unit: str, split: str = "validation") -> Chart:
+    """Mean IoU against training, the two chosen ones marked.
 
     Args:
         rows: See `evaluate`.
         unit: Column of the horizontal axis.
+        split: Images that all were measured on.
     """
 
     def series(name: str, slot: int, some: Sequence[Row]) -> Series:
@@ -227,7 +185,7 @@ def curve(rows: Sequence[Row], unit: str) -> Chart:
         return series(f"{word}: {unit} {row[unit]}, {_percent(row)}", slot, [row])
 
     best, last = rows[choose(rows)], rows[-1]
-    lines = [series("mIoU on validation images", 0, rows)]
+    lines = [series(f"mIoU on {split} images", 0, rows)]
     if last is best:
         lines.append(mark("best and last", 1, best))
     else:
@@ -236,35 +194,31 @@ def curve(rows: Sequence[Row], unit: str) -> Chart:
     return layout(unit, label, "mIoU, %", lines)
 
 
-def _step(read: Checkpoint) -> int:
-    if read.batches is not None:
-        return read.batches
-    if number := re.search(r"(\d+)$", read.path.stem):
-        return int(number[1])
-    raise UserError(
-        f"{read.path} does not say how long it was trained; let its name end in the number of "
-        f"steps, such as step_000100.ckpt, or take it out of the folder."
+def _to_measure(
+    options: EvaluateOptions, validation: Split | None, test: Split | None
+) -> tuple[Split, Split | None]:
+    """Images that all checkpoints are measured on, and those that the chosen ones are."""
+    if options.choose_on == "test":
+        if test is None:
+            raise UserError(
+                "choose_on=test, and there are no test images; give test_images and test_masks, or "
+                "data.evaluate=test."
+            )
+        return test, None
+    if validation is not None:
+        return validation, test
+    assert test is not None  # a data set has one of the two
+    print(
+        "The validation images are in the pool, so there is nothing to choose a checkpoint on: the "
+        "last one alone is measured."
     )
+    return test, None
 
 
-def _of_rounds(folder: Path, stage: str | None) -> list[tuple[int, Path]]:
-    """Round and checkpoint of every round of a run that has one."""
-    stages: dict[str, dict[int, Path]] = {}
-    for path in sorted(folder.glob("round_*/*/*.ckpt")):  # best before last
-        number = path.parts[-3].removeprefix("round_")
-        if number.isdecimal() and path.stem in ("best", "last"):
-            stages.setdefault(path.parts[-2], {}).setdefault(int(number), path)
-    if stage is None and len(stages) > 1:
-        raise UserError(
-            f"the rounds of {folder} have several stages; give stage={' or stage='.join(stages)}."
-        )
-    if stage is not None and stage not in stages:
-        raise unknown_name("stage", stage, stages)
-    return list(stages[stage or next(iter(stages))].items()) if stages else []
-
-
-def _splits(options: EvaluateOptions, known: Checkpoint, data: Any) -> tuple[Split, Split | None]:
-    """Images that checkpoints are chosen on, and those that the chosen ones are tested on."""
+def _splits(
+    options: EvaluateOptions, known: Checkpoint, data: Any
+) -> tuple[Split | None, Split | None]:
+    """Images that checkpoints may be chosen on, and test images."""
     classes = known.classes()
     if data is None:
         options.require("masks")
@@ -275,12 +229,12 @@ def _splits(options: EvaluateOptions, known: Checkpoint, data: Any) -> tuple[Spl
         _keep_apart(first.images, second.images)
         return first, second
     parts = scored_images(data, options.progress, cache_folder(None))
-    splits = []
+    splits = {}
     for name, images in parts.items():
         check_same_classes(images, classes, bool(known.class_names))
         resize = options.resize and not is_loaded(images)
-        splits.append(Split(name, images, f"{contents(images)}\n{resize}", resize))
-    return splits[0], splits[1] if len(splits) > 1 else None
+        splits[name] = Split(name, images, f"{contents(images)}\n{resize}", resize)
+    return splits.get("validation"), splits.get("test")
 
 
 def _split(
@@ -400,18 +354,23 @@ def _percent(row: Row, column: str = "miou") -> str:
     return "no labelled pixel" if value is None else f"{100 * value:.2f} %"
 
 
-def _print(rows: Sequence[Row], unit: str, tested: bool) -> None:
+def _print(rows: Sequence[Row], unit: str, split: str, tested: bool) -> None:
     """The table without the classes, and what was chosen."""
     width = max(len("checkpoint"), *(len(row["checkpoint"]) for row in rows))
     print(f"{'checkpoint':{width}}  {unit:>8}  {'mIoU':>8}")
     for row in rows:
         line = f"{row['checkpoint']:{width}}  {row[unit]:>8}  {_percent(row):>8}"
         print(f"{line}  {row['chosen']}".rstrip())
-    for name, row in (("best on validation", rows[choose(rows)]), ("last", rows[-1])):
+    for name, row in ((f"best on {split}", rows[choose(rows)]), ("last", rows[-1])):
         line = f"{name}: {row['checkpoint']}, {_percent(row)}"
         print(line + (f"; on the test images {_percent(row, 'test_miou')}" if tested else ""))
     if tested:
         print("The test images were shown to these two only; they chose nothing.")
+    if split == "test" and len(rows) > 1:
+        print(
+            f"The best of {len(rows)} was chosen on the test images: its number is higher than "
+            f"that of a test. The last one was not chosen."
+        )
 
 
 def options_from(arguments: Sequence[str]) -> EvaluateOptions:
@@ -432,6 +391,8 @@ def help_text() -> str:
             f"test_images=test/images test_masks=test/masks",
             "python -m alseg.evaluate checkpoints=runs/first stage=train data=ucmerced "
             "data.root=ucmerced data.evaluate=test out=measured",
+            "python -m alseg.evaluate checkpoints=runs/first stage=segment data=ucmerced "
+            "data.root=ucmerced data.evaluate=test choose_on=test out=as_their_script",
         ],
     )
 

@@ -82,8 +82,8 @@ def sentence_of(error: BaseException) -> str | None:
 def in_worker(error: BaseException) -> str:
     r"""What an error says, without the traceback of the loader process it came from.
 
-    >>> in_worker(ValueError("Caught ValueError in DataLoader worker process 0.\\nOriginal "
-    ...                      "Traceback (most recent call last):\\n  ...\\nValueError: no.\\n"))
+    >>> in_worker(ValueError("Caught ValueError in DataLoader worker process 0.\nOriginal "
+    ...                      "Traceback (most recent call last):\n  ...\nValueError: no.\n"))
     'no.'
     """
     said = str(error)

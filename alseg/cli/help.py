@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING
 from typing import Any
 
-from alseg.cli.compose import CHOICES, GROUPS, NODES, expand, import_plugins
+from alseg.cli.compose import CHOICES, GROUPS, NODES, expand, import_plugins, installed_presets
 from alseg.cli.options import RunOptions
 from alseg.cli.words import defaults_of
 from alseg.core.typed import shown
@@ -41,7 +41,8 @@ def help_text(words: Sequence[str]) -> str:
         names = [CHOICES[group], *(name for name in registry if name != CHOICES[group])]
         lines.append(f"  {group + '=':10}{', '.join(names)}")
     lines += ["", "Options of the run:", *option_lines(RunOptions)]
-    lines += option_line("preset", None, "A YAML file of options, e.g. one under experiments/.")
+    installed = ", ".join(installed_presets())
+    lines += option_line("preset", None, f"A YAML file of options, or one of: {installed}.")
     for name, cls in NODES.items():
         lines += ["", _described(cls, name)]
     lines += [

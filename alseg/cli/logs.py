@@ -17,6 +17,13 @@ from alseg.core.progress import LINES, is_watched
 LOG = "log.txt"
 _FORM = "%(asctime)s %(message)s"
 _TIME = "%Y-%m-%d %H:%M:%S"
+#: Loggers of Lightning that speak of devices and its own offers. The levels of their parents are
+#: set when Lightning is imported, which may be later.
+_CHATTY = tuple(
+    f"lightning.{part}.utilities.{name}"
+    for part in ("pytorch", "fabric")
+    for name in ("rank_zero", "seed", "distributed")
+)
 log = logging.getLogger(__name__)
 
 
@@ -24,7 +31,7 @@ def quieten(is_first: bool) -> None:
     """Let one process speak, and of the libraries only what a user can act on."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("alseg").setLevel(logging.INFO if is_first else logging.WARNING)
-    for name in ("lightning.pytorch", "lightning.fabric"):
+    for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
     for noise in (
         ".*does not have many workers.*",
@@ -36,12 +43,30 @@ def quieten(is_first: bool) -> None:
         ".*find_unused_parameters=True was specified.*",
         ".*in eval mode at the start of training.*",  # methods freeze parts on purpose
         ".*recommended to use `self.log.*sync_dist.*",  # the metric is the same on every device
+        ".*overridden `on_before_batch_transfer`.*",  # ours is meant to be used
     ):
         warnings.filterwarnings("ignore", noise)
 
 
+class RunLog:
+    """``log.txt`` of a run folder, while the run is at work."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        self._handler = handler
+
+    def write(self, text: str, level: int = logging.INFO) -> None:
+        """Add a line."""
+        record = logging.LogRecord(log.name, level, __file__, 0, text, None, None)
+        self._handler.handle(record)
+
+    def say(self, sentence: str, stream: TextIO | None = None) -> None:
+        """Print a sentence, on the standard output unless said otherwise, and add it."""
+        print(sentence, file=stream, flush=True)
+        self.write(sentence)
+
+
 @contextmanager
-def logged(root: Path, rank: int) -> Iterator[None]:
+def logged(root: Path, rank: int) -> Iterator[RunLog]:
     """Within this, what is said goes into ``log.txt`` as well, and how it ended.
 
     The first process writes all it says, the others warnings and errors, with their number. A line
@@ -60,23 +85,23 @@ def logged(root: Path, rank: int) -> Iterator[None]:
     for other in shown:
         other.addFilter(_no_lines)
     top.addHandler(handler)
+    said = RunLog(handler)
     before = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: object) -> None:
         before(message, category, *place)  # type: ignore[arg-type]
-        handler.handle(_record(logging.WARNING, f"{category.__name__}: {message}"))
+        said.write(f"{category.__name__}: {message}", logging.WARNING)
 
     warnings.showwarning = show  # type: ignore[assignment]
-    command = " ".join(sys.argv[1:])
     if rank == 0:
-        handler.handle(_record(logging.INFO, f"begun on {socket.gethostname()}: {command}"))
+        said.write(f"begun on {socket.gethostname()}: {' '.join(sys.argv[1:])}")
     try:
-        yield
+        yield said
     except UserError as error:
-        handler.handle(_record(logging.ERROR, f"error: {error}"))
+        said.write(f"error: {error}", logging.ERROR)
         raise
     except Exception:
-        handler.handle(_record(logging.ERROR, f"error:\n{traceback.format_exc()}"))
+        said.write(f"error:\n{traceback.format_exc().rstrip()}", logging.ERROR)
         raise
     finally:
         warnings.showwarning = before
@@ -86,18 +111,6 @@ def logged(root: Path, rank: int) -> Iterator[None]:
         handler.close()
 
 
-def note(sentence: str, stream: TextIO | None = None) -> None:
-    """Print a sentence, on the standard output unless said otherwise, and log it."""
-    print(sentence, file=stream, flush=True)
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.handle(_record(logging.INFO, sentence))
-
-
 def _no_lines(record: logging.LogRecord) -> bool:
     """Whether a record belongs beside bars."""
     return record.name != LINES.name
-
-
-def _record(level: int, text: str) -> logging.LogRecord:
-    return logging.LogRecord(log.name, level, __file__, 0, text, None, None)

@@ -72,8 +72,9 @@ class TrainerOptions:
         devices: Processes on each machine, one device each; null = as many as torchrun or SLURM
             started, else 1.
         num_nodes: Machines; null = those of torchrun or SLURM, else 1.
-        strategy: ``auto`` (on several devices ``ddp_find_unused_parameters_true``, which any
-            network takes) or any strategy of Lightning by name; ``ddp`` is a little faster.
+        strategy: ``auto`` or any strategy of Lightning by name. On several devices ``auto`` is
+            ``ddp``, and ``ddp_find_unused_parameters_true``, which is slower, for networks with
+            layers that are never read and for stages in which networks learn in turn.
         precision: Of training and evaluation, e.g. ``32-true``, ``bf16-mixed``, ``16-mixed``; the
             pool is scored in float32 all the same, see docs/precision.md.
         sync_batchnorm: Compute batch statistics over all devices.
@@ -113,11 +114,13 @@ class TrainerOptions:
         """Keyword arguments for one `lightning.Trainer`; each needs a strategy of its own.
 
         Args:
-            needs: Options of this class a stage needs, such as a strategy; what the user set to
-                something else than the default wins.
+            needs: Options of this class a stage needs, such as a strategy, which counts on several
+                devices only; what the user set to something else than the default wins.
         """
-        chosen = self
+        chosen, (devices, nodes) = self, self.world()
         for name, value in (needs or {}).items():
+            if name == "strategy" and devices * nodes == 1:
+                continue
             if getattr(self, name) == getattr(type(self), name):
                 chosen = replace(chosen, **{name: value})
         return chosen._keywords()
@@ -128,14 +131,13 @@ class TrainerOptions:
 
         devices, nodes = self.world()
         strategy: Any = self.strategy
-        if strategy == "auto" and devices * nodes > 1:
-            # some encoders hold layers that a shallow decoder never reads
-            strategy = "ddp_find_unused_parameters_true"
-        if strategy in ("ddp", "ddp_find_unused_parameters_true"):
+        # None: where a network needs it
+        searches = {"auto": None, "ddp": False, "ddp_find_unused_parameters_true": True}
+        if strategy in searches and (strategy != "auto" or devices * nodes > 1):
             from alseg.active.launch import WatchedDDP
 
             strategy = WatchedDDP(
-                find_unused_parameters=strategy != "ddp",
+                find_unused_parameters=searches[strategy],
                 timeout=timedelta(hours=4),  # rank 0 may cluster for hours while the others wait
             )
         plugins: list[Any] = []

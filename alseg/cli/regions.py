@@ -26,6 +26,11 @@ class RegionOptions:
     many, each on its share of the images; a run with the same words then finds the maps, makes what
     is missing and goes on. Weights that the run begins from are fetched as well.
 
+    What a paper's authors released as pickle files is brought into forms that runs take; of such a
+    file nothing is run. Maps become PNGs for regions=files regions.folder=TO regions.void=65535,
+    class sets of their regions a table for oracle=table oracle.file=TO. The words are then those
+    of the data set alone, and files are matched to its training images by their names.
+
     Attributes:
         shard: Which share, such as 3/16: every sixteenth image from the third on; null = all.
             Also written --shard 3/16.
@@ -33,11 +38,22 @@ class RegionOptions:
             null = none are written.
         of_round: With ``export``, the maps that this round of the run asked about, where its method
             makes maps of its own, as adaptive_superpixel does; null = those of all rounds.
+        pickles: A .pkl file or a folder of such with region maps to import: integers (H, W), or
+            dictionaries that hold them as labels; null = none.
+        multihot: A .pkl file with the classes of every region to import, arrays of 0 and 1,
+            regions by classes, void last or left out; null = none.
+        order: With ``multihot``, a text file with one name of an image per line, where all images
+            are in one array without names; null = in the order of the training images.
+        to: Folder of the maps, or file (.npz) of the class sets that are imported.
     """
 
     shard: str | None = None
     export: str | None = None
     of_round: int | None = None
+    pickles: str | None = None
+    multihot: str | None = None
+    order: str | None = None
+    to: str | None = None
 
     def share(self) -> tuple[int, int]:
         """Index of the share, from 0, and number of shares.
@@ -54,7 +70,7 @@ class RegionOptions:
 
 
 def cut(words: Sequence[str], given: RegionOptions) -> None:
-    """Make the region maps of a run's images, or of a share of them.
+    """Make the region maps of a run's images, or of a share of them, or import some.
 
     Raises:
         UserError: For options or images that cannot be used.
@@ -65,7 +81,14 @@ def cut(words: Sequence[str], given: RegionOptions) -> None:
     from alseg.regions.maps import extract_regions
     from alseg.regions.pngs import write_maps
 
+    if given.pickles or given.multihot:
+        from alseg.cli.imports import import_released
+
+        import_released(words, given)
+        return
     share = given.share()
+    if given.to or given.order:
+        raise UserError("to and order belong to what is imported; give pickles or multihot, too.")
     if given.of_round is not None and given.export is None:
         raise UserError("of_round says which maps are written; give export=FOLDER, too.")
     if given.export is not None and share != (0, 1):
@@ -117,7 +140,10 @@ def help_text() -> str:
     return explain(
         RegionOptions,
         "python -m alseg.regions [options of alseg.run] [--shard I/N] [--export FOLDER]",
-        ["python -m alseg.regions preset=experiments/mulquery/camvid.yaml --shard 3/16"],
+        [
+            "python -m alseg.regions preset=experiments/mulquery/camvid.yaml --shard 3/16",
+            "python -m alseg.regions data=voc data.root=voc --pickles seeds_32 --to maps",
+        ],
     )
 
 

@@ -18,7 +18,7 @@ from alseg.cli.compose import Options, options
 from alseg.cli.finished import is_finished
 from alseg.cli.help import help_text
 from alseg.cli.identity import claim, look
-from alseg.cli.logs import logged, note, quieten
+from alseg.cli.logs import logged, quieten
 from alseg.cli.peers import Peers
 from alseg.cli.world import FolderLock
 from alseg.core.errors import UserError
@@ -362,22 +362,22 @@ def run(options: Options) -> int:
     first, rank = is_rank_zero(), global_rank()
     quieten(first)
     devices, nodes = options.components["trainer"].world()
-    with FolderLock(root, first) as lock, logged(root, rank):
+    with FolderLock(root, first) as lock, logged(root, rank) as said:
         try:
             with stoppable(), Peers(root, rank, devices * nodes, lock.job, _statuses):
                 _do(options)
         except AwaitingAnswersError as waiting:
             if first:
-                note(str(waiting))
+                said.say(str(waiting))
             return WAITING
         except StoppedError as stopped:
             if first:
-                note(str(stopped), sys.stderr)
+                said.say(str(stopped), sys.stderr)
             return stopped.status
         finally:
             options.components["logger"].close()
         if first:
-            note(f"Report: {root / 'report.html'}")
+            said.say(f"Report: {root / 'report.html'}")
     return 0
 
 

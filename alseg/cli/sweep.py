@@ -193,7 +193,7 @@ def _world(composed: "Options") -> "World":
 
 
 def _todo(jobs: "Sequence[Job]") -> "list[Job]":
-    """Jobs that are not done, nor in a queue or at work."""
+    """Jobs that are not done; those in a queue or at work are left to the executors."""
     from alseg.cluster.records import read_record
 
     return [job for job in jobs if read_record(job.root).state != "done"]

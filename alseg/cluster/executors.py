@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -130,22 +131,24 @@ class Slurm:
         """Put the runs into the queue, and return at once.
 
         Returns:
-            Numbers of the jobs, in the order of the runs.
+            Numbers of the jobs, in the order of the runs. Runs that are in the queue or at work
+            keep theirs.
 
         Raises:
-            UserError: If SLURM is not here or refuses the jobs.
+            UserError: If SLURM is not here, or refuses the jobs.
         """
         import submitit
 
-        try:
-            executor = submitit.SlurmExecutor(folder=_logs(folder), max_num_timeout=_REQUEUES)
-        except RuntimeError as error:
-            raise UserError(
-                "sbatch was not found, so that this is no machine of a SLURM cluster; log in to "
-                "one, or give --on local."
-            ) from error
-        numbers: dict[Path, str] = {}
-        ordered = sorted(jobs, key=lambda job: _key(job.world))
+        there = in_queue()
+        records = {job.root: read_record(job.root) for job in jobs}
+        numbers = {
+            root: record.job
+            for root, record in records.items()
+            if record.state == "running" or record.job in there
+        }
+        executor = submitit.SlurmExecutor(folder=_logs(folder), max_num_timeout=_REQUEUES)
+        left = [job for job in jobs if job.root not in numbers]
+        ordered = sorted(left, key=lambda job: _key(job.world))
         for _, group in itertools.groupby(ordered, key=lambda job: _key(job.world)):
             alike = list(group)
             executor.update_parameters(
@@ -171,6 +174,26 @@ class Slurm:
                 numbers[job.root] = handle.job_id
                 write_record(job.root, Record("queued", job=handle.job_id))
         return [numbers[job.root] for job in jobs]
+
+
+def in_queue() -> set[str]:
+    """Numbers of this user's jobs that SLURM has not ended, such as ``12_3``.
+
+    Raises:
+        UserError: If SLURM is not here, or does not answer.
+    """
+    words = ["squeue", "--noheader", "--array", "--me", "--format=%i"]
+    try:
+        said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    except FileNotFoundError as error:
+        raise UserError(
+            "squeue was not found, so that this is no machine of a SLURM cluster; log in to one, "
+            "or give --on local."
+        ) from error
+    except subprocess.SubprocessError as error:
+        reason = " ".join(str(getattr(error, "stderr", None) or error).split())
+        raise UserError(f"SLURM does not answer ({reason}); try again later.") from error
+    return set(said.stdout.split())
 
 
 def _logs(folder: Path) -> Path:

@@ -220,20 +220,7 @@ class ActiveDataModule(LoopDataModule):
 
     def description(self) -> dict[str, Any]:
         """See `LoopDataModule.description`."""
-        images, transform = self.splits.train, self.eval_transform
-        resize = images.resize if isinstance(images, FileImages | WindowImages) else KEEP_SIZE
-        return {
-            "classes": list(images.classes.names),
-            "colors": np.asarray(images.classes.colors).tolist(),
-            "mean": [float(value) for value in transform.mean],
-            "std": [float(value) for value in transform.std],
-            "size": None if resize.size is None else list(resize.size),
-            "scale": resize.scale,
-            **getattr(images, "reading", AS_RGB).describe(),
-            "masks": images.masks.to_plain()
-            if isinstance(images, FileImages | WindowImages)
-            else None,
-        }
+        return describe(self.splits.train, self.eval_transform)
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]] | CombinedLoader:
         """Batches of the fit, in an order that depends on its key and the epoch alone.
@@ -343,3 +330,24 @@ def one_size(images: ImageSet) -> tuple[int, int]:
             f"(in Python crop=(height, width)), the size of the crops that make up a batch."
         )
     return sizes.pop()
+
+
+def describe(images: ImageSet, transform: EvalTransform) -> dict[str, Any]:
+    """What a checkpoint has to say of images, see `LoopDataModule.description`.
+
+    Args:
+        images: Those it is trained on, or others of the same data set.
+        transform: Says how they are normalised.
+    """
+    files = images if isinstance(images, FileImages | WindowImages) else None
+    resize = KEEP_SIZE if files is None else files.resize
+    return {
+        "classes": list(images.classes.names),
+        "colors": np.asarray(images.classes.colors).tolist(),
+        "mean": [float(value) for value in transform.mean],
+        "std": [float(value) for value in transform.std],
+        "size": None if resize.size is None else list(resize.size),
+        "scale": resize.scale,
+        **getattr(images, "reading", AS_RGB).describe(),
+        "masks": None if files is None else files.masks.to_plain(),
+    }

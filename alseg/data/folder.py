@@ -44,8 +44,9 @@ class Folder:
             from names to ``[red, green, blue]`` or ``"#rrggbb"``, or from ids to names.
         ignore: What is void: names of the table, ids such as ``"200"``, or colours such as
             ``"#000000"``. The remaining classes are numbered through. Id 255 is always void.
-        train: Names of the training images, with ``*`` for any text; those of `val` are left out.
-        val: Names of the validation images, such as ``tile_6/*``.
+        train: Names of the training images, with ``*`` for any text, or a list of such; those of
+            `val` are left out.
+        val: Names of the validation images, such as ``tile_6/*`` or ``[tile_3/*, tile_6/*]``.
         train_list: File with one training name per line, instead of `train`.
         val_list: File with one validation name per line, instead of `val`.
         val_fraction: Share of the images taken for validation at random, instead of `val`; 0 for
@@ -77,8 +78,8 @@ class Folder:
     colors: dict[str, list[int]] = field(default_factory=dict)
     class_file: str | None = None
     ignore: list[str] = field(default_factory=list)
-    train: str = "*"
-    val: str | None = None
+    train: str | list[str] = "*"
+    val: str | list[str] | None = None
     train_list: str | None = None
     val_list: str | None = None
     val_fraction: float | None = None
@@ -190,10 +191,11 @@ class Folder:
         return train, sorted(val)
 
     def _listed(
-        self, path: str | None, pattern: str, names: list[str], problems: Problems
+        self, path: str | None, patterns: str | list[str], names: list[str], problems: Problems
     ) -> list[str]:
         if path is None:
-            return [name for name in names if fits(name, pattern)]
+            several = [patterns] if isinstance(patterns, str) else patterns
+            return [name for name in names if any(fits(name, pattern) for pattern in several)]
         return read_list(Path(path).expanduser(), names, problems)
 
     def _no_val_masks(self, count: int) -> str:

@@ -19,6 +19,8 @@ NAMES = (
     *("chair", "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant"),
     *("sheep", "sofa", "train", "tvmonitor"),
 )
+#: Folder of the masks VOC itself offers.
+OFFICIAL = "SegmentationClass"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,9 @@ class VOC:
         train: List of training images, a file of ``ImageSets/Segmentation`` without its ending;
             a list of your own may stand there too.
         val: List of validation images.
+        masks: Folder of the training images' masks: with ``SegmentationClassAug`` and a list of
+            10582 images, those of SBD (Hariharan et al., ICCV 2011). Masks of validation images are
+            VOC's own in any case: those of SBD have no void along borders.
         size: Height and width at which images are loaded; the aspect ratio is not kept.
         scale: Factor on height and width at which images are loaded.
         centre: Score on central squares of so many pixels, to which the shorter side of every
@@ -48,6 +53,7 @@ class VOC:
     year: int = 2012
     train: str = "train"
     val: str = "val"
+    masks: str = OFFICIAL
     size: tuple[int, int] | None = None
     scale: float = 1.0
     centre: int | None = None
@@ -77,16 +83,17 @@ class VOC:
         root = find_folder(str(Path(self.root, folder)), f"the folder that holds {folder}")
         problems = Problems(f"PASCAL VOC in {root}")
         images = find_files(root, "JPEGImages", problems)
-        paths = find_files(root, "SegmentationClass", problems)
+        folders = {name: find_files(root, name, problems) for name in {self.masks, OFFICIAL}}
         train, val = (
-            self._listed(root, part, images, paths, problems) for part in (self.train, self.val)
+            self._listed(root, part, images, folders[masks], problems)
+            for part, masks in ((self.train, self.masks), (self.val, OFFICIAL))
         )
         for name in sorted({file.name for file in train} & {file.name for file in val}):
             problems.add("images in both splits", name)
-        masks = read_masks_by_id(dict(enumerate(NAMES)), ignore=["255"])
+        table = read_masks_by_id(dict(enumerate(NAMES)), ignore=["255"])
         resize = Resize.from_options(self.size, self.scale)
         splits = file_splits(
-            *(train, val, masks, problems),
+            *(train, val, table, problems),
             colors=default_colors(len(NAMES)),
             resize=resize,
             progress=progress,

@@ -76,14 +76,29 @@ class TrainedSegmenter:
 
         from alseg.inference.views import class_probabilities
 
+        with torch.inference_mode():
+            return class_probabilities(self._scores(images), len(self.classes), self.temperature)
+
+    def logits(self, images: "torch.Tensor") -> "torch.Tensor":
+        """Logits of the classes, (B, C, H, W), float32: what the softmax is taken of."""
+        import torch
+
+        from alseg.inference.views import class_logits
+
+        with torch.inference_mode():
+            return class_logits(self._scores(images), len(self.classes), self.temperature)
+
+    def _scores(self, images: "torch.Tensor") -> "torch.Tensor":
+        """All outputs of the network at the size of the images."""
+        import torch
+
         mixed = self.precision == "bf16"
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=mixed),
         ):
-            scores = self.network(images)
-        with torch.inference_mode():
-            return class_probabilities(scores, len(self.classes), self.temperature)
+            scores: torch.Tensor = self.network(images)
+        return scores
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from alseg.data.loose import find_images
 from alseg.data.masks import stored_values
 from alseg.data.reading.images import AS_RGB, Reading
 from alseg.inference.trained import (
+    AVERAGES,
     DEVICES,
     PRECISIONS,
     TrainedSegmenter,
@@ -53,8 +54,9 @@ class ViewOptions:
         window: Height and width of windows in pixels of the image; null = the whole image.
         overlap: Share of a window that its neighbour covers too, 0 to below 1.
         max_pixels: Images of which the network would see more pixels are predicted by windows.
-        scales: Factors on the size of what the network sees; probabilities are averaged.
+        scales: Factors on the size of what the network sees; the views are averaged.
         flip: Average with the mirror image too.
+        average: What of windows, scales and mirror images is averaged: probabilities, or logits.
         resize: Show images to the network at the size the run loaded its own at (data.size,
             data.scale). Results have the size of the file in any case.
         device: auto, cpu or cuda.
@@ -69,6 +71,7 @@ class ViewOptions:
     max_pixels: int = 16_000_000
     scales: list[float] = field(default_factory=lambda: [1.0])
     flip: bool = False
+    average: str = "probabilities"
     resize: bool = True
     device: str = "auto"
     precision: str = "32-true"
@@ -84,6 +87,7 @@ class ViewOptions:
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
             raise UserError(f"scales is {list(self.scales)}; give one or more factors > 0.")
         known_words = {"device": DEVICES, "precision": PRECISIONS, "mask_values": READINGS}
+        known_words["average"] = AVERAGES
         for option, known in known_words.items():
             if getattr(self, option) not in known:
                 raise unknown_name(option, getattr(self, option), known)
@@ -100,6 +104,8 @@ class ViewOptions:
             digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
         deciding = ("window", "overlap", "max_pixels", "scales", "flip", "resize", "precision")
         values = {name: getattr(self, name) for name in deciding}
+        if self.average != "probabilities":  # results of releases without this option stay known
+            values["average"] = self.average
         digest.update(json.dumps(values).encode())
         digest.update("".join(more).encode())
         return digest.hexdigest()
@@ -279,13 +285,15 @@ def scored_images(data: Any, progress: bool, cache: Path | None) -> dict[str, Im
         cache: Folder that remembers checked files.
 
     Returns:
-        ``validation``: those that its options score on; where these are a test part, ``test`` as
-        well, and ``validation`` is what a checkpoint may be chosen on. A set whose validation
-        images are in the pool has its test part as ``validation``: there is nothing to choose on.
+        ``validation``: those that its options score on; where these are a test part, that is
+        ``test``, and ``validation`` is what a checkpoint may be chosen on. A set whose validation
+        images are in the pool has ``test`` alone: there is nothing to choose on.
     """
     splits = data.splits(progress=progress, cache=cache)
-    if getattr(data, "evaluate", "val") != "test" or getattr(data, "val_in_pool", False):
+    if getattr(data, "evaluate", "val") != "test":
         return {"validation": splits.val}
+    if getattr(data, "val_in_pool", False):
+        return {"test": splits.val}
     choice = replace(data, evaluate="val").splits(progress=progress, cache=cache)
     return {"validation": choice.val, "test": splits.val}
 
@@ -361,6 +369,7 @@ def labels_of(
             flip=options.flip,
             resize=options.resize,
             done=done,
+            average=options.average,
         )
     except torch.OutOfMemoryError as error:
         raise UserError(

@@ -37,6 +37,8 @@ __all__ = [
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("32-true", "bf16")
+#: What of several views and windows is averaged.
+AVERAGES = ("probabilities", "logits")
 
 
 def load_segmenter(
@@ -114,6 +116,7 @@ def predict_labels(
     flip: bool = False,
     resize: bool = True,
     done: Callable[[int], object] = lambda pixels: None,
+    average: str = "probabilities",
 ) -> NDArray[np.uint8]:
     """The most probable class of every pixel of an image of any size.
 
@@ -125,25 +128,33 @@ def predict_labels(
         image: (H, W, C), uint8, RGB unless the network was trained on other bands.
         window: Height and width of windows in pixels; None = the whole image.
         overlap: Share of a window that its neighbour covers too, 0 to below 1.
-        scales: Factors on the size of what the network sees; probabilities are averaged.
+        scales: Factors on the size of what the network sees.
         flip: Average with the mirror image too.
         resize: Show the image at the size the run loaded its images at; else at its own. A whole
             image that this shrinks is shrunk as the run shrank its own.
         done: Told how many more pixels are finished, part by part.
+        average: What of windows, scales and mirror images is averaged: ``probabilities``, or
+            ``logits``, see `alseg.inference.views`.
 
     Returns:
         Class ids, (H, W), uint8.
+
+    Raises:
+        UserError: If ``average`` is neither.
     """
     from alseg.acquisition.scores import most_probable
     from alseg.inference.views import enlarged_bands, mean_of_views, score_tiles, view_sizes
 
+    if average not in AVERAGES:
+        raise unknown_name("average", average, AVERAGES)
+    network = model.logits if average == "logits" else model
     height, width = image.shape[:2]
     factor = seen_factor(model, (height, width), resize)
     labels = np.empty((height, width), dtype=np.uint8)
 
     def views(part: "torch.Tensor") -> "torch.Tensor":
         sizes = view_sizes((part.shape[-2], part.shape[-1]), scales, factor)
-        return mean_of_views(model, part, sizes, flip)
+        return mean_of_views(network, part, sizes, flip)
 
     def crop(top: int, left: int, high: int, wide: int) -> "torch.Tensor":
         return model.normalized(image[top : top + high, left : left + wide])
@@ -158,7 +169,7 @@ def predict_labels(
         ((high, wide),) = view_sizes((height, width), [1.0], factor)
         small = resize_smoothly(image, high, wide)
         sizes = view_sizes((high, wide), scales)
-        scores = mean_of_views(model, model.normalized(small), sizes, flip)
+        scores = mean_of_views(network, model.normalized(small), sizes, flip)
         top = 0
         for band in enlarged_bands(scores, (height, width)):
             keep(top, 0, band)

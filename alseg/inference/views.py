@@ -3,7 +3,9 @@
 Everything here takes the network as a function from images (B, 3, H, W) to scores (B, C, H, W) and
 averages what it returns. Give it probabilities (`class_probabilities`): they are comparable between
 views whatever the scale of the logits, and averaging them over scales and mirror images is the
-custom of the field (e.g. DeepLab, arXiv 1606.00915, section 4.3; PSPNet, arXiv 1612.01105).
+custom of the field (e.g. DeepLab, arXiv 1606.00915, section 4.3; PSPNet, arXiv 1612.01105). Or
+logits (`class_logits`): their mean is the geometric mean of the probabilities, and one view that
+excludes a class excludes it from the result.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -45,7 +47,12 @@ def class_probabilities(scores: Tensor, num_classes: int, temperature: float = 1
     Returns:
         (B, C, H, W), summing to 1 over the classes.
     """
-    return (at_least_float32(scores[:, :num_classes]) / temperature).softmax(dim=1)
+    return class_logits(scores, num_classes, temperature).softmax(dim=1)
+
+
+def class_logits(scores: Tensor, num_classes: int, temperature: float = 1.0) -> Tensor:
+    """What the softmax of `class_probabilities` is taken of, (B, C, H, W); see there."""
+    return at_least_float32(scores[:, :num_classes]) / temperature
 
 
 def view_sizes(

@@ -28,6 +28,7 @@ ORACLES = Registry(
         "simulated": "alseg.labels.oracle:SimulatedOracle",
         "human": "alseg.labels.oracle:HumanOracle",
         "browser": "alseg.label.oracle:BrowserOracle",
+        "table": "alseg.labels.published:TableOracle",
     },
 )
 
@@ -107,11 +108,15 @@ class SimulatedOracle:
         if images is None:
             raise UserError("the oracle needs images: oracle.answer(query, pool, images).")
         self.check(images)
-        answers = answer_from_truth(query, pool, images, self.trim, self.vote_void)
-        if pool.budget.is_certain(query.answer):  # then the query already is what is bought
-            return answers
-        cost = pool.budget.cost(answers, pool.unit_pixels(answers))
-        return answers.head(pool.budget.bought(np.asarray(getattr(cost, pool.budget.axis))))
+        return affordable(answer_from_truth(query, pool, images, self.trim, self.vote_void), pool)
+
+
+def affordable(answers: Answers, pool: LabelPool) -> Answers:
+    """The first answers, as many as the budget pays for; all where the query is already so long."""
+    if pool.budget.is_certain(answers.answer):
+        return answers
+    cost = pool.budget.cost(answers, pool.unit_pixels(answers))
+    return answers.head(pool.budget.bought(np.asarray(getattr(cost, pool.budget.axis))))
 
 
 def answer_from_truth(

@@ -111,7 +111,7 @@ class Query:
         if self.suggested is not None:
             columns["suggested"] = self.suggested
         meta = {"round": self.round, "kind": self.kind, "answer": self.answer}
-        write_atomic(path, _pack({**meta, "regions": self.regions}, rows=_rows(**columns)))
+        write_atomic(path, pack({**meta, "regions": self.regions}, rows=_rows(**columns)))
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -293,7 +293,7 @@ class Answers:
             extra["masks"] = np.concatenate([np.zeros(0, np.uint8), *self.masks])
         meta: dict[str, Any] = {"round": self.round, "kind": self.kind, "answer": self.answer}
         meta |= {"regions": self.regions, "num_classes": self.num_classes}
-        write_atomic(path, _pack(meta, rows=_rows(**columns), **extra))
+        write_atomic(path, pack(meta, rows=_rows(**columns), **extra))
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -355,7 +355,8 @@ def _rows(**columns: NDArray[Any]) -> NDArray[Any]:
     return rows
 
 
-def _pack(meta: dict[str, Any], **arrays: NDArray[Any]) -> bytes:
+def pack(meta: dict[str, Any], **arrays: NDArray[Any]) -> bytes:
+    """Bytes of an ``.npz`` of arrays, with plain values as JSON in the array ``meta``."""
     text = np.frombuffer(json.dumps(meta, sort_keys=True).encode(), dtype=np.uint8)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, meta=text, **arrays)

@@ -18,6 +18,7 @@ def labelled_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
         Scalar; without a labelled pixel its gradient is 0 too (adaptive superpixels F15,
         arXiv 2303.16817).
 
+    >>> import torch
     >>> scores = torch.zeros(1, 4, 1, 2)
     >>> round(float(labelled_cross_entropy(scores, torch.tensor([[[2, 255]]]))), 6)
     1.386294

@@ -3,8 +3,10 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from alseg.core.errors import UserError
@@ -39,13 +41,21 @@ def write_maps(maps: Maps, names: Sequence[str], folder: Path, progress: bool = 
             f"bits holds {NO_REGION - 1}; write no PNGs of these maps."
         )
     for index, name in enumerate(progress_bar(names, "maps", unit="image", hidden=not progress)):
-        regions = maps[index]
-        buffer = io.BytesIO()
-        Image.fromarray(np.where(regions < 0, NO_REGION, regions).astype(np.uint16)).save(
-            buffer, "PNG"
-        )
-        pure = PurePosixPath(name)
-        stem = pure.with_suffix("") if pure.suffix.lower() in ENDINGS else pure
-        path = folder / f"{stem}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, buffer.getvalue())
+        write_map(maps[index], name, folder)
+
+
+def write_map(regions: NDArray[Any], name: str, folder: Path) -> Path:
+    """Write one of the files of `write_maps`.
+
+    Args:
+        regions: Region ids, (H, W), below `NO_REGION`; negative = in no region.
+        name: Of the image.
+        folder: Where the file goes; it is made where missing.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(np.where(regions < 0, NO_REGION, regions).astype(np.uint16)).save(buffer, "PNG")
+    pure = PurePosixPath(name)
+    stem = pure.with_suffix("") if pure.suffix.lower() in ENDINGS else pure
+    path = folder / f"{stem}.png"
+    write_atomic(path, buffer.getvalue())
+    return path

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from alseg.report.comparison import Comparison
 from alseg.report.findings import findings, limits, methods_paragraph
 from alseg.report.page import render
 from alseg.report.plots import FORMATS, encoded, figures
-from alseg.report.tables import curves_csv, penalties_csv, ranks_csv, tables
+from alseg.report.tables import Table, curves_csv, penalties_csv, ranks_csv, tables
 
 #: Name of the page among the files.
 PAGE = "index.html"
@@ -26,12 +27,13 @@ _RELEASE = re.compile(rb"Matplotlib v[\w.+]+")
 _FIGURE = re.compile(rb"data:image/svg\+xml;base64,[\w+/=]+")
 
 
-def files(comparison: Comparison, plots: bool = True) -> dict[str, bytes]:
+def files(comparison: Comparison, plots: bool = True, page: bool = True) -> dict[str, bytes]:
     """Everything a comparison writes, by file name; the same bytes for the same runs.
 
     Args:
         comparison: The comparison.
         plots: Whether figures are drawn.
+        page: Whether there is a page.
 
     Raises:
         UserError: Without matplotlib, unless nothing is drawn.
@@ -53,6 +55,18 @@ def files(comparison: Comparison, plots: bool = True) -> dict[str, bytes]:
     for name, figure in drawn.items():
         for suffix in FORMATS:
             found[f"{name}.{suffix}"] = encoded(figure, suffix)
+    if page:
+        found[PAGE] = _page(comparison, shown, found, drawn)
+    return found
+
+
+def _page(
+    comparison: Comparison,
+    shown: Sequence[Table],
+    found: Mapping[str, bytes],
+    drawn: Iterable[str],
+) -> bytes:
+    """The page of a comparison, with its tables and the figures that were drawn."""
     pictures = [
         (_CAPTIONS[name], base64.b64encode(found[f"{name}.svg"]).decode("ascii")) for name in drawn
     ]
@@ -77,11 +91,10 @@ def files(comparison: Comparison, plots: bool = True) -> dict[str, bytes]:
             for group in comparison.everyone
         ],
     }
-    found[PAGE] = render("study.html", context).encode()
-    return found
+    return render("study.html", context).encode()
 
 
-def write_study(comparison: Comparison, out: Path, plots: bool = True) -> Path:
+def write_study(comparison: Comparison, out: Path, plots: bool = True, page: bool = True) -> Path:
     """Write the files of a comparison into a folder.
 
     Returns:
@@ -90,12 +103,14 @@ def write_study(comparison: Comparison, out: Path, plots: bool = True) -> Path:
     Raises:
         UserError: Without matplotlib, unless nothing is drawn.
     """
-    for name, content in files(comparison, plots).items():
+    for name, content in files(comparison, plots, page).items():
         write_atomic(out / name, content)
     return out / PAGE
 
 
-def check_study(comparison: Comparison, out: Path, plots: bool = True) -> list[str]:
+def check_study(
+    comparison: Comparison, out: Path, plots: bool = True, page: bool = True
+) -> list[str]:
     """Compare the files in a folder with what the runs give today.
 
     Figures of another release of matplotlib differ in their bytes, not in what they show: they are
@@ -108,7 +123,7 @@ def check_study(comparison: Comparison, out: Path, plots: bool = True) -> list[s
         UserError: If a file is missing, differs or is one too many, naming it.
     """
     compared, wrong = [], []
-    expected = files(comparison, plots)
+    expected = files(comparison, plots, page)
     for name, content in expected.items():
         path = out / name
         if not path.is_file():

@@ -9,16 +9,18 @@ from pathlib import Path
 
 from alseg.core.errors import UserError, unknown_name
 from experiments.study import results
-from experiments.study.plan import ROWS, SETTINGS, Job, jobs
+from experiments.study.plan import FULL_BOARD, ROWS, SETTINGS, Job, Setting, jobs
 from experiments.study.work import work
 
 #: Where results are kept: experiments/results.
 RESULTS = Path(__file__).parents[1] / "results"
+_NAMES = {"camvid": "CamVid is", "aerial": "the aerial tiles are"}
 
 
 def results_file(setting: str) -> Path:
     """The file of results of a setting."""
-    return RESULTS / f"study_camvid_{setting}.csv"
+    names = dict.fromkeys((SETTINGS[setting].data, setting))  # once, if they are the same
+    return RESULTS / f"study_{'_'.join(names)}.csv"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,7 +29,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Runs what is left of the study, one run after another. The same command goes "
         "on from the file of results; what is finished there is not run again.",
     )
-    parser.add_argument("--data", metavar="FOLDER", help="CamVid: holds train and trainannot")
+    parser.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="CamVid (holds train and trainannot), or the aerial tiles (tile_1 and so on)",
+    )
     parser.add_argument(
         "--part",
         default="0/1",
@@ -62,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     file = given.results or results_file(given.setting)
     try:
         part, parts = _numbers(given.part)
-        todo = _chosen(jobs(part, parts), given.rows)
+        todo = _chosen(jobs(part, parts), given.rows, SETTINGS[given.setting])
         if given.list:
             finished = results.read(file)
             print("\n".join(f"{'x' if j in finished else ' '} {j.row} {j.seed}" for j in todo))
@@ -73,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             (tables.check if given.check else tables.write)(file, given.setting)
             return 0
         if given.data is None:
-            raise UserError("say where CamVid is: --data FOLDER.")
+            raise UserError(f"say where {_NAMES[SETTINGS[given.setting].data]}: --data FOLDER.")
         _quiet()
         place = [
             f"data.root={given.data}",
@@ -89,15 +95,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _chosen(todo: list[Job], rows: str | None) -> list[Job]:
+def _chosen(todo: list[Job], rows: str | None, setting: Setting) -> list[Job]:
     """The runs of some rows.
 
     Raises:
-        UserError: For a row that there is none of.
+        UserError: For a row that the setting does not have.
     """
-    wanted = set(ROWS if rows is None else rows.split(","))
-    if strange := sorted(wanted - set(ROWS)):
-        raise unknown_name("row", strange[0], ROWS)
+    known = [name for name, row in ROWS.items() if row.board in (FULL_BOARD, *setting.boards)]
+    wanted = set(known if rows is None else rows.split(","))
+    if strange := sorted(wanted - set(known)):
+        raise unknown_name("row", strange[0], known)
     return [job for job in todo if job.row in wanted]
 
 

@@ -1,7 +1,7 @@
 """What the study runs, as data: settings, rows, seeds, and the order they are worked on."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from alseg.core.errors import UserError
@@ -19,6 +19,9 @@ class Setting:
         training: Options of the method, without ``method.``; a method takes those it has.
         superpixel: Mean size of a superpixel aimed at, in pixels.
         patches: Patches of a 4 x 4 grid bought in a round, where patches are asked.
+        data: Name of the data, as in the name of the file of results.
+        rare: Classes with less than a fifth of an equal share of the pixels of the training masks.
+        boards: What is asked on these data, see `BOARDS`.
     """
 
     steps: int
@@ -27,47 +30,50 @@ class Setting:
     training: Mapping[str, str]
     superpixel: int
     patches: int
+    data: str = "camvid"
+    rare: tuple[str, ...] = ("bicyclist", "pedestrian", "pole", "fence", "sign")
+    boards: tuple[str, ...] = ("pixels", "superpixels", "class_sets", "patches")
 
 
 _ADAMW = {"lr": "5e-4", "head_factor": "5", "optimizer": "adamw", "weight_decay": "1e-5"}
 _CAMVID = {"data": "camvid", "network.encoder": "tu-tf_efficientnet_lite0"}
+#: Windows of four tiles to learn from, of two others to measure on.
+_AERIAL = {
+    "data": "folder",
+    "data.images": "*/images",
+    "data.masks": "*/masks",
+    "data.val": "[tile_3/*,tile_6/*]",
+    "data.scale": "0.25",
+    "data.window": "[96,96]",
+    "data.colors": "{Water:[226,169,41],Land:[132,41,246],Road:[110,193,228],"
+    "Building:[60,16,152],Vegetation:[254,221,58],Unlabeled:[155,155,155]}",
+    "data.ignore": '[Unlabeled,"#000000"]',
+    "network.encoder": "tu-tf_efficientnet_lite0",
+}
 #: At 96 x 128 an encoder of stride 16 leaves 6 x 8 cells to DeepLabV3+; FPN sees four sizes.
 _FPN = {
     "network.architecture": "FPN",
     "network.options": "{decoder_pyramid_channels:64,decoder_segmentation_channels:64}",
 }
-#: 10 clicks an image in a round. A round of `small` takes one core a minute or two; `large` has the
-#: size of the papers, and wants a GPU.
+_SMALL = Setting(
+    steps=100,
+    rounds=3,
+    words={
+        **_CAMVID,
+        **_FPN,
+        "data.size": "[96,128]",
+        "augment.scale": "[1,1]",
+        "budget.amount": "3670",
+    },
+    training={**_ADAMW, "batch_size": "8"},
+    superpixel=64,
+    patches=235,
+)
+#: 10 clicks an image in a round. A round of `small` takes one core half a minute; `medium` learns
+#: what `small` leaves unlearnt; `large` has the size of the papers, and wants a GPU.
 SETTINGS = {
-    "small": Setting(
-        steps=100,
-        rounds=3,
-        words={
-            **_CAMVID,
-            **_FPN,
-            "data.size": "[96,128]",
-            "augment.scale": "[1,1]",
-            "budget.amount": "3670",
-        },
-        training={**_ADAMW, "batch_size": "8"},
-        superpixel=64,
-        patches=235,
-    ),
-    # three times the batches: what `small` leaves unlearnt is learnt
-    "medium": Setting(
-        steps=300,
-        rounds=3,
-        words={
-            **_CAMVID,
-            **_FPN,
-            "data.size": "[96,128]",
-            "augment.scale": "[1,1]",
-            "budget.amount": "3670",
-        },
-        training={**_ADAMW, "batch_size": "8"},
-        superpixel=64,
-        patches=235,
-    ),
+    "small": _SMALL,
+    "medium": replace(_SMALL, steps=300),
     "large": Setting(
         steps=4600,  # 50 passes over 367 images in batches of 4, as PixelPick's
         rounds=10,
@@ -75,6 +81,17 @@ SETTINGS = {
         training={**_ADAMW, "batch_size": "4"},
         superpixel=256,
         patches=235,
+    ),
+    "aerial": Setting(
+        steps=300,
+        rounds=3,
+        words={**_AERIAL, **_FPN, "augment.flip": "0.5", "budget.amount": "2520"},
+        training={**_ADAMW, "batch_size": "8"},
+        superpixel=64,
+        patches=160,
+        data="aerial",
+        rare=("Water",),
+        boards=("pixels", "images"),
     ),
 }
 
@@ -104,10 +121,11 @@ BOARDS = {
     "superpixels": "random_superpixels",
     "class_sets": "mulquery_random",
     "patches": "random_patches",
+    "images": "als4gan_random",
 }
 FULL = "supervised"
-#: Classes of CamVid with less than a fifth of an equal share of the pixels of the training masks.
-RARE = ("bicyclist", "pedestrian", "pole", "fence", "sign")
+#: Its board, which is part of every other.
+FULL_BOARD = "full"
 
 _STEPS = {"method.steps": "{steps}", "method.epoch_steps": "{steps}"}
 _SUPERPIXELS = {"regions": "seeds", "regions.region_size": "{superpixel}"}
@@ -123,6 +141,20 @@ _MADBAL = {
     "method.support_epoch_steps": "{half}",
     "method.support_batch_size": "8",
 }
+#: As in ``experiments/aerial/als4gan.yaml``, from ImageNet weights.
+_ALS4GAN = {
+    **_STEPS,
+    "method": "als4gan",
+    "rounds": "null",
+    "method.ratio": "0.1",
+    "method.classifier": "tu-tf_efficientnet_lite0",
+    "method.classifier_passes": "10",
+    "method.classifier_lr": "0.01",
+    "method.lr": "0.01",
+    "method.discriminator_width": "32",
+    "method.self_training_start": "{half}",
+}
+_OWN_RATES = ("optimizer", "head_factor", "lr")
 _PATCHES = {
     "regions": "grid",
     "regions.rows": "4",
@@ -133,7 +165,7 @@ _PATCHES = {
 }
 
 ROWS: dict[str, Row] = {
-    FULL: Row({**_STEPS, "method": "supervised", "rounds": "1"}, "full"),
+    FULL: Row({**_STEPS, "method": "supervised", "rounds": "1"}, FULL_BOARD),
     # the class of a pixel
     "pixelpick": Row({**_PIXELS, "method": "pixelpick"}, "pixels"),
     "random_pixels": Row({**_PIXELS, "method": "random"}, "pixels", "pixelpick"),
@@ -180,6 +212,13 @@ ROWS: dict[str, Row] = {
         "patches",
         lacks=("optimizer", "head_factor"),
     ),
+    # masks of images, and images without any
+    "als4gan_random": Row(
+        {**_ALS4GAN, "method.strategy": "random"},
+        "images",
+        lacks=("optimizer", "head_factor", "lr"),
+    ),
+    "als4gan": Row(_ALS4GAN, "images", lacks=("optimizer", "head_factor", "lr")),
 }
 
 _FIRST = ("pixelpick", "random_pixels", "margin", FULL, "mulquery_random", "mulquery")

@@ -18,16 +18,17 @@ from alseg.report.plots import encoded, figures
 from alseg.report.study import check_study, write_study
 from alseg.report.tables import tables
 from experiments.study import choose, results
-from experiments.study.plan import BOARDS, FULL, RARE, ROWS, SETTINGS, Job, Setting, words
+from experiments.study.plan import BOARDS, FULL, ROWS, SETTINGS, Job, Setting, words
 from experiments.study.results import ASKED, OWN, Rows
 
 #: What the boards are measured in, where it is not clicks.
-_AXES = {"patches": "units"}
+_AXES = {"patches": "units", "images": "units"}
 _TITLES = {
     "pixels": "The class of a pixel",
     "superpixels": "The class of most of a superpixel",
     "class_sets": "All classes of a superpixel",
     "patches": "The mask of a patch",
+    "images": "The mask of an image",
 }
 _FIGURES = ("curves", "differences")
 #: Where the tables of a setting stand in `README.md`.
@@ -62,7 +63,7 @@ def write(file: Path, setting: str) -> None:
     found = comparisons(file, setting)
     for board, comparison in found.items():
         out = _HERE / setting / board
-        write_study(comparison, out, plots=False)
+        write_study(comparison, out, plots=False, page=False)
         drawn = figures(comparison)
         for name in _FIGURES:
             if name in drawn:
@@ -82,7 +83,7 @@ def check(file: Path, setting: str) -> None:
     """
     found = comparisons(file, setting)
     for board, comparison in found.items():
-        check_study(comparison, _HERE / setting / board, plots=False)
+        check_study(comparison, _HERE / setting / board, plots=False, page=False)
     text = (_HERE / "README.md").read_text("utf-8")
     if text != _with_block(text, setting, block(found, file, setting)):
         raise UserError(
@@ -161,14 +162,14 @@ def _compared(runs: Mapping[Job, Rows], board: str, setting: Setting, folder: Pa
     axis = _AXES.get(board, "clicks")
     groups = [_named(group) for group in read_groups(folders, axis)]
     full = FULL if any(job.row == FULL for job in runs) else None
-    return compare(groups, axis, against=BOARDS[board], full=full, rare=RARE)
+    return compare(groups, axis, against=BOARDS[board], full=full, rare=setting.rare)
 
 
 def _run_folder(job: Job, rows: Sequence[Mapping[str, str]], setting: Setting, root: Path) -> Path:
     """What `alseg.report` reads of a run."""
     folder = root / f"{job.row}_seed{job.seed}"
     folder.mkdir()
-    run = options(*words(job, setting), "data.root=CamVid")
+    run = options(*words(job, setting), f"data.root={setting.data}")
     (folder / "run.json").write_text(json.dumps(identity(run)))
     columns = [name for name in rows[0] if name not in OWN]
     with (folder / "rounds.csv").open("w", newline="", encoding="utf-8") as file:

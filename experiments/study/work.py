@@ -5,13 +5,13 @@ import json
 import logging
 import resource
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from alseg.core.files import write_atomic
 from experiments.study import results
-from experiments.study.plan import RARE, ROWS, Job, Setting, words
+from experiments.study.plan import ROWS, Job, Setting, words
 from experiments.study.questions import asked
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def work(
             continue
         log.info("run %d of %d: %s, seed %d", number, len(todo), job.row, job.seed)
         root = folder / f"{job.row}_seed{job.seed}"
-        rows = one_run([*words(job, setting), *place], root, first_of(job, folder))
+        rows = one_run([*words(job, setting), *place], root, first_of(job, folder), setting.rare)
         results.add(file, job, rows)
         done += 1
         for other in todo[:number]:
@@ -60,7 +60,9 @@ def first_of(job: Job, folder: Path) -> Path | None:
     return found if (found / "metrics.json").is_file() and list(found.glob("*/*.ckpt")) else None
 
 
-def one_run(given: Sequence[str], root: Path, first: Path | None) -> list[dict[str, Any]]:
+def one_run(
+    given: Sequence[str], root: Path, first: Path | None, rare: Collection[str]
+) -> list[dict[str, Any]]:
     """Do a run, or what is left of it.
 
     Args:
@@ -68,6 +70,7 @@ def one_run(given: Sequence[str], root: Path, first: Path | None) -> list[dict[s
         root: The run folder.
         first: Round 0 of a run with the same first query, weights and batches, which is taken over;
             None to train it.
+        rare: Classes that are rare.
 
     Returns:
         A line per round for the file of results.
@@ -100,7 +103,7 @@ def one_run(given: Sequence[str], root: Path, first: Path | None) -> list[dict[s
             if answers.masks is None:
                 void += int(answers.counts()[-2])
             images = run.splits.train
-            told = asked(answers, len(images), images.classes.names, RARE)
+            told = asked(answers, len(images), images.classes.names, rare)
             lines.append({**line, "void": void, "cpu_s": round(spent), **told})
     return lines
 

@@ -168,9 +168,19 @@ def test_presets_that_are_no_files(tmp_path):
             options(f"preset={name}")
     with pytest.raises(UserError, match="it is no file"):
         options(f"preset={tmp_path}")
+    with pytest.raises(UserError, match="or one of those installed: demo/pixelpick, demo/random"):
+        options("preset=demo/pixelpik")
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="no text in UTF-8"):
         options(f"preset={tmp_path / 'b.yaml'}")
+
+
+def test_a_preset_of_the_package_goes_by_its_name_unless_a_file_has_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert options("preset=demo/random").choices["method"] == "random"
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "random").write_text("method: margin")
+    assert options("preset=demo/random").choices["method"] == "margin"
 
 
 PLUGIN = '''

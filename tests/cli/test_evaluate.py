@@ -19,7 +19,7 @@ import alseg.cli.evaluate
 from alseg.active.driver import drive
 from alseg.cli.evaluate import choose, curve, evaluate, help_text, main, options_from
 from alseg.core.errors import UserError
-from alseg.core.images import VOID
+from alseg.core.images import VOID, DataSplits
 from alseg.inference.trained import load_segmenter, predict_labels, read_checkpoint
 from alseg.methods.mulquery.method import MulQuery
 from alseg.nn.segmenter import build_segmenter
@@ -179,6 +179,49 @@ def test_test_images_are_for_the_chosen_ones(files, tmp_path, counted, capsys):
     assert begin(files, tmp_path) == [
         {name: value for name, value in row.items() if not name.startswith("test_")} for row in rows
     ]
+
+
+def test_the_best_on_the_test_images_on_request(files, tmp_path, counted, capsys):
+    """As a script does that shows all checkpoints to its test list; the results say so."""
+    rows = begin(files, tmp_path, "choose_on=test", test=True)
+    assert counted == ["c.ckpt", "a.ckpt", "b.ckpt"]
+    expected = [sum(slow_iou(files / "checkpoints" / row["checkpoint"], TEST)) / 3 for row in rows]
+    assert [row["miou"] for row in rows] == pytest.approx(expected, abs=1e-12)
+    assert rows[choose(rows)]["chosen"].startswith("best on test")
+    said = capsys.readouterr().out
+    assert "best on test: " in said
+    assert "validation" not in said
+    assert "The best of 3 was chosen on the test images: its number is higher" in said
+    assert "Checkpoints on test images" in (tmp_path / "curve.html").read_text()
+    with pytest.raises(UserError, match="there are no test images; give test_images"):
+        begin(files, tmp_path, "choose_on=test")
+    with pytest.raises(UserError, match="unknown choose_on 'train'"):
+        begin(files, tmp_path, "choose_on=train")
+
+
+def test_without_images_to_choose_on_the_last_is_measured(files, tmp_path, counted, capsys):
+    """A data set whose validation images are in the pool."""
+    data = Pooled(ToyImages(2, seed=3))
+    given = [f"checkpoints={files / 'checkpoints'}", f"out={tmp_path}", "progress=false"]
+    (row,) = evaluate(options_from(given), data)
+    assert counted == ["b.ckpt"]
+    assert (row["checkpoint"], row["images"]) == ("b.ckpt", 2)
+    said = capsys.readouterr().out
+    assert "nothing to choose a checkpoint on: the last one alone is measured" in said
+    assert len(evaluate(options_from([*given, "choose_on=test"]), data)) == 3
+
+
+class Pooled:
+    """A data set without validation images."""
+
+    evaluate = "test"
+    val_in_pool = True
+
+    def __init__(self, images):
+        self.images = images
+
+    def splits(self, progress, cache):
+        return DataSplits(self.images, self.images)
 
 
 def test_the_test_split_chooses_nothing(files, tmp_path):
@@ -354,7 +397,7 @@ def test_help_explains_every_option_and_errors_end_with_status_2(capsys):
     assert [line.split()[0] for line in heads[:7]] == [
         "checkpoints", "out", "images", "masks", "test_images", "test_masks", "stage",
     ]  # fmt: skip
-    assert len(heads) == 18
+    assert len(heads) == 20
     assert main(["checkpoints=none", "images=.", "masks=.", "out=/nowhere"]) == 2
     assert capsys.readouterr().err.startswith("error: checkpoints=none is not a folder")
 

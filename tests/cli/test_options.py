@@ -24,9 +24,11 @@ def test_a_stages_needs_yield_to_what_the_user_set():
     needs = {"strategy": "ddp_find_unused_parameters_true"}
     made = TrainerOptions(accelerator="cpu", devices=2).keywords(needs)["strategy"]
     assert made._ddp_kwargs == {"find_unused_parameters": True}
-    assert TrainerOptions(accelerator="cpu", devices=2, strategy="ddp").keywords()[
-        "strategy"
-    ]._ddp_kwargs == {"find_unused_parameters": False}
+    for strategy, searches in (("ddp", False), ("auto", None)):  # None: where a network needs it
+        user = TrainerOptions(accelerator="cpu", devices=2, strategy=strategy)
+        made = user.keywords()["strategy"]
+        assert made._ddp_kwargs == {"find_unused_parameters": searches}
+    assert TrainerOptions(accelerator="cpu").keywords(needs)["strategy"] == "auto"
     user = TrainerOptions(accelerator="cpu", devices=2, strategy="ddp_spawn")
     assert user.keywords(needs)["strategy"] == "ddp_spawn"
 

@@ -415,7 +415,7 @@ def test_help_explains_every_option_and_errors_end_with_status_2(capsys):
     assert capsys.readouterr().out.strip() == help_text()
     lines = help_text().splitlines()
     heads = [i for i, line in enumerate(lines) if re.match(r"  \w+ = ", line)]
-    assert len(heads) == 17
+    assert len(heads) == 18
     assert all(lines[i + 1].startswith("      ") for i in heads)
     assert main(["checkpoint=none.ckpt", "images=.", "out=/nowhere"]) == 2
     assert capsys.readouterr().err.startswith("error: there is no checkpoint none.ckpt")

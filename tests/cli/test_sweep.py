@@ -63,7 +63,7 @@ def test_a_folder_of_another_run_is_refused(capsys, tmp_path):
 def test_slurm_that_is_not_here_gets_a_sentence(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     said = refused(capsys, "method=random", *TINY, f"out={tmp_path / 'out'}", "--on", "slurm")
-    assert "sbatch was not found" in said
+    assert "squeue was not found" in said
 
 
 def test_status_counts_the_runs_and_the_exit_status_tells_of_failures(capsys, tmp_path):

@@ -70,8 +70,9 @@ def test_an_array_of_six_runs_of_which_one_is_requeued_and_one_loses_its_node(no
     signalled = "random_seed0"
     until(lambda: (out / signalled / "log.txt").exists())
     # SLURM's warning that time is up, as submitit asks for it
-    subprocess.Popen(["scancel", "--signal=USR2", numbers[signalled]], env=nodes)
+    warning = subprocess.Popen(["scancel", "--signal=USR2", numbers[signalled]], env=nodes)
     until(lambda: read_record(out / signalled).state == "queued")
+    warning.kill()  # it would warn the job again that was started anew
     lost = next(
         name
         for name, number in numbers.items()

@@ -56,6 +56,12 @@ def test_colours_in_nested_folders(tmp_path):
     np.testing.assert_array_equal(data.val.classes.colors, [*TABLE.values()])
 
 
+def test_several_patterns_choose_what_any_of_them_chooses(tmp_path):
+    data = splits(folder(tmp_path), train=["a0", "a1", "a2"], val=["a2", "*3"])
+    assert data.train.names == ("a0", "a1")
+    assert data.val.names == ("a2", "a3")
+
+
 @pytest.mark.parametrize("ending", ["json", "yaml"])
 def test_classes_from_a_file(tmp_path, ending):
     folder(tmp_path / "ids")

@@ -106,6 +106,30 @@ def test_voc(tmp_path):
         VOC(str(tmp_path), train="val")
 
 
+def test_voc_with_the_masks_of_sbd(tmp_path):
+    """Grey masks of a longer list to train on, VOC's own, with void along borders, to score on."""
+    root = tmp_path / "VOCdevkit" / "VOC2012"
+    palette = np.arange(256)[:, None].repeat(3, axis=1)
+    theirs = {name: ids(classes=21, seed=n) for n, name in enumerate("abc")}
+    for name, labels in theirs.items():
+        save(root / "JPEGImages" / f"{name}.jpg", picture())
+        save(root / "SegmentationClassAug" / f"{name}.png", labels)
+    own = ids(classes=21, seed=9)
+    own[0] = VOID
+    palette_png(root / "SegmentationClass" / "c.png", own, palette)
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "trainaug.txt").write_text("a\nb\n")
+    (lists / "val.txt").write_text("c\n")
+    given = VOC(str(tmp_path), train="trainaug", masks="SegmentationClassAug")
+    data = given.splits(progress=False)
+    for index, name in enumerate("ab"):
+        np.testing.assert_array_equal(data.train.truth(index), theirs[name])
+    np.testing.assert_array_equal(data.val.truth(0), own)
+    with pytest.raises(UserError, match=r"images without a mask \(2\)"):
+        VOC(str(tmp_path), train="trainaug").splits(progress=False)
+
+
 @pytest.mark.parametrize("kind", [CamVid, Cityscapes, VOC])
 def test_a_root_that_is_not_there(kind, tmp_path):
     with pytest.raises(UserError, match=r"is not a folder; set data.root to the folder that holds"):

@@ -133,7 +133,9 @@ class Als4gan(Options):
         shared: dict[str, Any] = {"context": context, "method": self}
         if self._is_last(context):
             fit = Fit(self.steps, self.batch_size, self.epoch_steps, keep=self.keep)
-            segment = Segment(name="segment", fit=fit, **shared)
+            # each of its two networks learns without the other
+            in_turn = {"strategy": "ddp_find_unused_parameters_true"}
+            segment = Segment(name="segment", fit=fit, trainer=in_turn, **shared)
             if not self.mlmt:
                 return [segment]
             # an epoch goes over the unlabelled images once

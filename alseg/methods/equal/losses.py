@@ -36,6 +36,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         Scalar; NaN, and so is its gradient, when no pixel is labelled, so that the caller must
         decide what that means.
 
+    >>> import torch
     >>> logits = torch.zeros(1, 4, 1, 2)
     >>> round(float(cross_entropy(logits, torch.tensor([[[2, 255]]]))), 6)
     1.386294

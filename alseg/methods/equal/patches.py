@@ -40,7 +40,7 @@ def patch_grid(regions: NDArray[np.integer[Any]]) -> tuple[int, int]:
     Raises:
         UserError: If the regions are no equal rectangles in rows and columns.
 
-    >>> grid_of(np.array([[0, 0, 1, 1], [2, 2, 3, 3]]))
+    >>> patch_grid(np.array([[0, 0, 1, 1], [2, 2, 3, 3]]))
     (2, 2)
     """
     height, width = regions.shape

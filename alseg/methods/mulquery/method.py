@@ -70,6 +70,8 @@ class MulQuery(Method):
         "image": ("class_set", "dominant"),
     }
     defaults: ClassVar[Mapping[str, str]] = {"regions": "seeds"}
+    #: Networks classify by cosines, divided by ``temperature``.
+    cosine: ClassVar[bool] = True
     small: ClassVar[Mapping[str, str]] = {
         "method.steps": "120",
         "method.batch_size": "4",
