@@ -13,7 +13,7 @@ extensions = [
     "sphinx.ext.napoleon",
 ]
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build", "pictures"]
+exclude_patterns = ["_build", "_static", "pictures"]
 nitpicky = False
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
@@ -30,6 +30,8 @@ suppress_warnings = ["ref.python"]  # two classes of one name: the text says whi
 
 html_theme = "furo"
 html_title = "alseg"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
 # links to other sites are listed by `make linkcheck`, which needs a network

@@ -78,9 +78,13 @@ def learning_curves(curves: Sequence[Curve]) -> list[Chart]:
         curves: What to draw, at least one.
 
     Returns:
-        The charts, in the order of `AXES`.
+        The charts, in the order of `AXES`. Where pixels or whole images are asked about, they are
+        the units, and are not offered twice.
     """
     axes = [a for a in AXES if a == "round" or all(_largest(c.run, a) > 0 for c in curves)]
+    units = {curve.run.about.units for curve in curves}
+    if "units" in axes and len(units) == 1 and units < {*axes}:
+        axes.remove("units")
     return [_chart(axis, curves) for axis in axes]
 
 

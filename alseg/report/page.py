@@ -129,6 +129,7 @@ def _run_page(run: Run) -> dict[str, Any]:
         "model": people.model(run),
         "panels": sections.panels(run),
         "unit": run.about.unit or "unit",
+        "stripes": run.about.answer in ("", "class_set"),
         "legend": list(colors.items()),
         "rounds": run.rounds,
         "miou": run.table["miou"].tolist(),

@@ -11,25 +11,27 @@ from alseg.report.tables import rare_mean, signed, spread
 from experiments.study.plan import BOARDS, SETTINGS
 
 PAGE = Path(__file__).parents[2] / "docs" / "choose.md"
-#: Settings, the one that says more first: a row is shown in the first that has it.
+#: Settings, the one that says more first: a row is shown in the first one of its data that has it.
 ORDER = ("medium", "small", "aerial")
 _START, _END = "<!-- measured: start -->\n", "<!-- measured: end -->\n"
 _TITLES = {
-    "pixels": "class of a pixel",
-    "superpixels": "dominant class of a superpixel",
-    "class_sets": "classes of a superpixel",
-    "patches": "mask of a patch",
-    "images": "mask of an image",
+    "pixels": "pixel: class",
+    "superpixels": "superpixel: dominant class",
+    "class_sets": "superpixel: all classes",
+    "patches": "patch: mask",
+    "images": "image: mask",
 }
+_DATA = {"camvid": "CamVid", "aerial": "aerial"}
 _COLUMNS = (
-    "row of the study",
+    "row",
+    "data",
     "asked",
-    "batches a round",
+    "batches",
     "seeds",
-    "against random, points",
-    "seeds above random",
+    "against random",
+    "seeds above",
     "end, % of full",
-    "IoU of rare classes, %",
+    "rare classes",
 )
 
 
@@ -39,19 +41,22 @@ def table(found: Mapping[str, Mapping[str, Comparison]]) -> str:
     Args:
         found: By setting, then by board, see `experiments.study.tables.comparisons`.
     """
-    lines = ["| " + " | ".join(_COLUMNS) + " |", "| --- | --- |" + " ---: |" * (len(_COLUMNS) - 2)]
+    lines = [
+        "| " + " | ".join(_COLUMNS) + " |",
+        "| --- | --- | --- |" + " ---: |" * (len(_COLUMNS) - 3),
+    ]
     for board in BOARDS:
-        shown: set[str] = set()
+        shown: set[tuple[str, str]] = set()
         for setting in ORDER:
             comparison = found.get(setting, {}).get(board)
             if comparison is None:
                 continue
+            data, steps = _DATA[SETTINGS[setting].data], SETTINGS[setting].steps
             for group in comparison.groups:
-                if group.name not in shown:
-                    shown.add(group.name)
-                    cells = _cells(comparison, group)
-                    first = [f"`{group.name}`", _TITLES[board], str(SETTINGS[setting].steps)]
-                    lines.append(f"| {' | '.join([*first, *cells])} |")
+                if (data, group.name) not in shown:
+                    shown.add((data, group.name))
+                    first = [f"`{group.name}`", data, _TITLES[board], str(steps)]
+                    lines.append(f"| {' | '.join([*first, *_cells(comparison, group)])} |")
     return "\n".join(lines) + "\n"
 
 

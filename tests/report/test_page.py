@@ -248,6 +248,23 @@ def test_advice_is_not_given_beyond_what_is_known(tmp_path):
     assert advised(tmp_path, [0.1, 0.2], [0, 0]) == []
 
 
+def test_pixels_that_are_units_are_offered_once_and_have_no_stripes(tmp_path):
+    costs = "round,clicks,pixels,units,images,miou\n0,5,5,5,2,0.5\n1,9,9,9,2,0.6\n"
+    for answer, unit, names, striped in (
+        ("class", "pixel", ["Clicks", "Pixels", "Images", "Rounds"], False),
+        ("class_set", "region", ["Clicks", "Pixels", "Regions", "Images", "Rounds"], True),
+    ):
+        folder = tmp_path / unit
+        folder.mkdir()
+        (folder / "rounds.csv").write_text(costs)
+        about = {"unit": unit, "answer": answer, "classes": ["sky"], "colors": [[0, 0, 9]]}
+        (folder / "report.json").write_text(json.dumps(about))
+        write_pictures(folder, 0)
+        page = write_report(folder).read_text("utf-8")
+        assert list(charts(Page(page))) == names
+        assert ("Stripes stand for several classes" in page) == striped
+
+
 def test_free_rounds_offer_no_cost_axis_of_zeros(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()

@@ -233,5 +233,7 @@ def test_nine_of_ten_intervals_hold_the_gain(rounds):
         return 0.55 - 0.9 * cost**-0.28
 
     gain = curve(4500.0) - curve(4000.0)
-    found = [gain_ahead(costs, curve(costs) + rng.normal(0, 0.008, rounds), 500) for _ in range(1000)]
+    found = [
+        gain_ahead(costs, curve(costs) + rng.normal(0, 0.008, rounds), 500) for _ in range(1000)
+    ]
     assert np.mean([low <= gain <= high for _, low, high in found]) == pytest.approx(0.9, abs=0.03)
