@@ -2,12 +2,11 @@
 
 import csv
 
-import numpy as np
 import pytest
 
 import alseg.run
 from alseg.labels.tables import Query
-from tests.data.make import ids, palette_png, picture, save
+from tests.data.layouts import LAYOUTS
 from tests.test_experiments import PARAMETERS, ROOT
 
 pytestmark = pytest.mark.slow
@@ -33,49 +32,6 @@ OWN = {
 }  # fmt: skip
 CROPS = {"equal": [], "pixelpick": []}
 PRESETS = [*PARAMETERS, "pixelpick/camvid", "pixelpick/cityscapes", "pixelpick/voc"]
-
-
-def pair(seed, size, classes):
-    """A picture and its labels, in blocks, so that regions and patches have a class."""
-    blocks = ids(size[0] // 16, size[1] // 16, seed, classes)
-    return picture(*size, seed), blocks.repeat(16, axis=0).repeat(16, axis=1)
-
-
-def cityscapes(root, size):
-    for part, city, count in (("train", "aachen", 3), ("val", "lindau", 1)):
-        for n in range(count):
-            image, labels = pair(n, size, 34)
-            stem = f"{city}_{n:06d}_000019"
-            save(root / "leftImg8bit" / part / city / f"{stem}_leftImg8bit.png", image)
-            save(root / "gtFine" / part / city / f"{stem}_gtFine_labelIds.png", labels)
-    return root
-
-
-def camvid(root, size):
-    for part, count in (("train", 3), ("val", 1), ("test", 1)):
-        for n in range(count):
-            image, labels = pair(n, size, 12)
-            save(root / part / f"0001_{n}.png", image)
-            save(root / f"{part}annot" / f"0001_{n}.png", labels)
-    return root
-
-
-def voc(root, size):
-    base = root / "VOCdevkit" / "VOC2012"
-    names = {"train": ("a", "b", "c"), "val": ("d",)}
-    palette = np.arange(256)[:, None].repeat(3, axis=1)
-    for part, members in names.items():
-        for n, name in enumerate(members):
-            image, labels = pair(n, size, 21)
-            save(base / "JPEGImages" / f"{name}.jpg", image)
-            palette_png(base / "SegmentationClass" / f"{name}.png", labels, palette)
-        listed = base / "ImageSets" / "Segmentation" / f"{part}.txt"
-        listed.parent.mkdir(parents=True, exist_ok=True)
-        listed.write_text("\n".join(members))
-    return root
-
-
-LAYOUTS = {"cityscapes": cityscapes, "camvid": camvid, "voc": voc}
 
 
 @pytest.mark.parametrize("preset", PRESETS)
