@@ -1,5 +1,6 @@
 """Every preset composes, builds, is listed, and holds differences only."""
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -15,6 +16,7 @@ import yaml
 from alseg.cli.compose import GROUPS, Options
 from alseg.cli.compose import options as composed
 from alseg.methods.als4gan import learner
+from alseg.nn.network import Network
 from tests.golden.reference.equal import patch_budget
 from tests.toys import ToyImages, toy_run
 
@@ -234,15 +236,28 @@ CANVASES = {
 }
 
 
+@cache
+def outline(architecture: str, encoder: str, more: str, outputs: int, cosine: bool) -> Any:
+    """A network without memory for its weights, which presets may share."""
+    with torch.device("meta"):
+        return Network(architecture, encoder, None, json.loads(more)).build(outputs, cosine=cosine)
+
+
+def outlined(preset: str) -> Any:
+    """The network of a preset."""
+    made = options(f"preset={ROOT}/experiments/{preset}.yaml", "data.root=somewhere")
+    given = made.components["network"]
+    cosine = getattr(made.components["method"], "cosine", False)
+    more = json.dumps(given.options, sort_keys=True)
+    return outline(given.architecture, given.encoder, more, PARAMETERS[preset][0], cosine)
+
+
 @pytest.mark.parametrize("preset", PARAMETERS)
 def test_networks_have_the_parts_and_sizes_of_the_papers(preset):
     outputs, *counts = PARAMETERS[preset]
-    made = options(f"preset={ROOT}/experiments/{preset}.yaml", "data.root=somewhere")
     folder = preset.partition("/")[0]
+    network = outlined(preset)
     with torch.device("meta"):
-        network = replace(made.components["network"], weights=None).build(
-            outputs, cosine=folder == "mulquery"
-        )
         parts = network.encoder, network.decoder, network.classifier
         assert [sum(p.numel() for p in part.parameters()) for part in parts] == counts
         for size, canvas in CANVASES[folder].items():
@@ -285,10 +300,8 @@ def row_of_numbers(preset: str) -> str:
     """The row of a preset in the table of docs/papers.md."""
     outputs, *counts = PARAMETERS[preset]
     made = options(f"preset={ROOT}/experiments/{preset}.yaml", "data.root=somewhere")
-    with torch.device("meta"):
-        network = replace(made.components["network"], weights=None).build(outputs)
     size = evaluated_at(made)
-    canvas = network.canvas(*size)
+    canvas = outlined(preset).canvas(*size)
     total, source, theirs = TOTALS.get(preset, (0, "not given", None))
     claim = f"{total:,}" if total > 1e6 else f"{total} M" if total else ""
     claim += f" with {theirs} outputs" if theirs else ""

@@ -23,14 +23,14 @@ from alseg.cli.evaluate import main as evaluate
 from alseg.cli.predict import main as predict
 from alseg.cli.regions import main as regions
 from alseg.data import ucmerced
-from alseg.data.ucmerced import COLORS
 from alseg.data.voc import VOC
 from alseg.inference.trained import load_segmenter, read_checkpoint
 from alseg.labels.tables import Answers, Query
 from alseg.nn.segmenter import build_segmenter
 from tests.cli.test_data_words import checkpoint, deepglobe, merced
+from tests.data import layouts
 from tests.data.layouts import cityscapes, voc
-from tests.data.make import ids, palette_png, picture, save
+from tests.data.make import ids, picture, save
 
 ROOT = Path(__file__).parents[1]
 #: A network of a moment, and no progress bars.
@@ -304,11 +304,7 @@ def test_sliding_and_multi_scale_inference(streets, tmp_path):
 def test_learner_and_s4gan_apart(tmp_path, monkeypatch):
     names = ["beach00", "beach01", "forest00", "forest01", "river00", "river01", "beach02"]
     parts = {"train": names[:6], "val": names[6:], "test": ["river02"]}
-    for n, name in enumerate([*names, "river02"]):
-        save(tmp_path / "data" / "UCMerced_Images" / f"{name}.tif", picture(32, 32, n))
-        labels = ids(32, 32, n, classes=17) + 1
-        palette = [(0, 0, 0), *COLORS.values()]
-        palette_png(tmp_path / "data" / "UCMerced_Labels" / f"{name}.png", labels, palette)
+    layouts.ucmerced(tmp_path / "data", (32, 32), [*names, "river02"])
     for part, members in parts.items():
         (tmp_path / f"{part}.txt").write_text("\n".join(members))
     monkeypatch.setattr(ucmerced, "list_file", lambda part: tmp_path / f"{part}.txt")

@@ -5,8 +5,10 @@ import csv
 import pytest
 
 import alseg.run
+from alseg.data import ucmerced as merced
 from alseg.labels.tables import Query
-from tests.data.layouts import LAYOUTS
+from tests.cli.test_data_words import deepglobe
+from tests.data.layouts import LAYOUTS, ucmerced
 from tests.test_experiments import PARAMETERS, ROOT
 
 pytestmark = pytest.mark.slow
@@ -31,7 +33,7 @@ OWN = {
     "pixelpick": [*FIT, "budget.amount=6"],
 }  # fmt: skip
 CROPS = {"equal": [], "pixelpick": []}
-PRESETS = [*PARAMETERS, "pixelpick/camvid", "pixelpick/cityscapes", "pixelpick/voc"]
+PRESETS = [preset for preset in PARAMETERS if not preset.startswith("als4gan/")]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -60,3 +62,31 @@ def test_a_preset_trains_scores_and_evaluates(preset, tmp_path):
     assert len(asked) >= 2
     assert all(len(query.image) for query in asked[:2])
     assert (asked[1].score > 0).any(), "the second round asks by scores"
+
+
+#: The presets of other shares have the same networks, and ``ucmerced_reference`` takes 320 x 320.
+@pytest.mark.parametrize("preset", ["ucmerced", "deepglobe"])
+def test_a_preset_of_als4gan_asks_trains_and_evaluates(preset, tmp_path, monkeypatch):
+    root = tmp_path / "data"
+    if preset == "ucmerced":
+        names = [f"{scene}0{n}" for scene in ("beach", "forest", "river") for n in range(3)]
+        for part, listed in (("train", names[:6]), ("val", names[6:7]), ("test", names[7:])):
+            (tmp_path / f"{part}.txt").write_text("\n".join(listed))
+        monkeypatch.setattr(merced, "list_file", lambda part: tmp_path / f"{part}.txt")
+        ucmerced(root, (64, 64), names)
+    else:
+        deepglobe(root)
+    own = [*FIT, "method.ratio=0.4", "method.alpha=0.5", "method.beta=1", "data.size=[64,64]"]
+    own += ["method.classifier_passes=1", "method.classifier_weights=null"]
+    status = alseg.run(
+        *(f"preset={ROOT}/experiments/als4gan/{preset}.yaml", f"data.root={root}", *SHORT[1:]),
+        *(*own, f"run_dir={tmp_path / 'run'}", f"cache={tmp_path / 'cache'}"),
+    )
+    assert status == 0
+    with (tmp_path / "run" / "rounds.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert 0 <= float(rows[-1]["miou"]) <= 100
+    asked = [Query.load(path) for path in sorted((tmp_path / "run").glob("round_*/query.npz"))]
+    assert len(asked) == len(rows) >= 4
+    assert (asked[1].score > 0).any(), "the classifier scores the pool"
+    assert asked[-1].answer == "mask"

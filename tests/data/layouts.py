@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from alseg.data.ucmerced import COLORS
 from tests.data.make import ids, palette_png, picture, save
 
 
@@ -45,6 +46,16 @@ def voc(root, size):
         listed = base / "ImageSets" / "Segmentation" / f"{part}.txt"
         listed.parent.mkdir(parents=True, exist_ok=True)
         listed.write_text("\n".join(members))
+    return root
+
+
+def ucmerced(root, size, names):
+    """UC Merced with the labels of DLRSD: images of these names; ids 1..17."""
+    palette = [(0, 0, 0), *COLORS.values()]
+    for n, name in enumerate(names):
+        image, labels = pair(n, size, 17)
+        save(root / "UCMerced_Images" / f"{name}.tif", image)
+        palette_png(root / "UCMerced_Labels" / f"{name}.png", labels + 1, palette)
     return root
 
 
