@@ -1,8 +1,10 @@
 """Every preset composes, builds, is listed, and holds differences only."""
 
+import json
 import math
 import re
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from alseg.cli.compose import GROUPS, Options
 from alseg.cli.compose import options as composed
 from alseg.methods.als4gan import learner
 from tests.data.make import picture, save
+from alseg.nn.network import Network
 from tests.golden.reference.equal import patch_budget
 from tests.toys import ToyImages, toy_run
 
@@ -212,8 +215,38 @@ PARAMETERS = {
     "madbal/cityscapes_mobilenet_v2_quarter": (19, 1_811_712, 3_998_944, 19 * 257),
     "madbal/cityscapes_mobilenet_v3": (19, 2_971_952, 246_016, 3_211),
     "madbal/cityscapes_resnet50": (19, 23_508_032, 16_125_440, 19 * 257),
+    "madbal/voc_resnet50": (21, 23_508_032, 16_125_440, 21 * 257),
     "equal/camvid_fcn": (12, 23_508_032, 9_438_208, 12 * 513),
+    "equal/camvid_deeplabv3": (12, 23_508_032, 16_125_440, 12 * 257),
+    "equal/cityscapes_fcn": (20, 23_508_032, 9_438_208, 20 * 513),
     "equal/cityscapes_deeplabv3": (20, 23_508_032, 16_125_440, 20 * 257),
+    "pixelpick/camvid": (11, 2_223_872, 2_154_384, 11 * 257),
+    "pixelpick/cityscapes": (19, 2_223_872, 2_154_384, 19 * 257),
+    "pixelpick/voc": (21, 2_223_872, 2_154_384, 21 * 257),
+    **dict.fromkeys(
+        [f"als4gan/ucmerced{which}" for which in ("", "_2", "_12", "_reference")],
+        (17, 42_500_160, 0, 4 * 17 * 18433),
+    ),
+    **dict.fromkeys(
+        [f"als4gan/deepglobe{which}" for which in ("", "_5", "_12")],
+        (6, 42_500_160, 0, 4 * 6 * 18433),
+    ),
+}
+#: What their page or code says of all parts together, exactly or in millions, and with how many
+#: outputs where that is another number than here.
+TOTALS: dict[str, tuple[float, str, int | None]] = {
+    "madbal/cityscapes_mobilenet_v2": (5.82, "code", None),
+    "madbal/cityscapes_mobilenet_v2_quarter": (5.82, "code", None),
+    "madbal/cityscapes_mobilenet_v3": (3.22, "code", None),
+    "madbal/cityscapes_resnet50": (39.64, "code", None),
+    "equal/camvid_fcn": (32_952_396, "code, torchvision", None),
+    "equal/camvid_deeplabv3": (39_636_556, "code, torchvision", None),
+    "equal/cityscapes_fcn": (32_956_500, "code, torchvision", None),
+    "equal/cityscapes_deeplabv3": (39_638_612, "code, torchvision", None),
+    **dict.fromkeys(
+        [name for name in PARAMETERS if name.startswith("als4gan/ucmerced")],
+        (43_827_336, "code", 18),
+    ),
 }
 #: What images and crops of the protocol are padded to, by the folder of the preset.
 CANVASES = {
@@ -222,26 +255,112 @@ CANVASES = {
     "classbal": {(513, 513): (513, 513), (512, 1024): (513, 1025)},
     "madbal": {(768, 768): (768, 768), (1024, 2048): (1024, 2048)},
     "equal": {(360, 480): (360, 480), (512, 1024): (512, 1024)},
+    "pixelpick": {(360, 480): (368, 480), (256, 512): (256, 512), (320, 320): (320, 320)},
+    "als4gan": {(256, 256): (256, 256), (320, 320): (320, 320)},
 }
+
+
+@cache
+def outline(architecture: str, encoder: str, more: str, outputs: int, cosine: bool) -> Any:
+    """A network without memory for its weights, which presets may share."""
+    with torch.device("meta"):
+        return Network(architecture, encoder, None, json.loads(more)).build(outputs, cosine=cosine)
+
+
+def outlined(preset: str) -> Any:
+    """The network of a preset."""
+    made = options(f"preset={ROOT}/experiments/{preset}.yaml", "data.root=somewhere")
+    given = made.components["network"]
+    cosine = getattr(made.components["method"], "cosine", False)
+    more = json.dumps(given.options, sort_keys=True)
+    return outline(given.architecture, given.encoder, more, PARAMETERS[preset][0], cosine)
 
 
 @pytest.mark.parametrize("preset", PARAMETERS)
 def test_networks_have_the_parts_and_sizes_of_the_papers(preset):
     outputs, *counts = PARAMETERS[preset]
-    made = options(f"preset={ROOT}/experiments/{preset}.yaml", "data.root=somewhere")
     folder = preset.partition("/")[0]
+    network = outlined(preset)
     with torch.device("meta"):
-        network = replace(made.components["network"], weights=None).build(
-            outputs, cosine=folder == "mulquery"
-        )
         parts = network.encoder, network.decoder, network.classifier
         assert [sum(p.numel() for p in part.parameters()) for part in parts] == counts
         for size, canvas in CANVASES[folder].items():
             scores, features, found = network.features(torch.empty(2, 3, *size))
             assert found == canvas
             stride = {"equal": 8, "madbal": 8 if "mobilenet_v2" not in preset else 4}.get(folder, 4)
-            assert scores.shape == (2, outputs, *(-(-side // stride) for side in canvas))
+            grid = tuple(-(-side // stride) for side in canvas)
+            if folder == "als4gan":  # Caffe's pooling rounds up
+                grid = tuple(side // 8 + 1 for side in canvas)
+            assert scores.shape == (2, outputs, *grid)
             assert features.shape[2:] == scores.shape[2:]
+
+
+@pytest.mark.parametrize("preset", TOTALS)
+def test_networks_have_as_many_parameters_as_theirs(preset):
+    outputs, *counts = PARAMETERS[preset]
+    total, _, theirs = TOTALS[preset]
+    if theirs is not None:
+        counts[-1] = counts[-1] // outputs * theirs
+    found = sum(counts)
+    assert total == (found if total > 1e6 else pytest.approx(found / 1e6, abs=0.005))
+
+
+#: Height and width of images of a data set as it is distributed; of VOC, most of them.
+FILES = {**SIZES, "voc": (375, 500), "ucmerced": (256, 256), "deepglobe": (2448, 2448)}
+
+
+def evaluated_at(made: Options) -> tuple[int, int]:
+    """Size of the images that a preset evaluates."""
+    data = made.values["data"]
+    if data.get("centre"):
+        return data["centre"], data["centre"]
+    if data.get("size"):
+        return tuple(data["size"])
+    height, width = FILES[made.choices["data"]]
+    return round(height * data.get("scale", 1)), round(width * data.get("scale", 1))
+
+
+def row_of_numbers(preset: str) -> str:
+    """The row of a preset in the table of docs/papers.md."""
+    outputs, *counts = PARAMETERS[preset]
+    made = options(f"preset={ROOT}/experiments/{preset}.yaml", "data.root=somewhere")
+    size = evaluated_at(made)
+    canvas = outlined(preset).canvas(*size)
+    total, source, theirs = TOTALS.get(preset, (0, "not given", None))
+    claim = f"{total:,}" if total > 1e6 else f"{total} M" if total else ""
+    claim += f" with {theirs} outputs" if theirs else ""
+    cells = [
+        *(f"`{preset}`", str(outputs), *(f"{count:,}" for count in counts)),
+        *(f"{sum(counts):,}", claim, source, "{} x {}".format(*size)),
+        "the same" if canvas == size else "{} x {}".format(*canvas),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_table_of_numbers_is_that_of_the_networks():
+    """Of every preset of a paper, in docs/papers.md."""
+    papers = [p for p in PRESETS if p.split("/")[1] not in ("aerial", "camvid", "demo")]
+    names = [p.removeprefix("experiments/").removesuffix(".yaml") for p in papers]
+    assert sorted(names) == sorted(PARAMETERS), "a preset without its numbers"
+    text = (ROOT / "docs" / "papers.md").read_text()
+    for preset in PARAMETERS:
+        assert row_of_numbers(preset) in text.splitlines(), row_of_numbers(preset)
+
+
+def test_every_preset_of_a_paper_has_a_claim():
+    """The table of claims and sources in experiments/README.md, whose names may hold stars."""
+    table = (ROOT / "experiments" / "README.md").read_text().partition("what the papers claim")[2]
+    rows = re.findall(
+        r"^\| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$", table.partition("\n## ")[0], re.M
+    )
+    named = [name for row in rows[1:] for name in re.findall(r"`([\w/*]+)`", row[0])]
+    patterns = []
+    for name in named:  # `_12` after `als4gan/ucmerced` is `als4gan/ucmerced_12`
+        patterns.append(name if "/" in name else f"{patterns[-1]}{name}")
+    for preset in PARAMETERS:
+        assert any(fnmatchcase(preset, pattern) for pattern in patterns), preset
+    for pattern in patterns:
+        assert any(fnmatchcase(preset, pattern) for preset in PARAMETERS), pattern
 
 
 @pytest.mark.parametrize("folder", ["adaptive_superpixel", "classbal"])

@@ -2,12 +2,13 @@
 
 import csv
 
-import numpy as np
 import pytest
 
 import alseg.run
+from alseg.data import ucmerced as merced
 from alseg.labels.tables import Query
-from tests.data.make import ids, palette_png, picture, save
+from tests.cli.test_data_words import deepglobe
+from tests.data.layouts import LAYOUTS, ucmerced
 from tests.test_experiments import PARAMETERS, ROOT
 
 pytestmark = pytest.mark.slow
@@ -32,50 +33,7 @@ OWN = {
     "pixelpick": [*FIT, "budget.amount=6"],
 }  # fmt: skip
 CROPS = {"equal": [], "pixelpick": []}
-PRESETS = [*PARAMETERS, "pixelpick/camvid", "pixelpick/cityscapes", "pixelpick/voc"]
-
-
-def pair(seed, size, classes):
-    """A picture and its labels, in blocks, so that regions and patches have a class."""
-    blocks = ids(size[0] // 16, size[1] // 16, seed, classes)
-    return picture(*size, seed), blocks.repeat(16, axis=0).repeat(16, axis=1)
-
-
-def cityscapes(root, size):
-    for part, city, count in (("train", "aachen", 3), ("val", "lindau", 1)):
-        for n in range(count):
-            image, labels = pair(n, size, 34)
-            stem = f"{city}_{n:06d}_000019"
-            save(root / "leftImg8bit" / part / city / f"{stem}_leftImg8bit.png", image)
-            save(root / "gtFine" / part / city / f"{stem}_gtFine_labelIds.png", labels)
-    return root
-
-
-def camvid(root, size):
-    for part, count in (("train", 3), ("val", 1), ("test", 1)):
-        for n in range(count):
-            image, labels = pair(n, size, 12)
-            save(root / part / f"0001_{n}.png", image)
-            save(root / f"{part}annot" / f"0001_{n}.png", labels)
-    return root
-
-
-def voc(root, size):
-    base = root / "VOCdevkit" / "VOC2012"
-    names = {"train": ("a", "b", "c"), "val": ("d",)}
-    palette = np.arange(256)[:, None].repeat(3, axis=1)
-    for part, members in names.items():
-        for n, name in enumerate(members):
-            image, labels = pair(n, size, 21)
-            save(base / "JPEGImages" / f"{name}.jpg", image)
-            palette_png(base / "SegmentationClass" / f"{name}.png", labels, palette)
-        listed = base / "ImageSets" / "Segmentation" / f"{part}.txt"
-        listed.parent.mkdir(parents=True, exist_ok=True)
-        listed.write_text("\n".join(members))
-    return root
-
-
-LAYOUTS = {"cityscapes": cityscapes, "camvid": camvid, "voc": voc}
+PRESETS = [preset for preset in PARAMETERS if not preset.startswith("als4gan/")]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -104,3 +62,31 @@ def test_a_preset_trains_scores_and_evaluates(preset, tmp_path):
     assert len(asked) >= 2
     assert all(len(query.image) for query in asked[:2])
     assert (asked[1].score > 0).any(), "the second round asks by scores"
+
+
+#: The presets of other shares have the same networks, and ``ucmerced_reference`` takes 320 x 320.
+@pytest.mark.parametrize("preset", ["ucmerced", "deepglobe"])
+def test_a_preset_of_als4gan_asks_trains_and_evaluates(preset, tmp_path, monkeypatch):
+    root = tmp_path / "data"
+    if preset == "ucmerced":
+        names = [f"{scene}0{n}" for scene in ("beach", "forest", "river") for n in range(3)]
+        for part, listed in (("train", names[:6]), ("val", names[6:7]), ("test", names[7:])):
+            (tmp_path / f"{part}.txt").write_text("\n".join(listed))
+        monkeypatch.setattr(merced, "list_file", lambda part: tmp_path / f"{part}.txt")
+        ucmerced(root, (64, 64), names)
+    else:
+        deepglobe(root)
+    own = [*FIT, "method.ratio=0.4", "method.alpha=0.5", "method.beta=1", "data.size=[64,64]"]
+    own += ["method.classifier_passes=1", "method.classifier_weights=null"]
+    status = alseg.run(
+        *(f"preset={ROOT}/experiments/als4gan/{preset}.yaml", f"data.root={root}", *SHORT[1:]),
+        *(*own, f"run_dir={tmp_path / 'run'}", f"cache={tmp_path / 'cache'}"),
+    )
+    assert status == 0
+    with (tmp_path / "run" / "rounds.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert 0 <= float(rows[-1]["miou"]) <= 100
+    asked = [Query.load(path) for path in sorted((tmp_path / "run").glob("round_*/query.npz"))]
+    assert len(asked) == len(rows) >= 4
+    assert (asked[1].score > 0).any(), "the classifier scores the pool"
+    assert asked[-1].answer == "mask"

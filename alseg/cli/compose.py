@@ -1,6 +1,7 @@
 """From a command line to objects: presets, plugins, defaults, and errors one can act on."""
 
 import importlib
+import logging
 import os
 import sys
 import traceback
@@ -23,6 +24,8 @@ from alseg.methods import METHODS
 from alseg.nn.network import Network
 from alseg.regions import REGIONS
 from alseg.report.loggers import LOGGERS
+
+log = logging.getLogger(__name__)
 
 #: Groups: one component is chosen by name.
 GROUPS: dict[str, Registry] = {
@@ -69,7 +72,8 @@ def options(*words: str) -> Options:
     """What a command line describes, e.g. ``options("method=mulquery", "rounds=2")``.
 
     Later words win over earlier ones, a preset standing for its options, and all of them over the
-    defaults that a data set or method sets for other components.
+    defaults that a data set or method sets for other components. Where words exchange a component
+    of a preset, the preset's options that the new one does not have are left out, with a warning.
 
     Raises:
         UserError: For anything in it that cannot be used.
@@ -80,6 +84,7 @@ def options(*words: str) -> Options:
     classes = {name: GROUPS[name].resolve(choice) for name, choice in choices.items()} | NODES
     values = {name: defaults_of(cls) for name, cls in classes.items()}
     root = defaults_of(RunOptions)
+    given = [setting for setting in given if not _of_another(setting, given, classes)]
     for setting in [*_quiet(given, choices, classes), *given]:
         _set(setting, classes, root, values)
     root["plugins"] = plugins
@@ -206,6 +211,20 @@ def installed_presets() -> dict[str, Path]:
     """The presets that come with the package, by their names such as ``demo/pixelpick``."""
     files = sorted(_PRESETS.rglob("*.yaml"))
     return {path.relative_to(_PRESETS).with_suffix("").as_posix(): path for path in files}
+
+
+def _of_another(setting: Setting, given: Sequence[Setting], classes: dict[str, type[Any]]) -> bool:
+    """Whether a preset's option is of a component that the command line has exchanged."""
+    group, _, option = setting.name.partition(".")
+    typed = [one.text for one in given if one.name == group and not one.source]
+    chosen = [one.text for one in given if one.name == group and one.source]
+    if not (setting.source and option and group in GROUPS and typed):
+        return False
+    if typed[-1] in chosen or option.partition(".")[0] in type_hints(classes[group]):
+        return False
+    said = (setting.source, setting.name, group, typed[-1])
+    log.warning("%s: %s is left out, which %s=%s does not have", *said)
+    return True
 
 
 def _preset(file: str) -> list[Setting]:

@@ -40,6 +40,7 @@ class _Allowed:
     """A function that a file may call, and do nothing else with."""
 
     __slots__ = ("_function",)
+    _function: Callable[..., Any]
 
     def __init__(self, function: Callable[..., Any]) -> None:
         object.__setattr__(self, "_function", function)
@@ -240,7 +241,7 @@ def _look_through(raw: bytes) -> None:
     for steps, (step, argument, position) in enumerate(pickletools.genops(raw), start=1):
         if steps > MOST_STEPS:
             raise _Refused(f"it has more than {MOST_STEPS} steps")
-        if "PUT" in step.name and int(argument) > steps:
+        if "PUT" in step.name and int(argument or 0) > steps:
             raise _Refused(f"it numbers {argument} things after {steps} steps")
         stop = position or 0
     if stop + 1 != len(raw):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from alseg.core.errors import UserError
+from alseg.core.errors import UserError, unknown_name
 from alseg.core.images import ImageSet
 from alseg.core.options import FREE
 from alseg.core.progress import progress_bar
@@ -72,14 +72,20 @@ class SimulatedOracle:
             sets are read off, odd, 0 = none: an annotator does not see a few stray pixels of the
             neighbour (mulquery 2.2, arXiv 2309.09319). Small regions keep all their pixels.
         vote_void: Whether void takes part in the vote for a region's dominant class.
+        by_hand: Kinds of answers that are left to a person, as by oracle=human, such as ``[mask]``:
+            there the run writes its questions and stops.
     """
 
     trim: int = 5
     vote_void: bool = True
+    by_hand: tuple[str, ...] = field(default=(), metadata=FREE)
 
     def __post_init__(self) -> None:
         if self.trim < 0 or (self.trim and self.trim % 2 == 0):
             raise UserError(f"oracle.trim is {self.trim}; it must be 0 or an odd width in pixels.")
+        for kind in self.by_hand:
+            if kind not in KINDS:
+                raise unknown_name("oracle.by_hand", kind, KINDS)
 
     def check(self, images: ImageSet) -> None:
         """Refuse images without ground truth."""
@@ -88,6 +94,8 @@ class SimulatedOracle:
                 "oracle=simulated reads answers off the ground truth, and the training images have "
                 "none; give data.masks, or use oracle=human to answer yourself."
             )
+        if self.by_hand:
+            HumanOracle().check(images)
 
     def answer(
         self,
@@ -102,12 +110,14 @@ class SimulatedOracle:
             query: Units in the order they are asked.
             pool: Prices the answers; not changed.
             images: Images with truth; None = those the pool was made of (`LabelPool.of`).
-            folder: Unused: nothing is exchanged with a person.
+            folder: Folder of the round, for what is left to a person.
         """
         images = pool.data if images is None else images
         if images is None:
             raise UserError("the oracle needs images: oracle.answer(query, pool, images).")
         self.check(images)
+        if query.answer in self.by_hand and folder is not None:
+            return HumanOracle().answer(query, pool, images, folder)
         return affordable(answer_from_truth(query, pool, images, self.trim, self.vote_void), pool)
 
 

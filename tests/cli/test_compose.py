@@ -162,6 +162,23 @@ def test_presets_that_cannot_be_meant_are_refused(preset, text, sentence):
     assert sentence in str(error.value)
 
 
+def test_options_of_an_exchanged_component_are_left_out_and_told(preset, caplog):
+    word = preset("regions: seeds_published\nregions.num_regions: 150\nmethod.steps: 7")
+    made = options(word, "regions=files", "regions.folder=maps")
+    assert made.choices["regions"] == "files"
+    assert made.values["method"]["steps"] == 7
+    assert "regions.num_regions is left out, which regions=files does not have" in caplog.text
+    assert options(word).values["regions"]["num_regions"] == 150
+    for words in ((word, "regions.folder=maps"), (word, "regions=seeds_published", "regions.x=1")):
+        with pytest.raises(UserError, match="unknown option 'regions"):
+            options(*words)
+    wrong = preset("regions: seeds\nregions.sides: 3", "wrong.yaml")
+    with pytest.raises(UserError, match=r"unknown option 'regions\.sides'"):
+        options(wrong)
+    with pytest.raises(UserError, match=r"unknown option 'regions\.sides'"):
+        options(wrong, "regions=seeds")
+
+
 def test_presets_that_are_no_files(tmp_path):
     for name, reason in (("x" * 300, "File name too long"), ("~no_such_user/x", "cannot be found")):
         with pytest.raises(UserError, match=f"cannot read the preset {name} .*{reason}"):

@@ -56,6 +56,18 @@ def test_a_simulated_oracle_needs_truth():
         SimulatedOracle(trim=4)
 
 
+def test_some_kinds_of_answers_are_left_to_a_person(tmp_path):
+    images, pool = toy_pool(amount=100)
+    oracle = SimulatedOracle(trim=0, by_hand=("mask",))
+    assert len(oracle.answer(query(), pool, images, tmp_path)) == 6
+    with pytest.raises(AwaitingAnswersError, match=r"questions\.csv lists up to 6 questions"):
+        oracle.answer(query("mask"), pool, images, tmp_path)
+    assert "toy_00" in (tmp_path / "questions.csv").read_text()
+    assert len(SimulatedOracle().answer(query("mask"), pool, images, tmp_path)) == 6
+    with pytest.raises(UserError, match=r"unknown oracle\.by_hand 'masks'"):
+        SimulatedOracle(by_hand=("masks",))
+
+
 def answered(folder, lines, header="row,answer"):
     (folder / "answers.csv").write_text("\n".join([header, *lines]) + "\n")
 
