@@ -131,9 +131,7 @@ def region_vectors(maps: Tensor, regions: Tensor, num_regions: int) -> Tensor:
     return torch.stack(means, dim=1)
 
 
-def _sums_of_maps(
-    maps: Tensor, bins: Tensor, read: Tensor, size: int
-) -> NDArray[np.floating[Any]]:
+def _sums_of_maps(maps: Tensor, bins: Tensor, read: Tensor, size: int) -> NDArray[np.floating[Any]]:
     """Sums of several maps on a CPU, (size, K), pixel by pixel in raster order as in `_sums`.
 
     A sparse matrix of ones holds which pixels a bin reads, and is made once for all maps.
