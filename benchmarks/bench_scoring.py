@@ -1,7 +1,9 @@
 """A scoring pass beside the bare forward pass of its network, and the labels of an evaluation."""
 
+import copy
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,12 @@ import torch
 import torch.nn.functional as F
 
 from alseg.active.scoring import SCORES, ScoringModule, UnitScorer
+from alseg.labels.imagefiles import ImageFiles
 from alseg.methods.adaptive_superpixel.module import Merger
+from alseg.methods.als4gan.classifier import SceneClassifier, build_classifier
 from alseg.methods.equal.module import TwoViews
+from alseg.methods.madbal.module import PhaseTwo
+from alseg.methods.madbal.supported import Supported
 from alseg.methods.mulquery.module import StageOne
 from alseg.nn.recipe import Recipe
 from alseg.nn.segmenter import build_segmenter
@@ -184,7 +190,7 @@ def passes(quick: bool) -> list[Comparison]:
             "adaptive superpixels at half size, merging left out of the definition",
             merger,
             adaptive,
-            lambda: (merger.predict_step(batch, 0), (len(regions.unique()), CLASSES))[1],
+            lambda: (merger.predict_step(batch, 0), (count[0], CLASSES))[1],
             lambda a, b: "not compared",
             lambda: net(small),
         )
@@ -230,4 +236,67 @@ def passes(quick: bool) -> list[Comparison]:
             lambda: net(torch.cat([image, image.flip(-1)])),
         )
     )
+    rows += [classbal(row, net, batch, forward), madbal(row, net, batch), als4gan(row, image)]
     return rows
+
+
+def classbal(row: Any, net: Any, batch: Any, forward: Any) -> Comparison:
+    """Best versus second best, and the class that most pixels of a region are predicted as."""
+    module = ScoringModule("bvsb_and_class", UnitScorer(1), **shared(net)).eval()
+    regions = batch["regions"][0]
+
+    def plain():
+        logits = net(batch["image"])
+        votes = F.one_hot(logits.argmax(1)[0], CLASSES).flatten(0, 1).double()
+        count = np.zeros((int(regions.max()) + 1, CLASSES))
+        np.add.at(count, regions.flatten().numpy(), votes.numpy())
+        return region_means(obvious("bvsb", logits), regions), count.argmax(1)
+
+    def ours():
+        table = module.predict_step(batch, 0)["units"]
+        return table["score"], table["label"]
+
+    return row("classbal", module, plain, ours, within(1e-5), forward)
+
+
+def madbal(row: Any, net: Any, batch: Any) -> Comparison:
+    """The frozen network with its support modules, at the grid of a quarter of the image."""
+    frozen = Supported(copy.deepcopy(net), CLASSES)
+    module = PhaseTwo(
+        frozen,
+        ImageFiles(Path("unread")),
+        np.zeros(0, np.int64),
+        "image_mean",
+        False,
+        4,
+        lambda image: np.zeros(0, np.int64),
+        None,
+        class_weights=torch.ones(CLASSES),
+        **{name: value for name, value in shared(net).items() if name != "network"},
+    ).eval()
+    image = batch["image"]
+    module._colors = lambda images: images.clamp(0, 1) * 255  # a data module knows them
+
+    return row(
+        "madbal, its scores left out of the definition",
+        module,
+        lambda: [part.shape for part in frozen(image)[1].auxiliary],
+        lambda: module.predict_step(batch, 0),
+        lambda a, b: "not compared",
+        lambda: frozen.maps(image),
+    )
+
+
+def als4gan(row: Any, image: Any) -> Comparison:
+    """The doubt of a classifier of whole images."""
+    classifier = build_classifier("tu-mobilenetv2_100", None, CLASSES).eval()
+    module = SceneClassifier(classifier, 1e-3, "entropy").eval()
+    batch = {"image": image, "index": torch.tensor([0])}
+    return row(
+        "als4gan",
+        module,
+        lambda: obvious("entropy", classifier(image)),
+        lambda: module.predict_step(batch, 0)["scenes"]["score"],
+        within(1e-5),
+        lambda: classifier(image),
+    )

@@ -6,11 +6,15 @@ and, on a CPU, always in the same order, so that equal inputs give equal bits. O
 range stop the program from the device: the host does not wait for a look at them.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+#: Values of several maps that are summed together.
+_TOGETHER = 2**22
 
 
 class ClassSums(NamedTuple):
@@ -114,15 +118,38 @@ def region_vectors(maps: Tensor, regions: Tensor, num_regions: int) -> Tensor:
         for m, n in zip(maps.shape[1:], regions.shape, strict=True)
     )
     bins = _bins(regions, num_regions)
-    counts = _counts(bins, num_regions + 1).clamp(min=1)
-    same = maps.shape[1:] == regions.shape
-    bins = bins.long()  # once for all maps
     read = (rows[:, None] * maps.shape[2] + columns).flatten()
+    counts = _counts(bins, num_regions + 1).clamp(min=1)
+    if maps.device.type == "cpu":
+        sums = torch.from_numpy(_sums_of_maps(maps, bins, read, num_regions + 1))
+        return (sums / counts[:, None])[1:]
+    bins = bins.long()  # once for all maps
     means = []
     for one in maps.flatten(1):  # one map of full size at a time
-        full = one if same else one.index_select(0, read)
+        full = one.index_select(0, read)
         means.append((_sums(full, bins, num_regions + 1) / counts)[1:])
     return torch.stack(means, dim=1)
+
+
+def _sums_of_maps(maps: Tensor, bins: Tensor, read: Tensor, size: int) -> NDArray[np.floating[Any]]:
+    """Sums of several maps on a CPU, (size, K), pixel by pixel in raster order as in `_sums`.
+
+    A sparse matrix of ones holds which pixels a bin reads, and is made once for all maps.
+    """
+    from scipy import sparse
+
+    pixels = len(bins)
+    of_bin = sparse.csr_array(
+        (np.ones(pixels), bins.numpy(), np.arange(pixels + 1)), shape=(pixels, size)
+    ).tocsc()
+    flat = maps.detach().flatten(1).numpy()
+    reading = sparse.csr_array(
+        (of_bin.data, read.numpy()[of_bin.indices], of_bin.indptr), shape=(size, flat.shape[1])
+    )
+    together = max(1, _TOGETHER // max(1, flat.shape[1]))
+    parts = [flat[k : k + together].T for k in range(0, len(flat), together)]
+    sums = [reading @ np.ascontiguousarray(part, dtype=np.float64) for part in parts]
+    return np.concatenate([np.zeros((size, 0)), *sums], axis=1)
 
 
 def region_argmax(values: Tensor, regions: Tensor, num_regions: int) -> Tensor:

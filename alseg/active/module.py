@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from alseg.acquisition.scores import most_probable
 from alseg.active.finite import require_finite
+from alseg.active.progress import Bar
 from alseg.active.stage import Fit
 from alseg.core.images import VOID
 from alseg.labels.pool import LabelPool
@@ -209,9 +210,17 @@ class SegmentationModule(EvaluatedModule):
         loss = terms["loss"]
         self._look_at(loss, batch.get("index"))
         self._teaches = None
-        self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
-        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        self._tell(terms)
         return loss
+
+    def _tell(self, terms: Mapping[str, Tensor]) -> None:
+        """Log the loss terms where somebody reads them; it costs more than all else of a step."""
+        trainer = self._trainer
+        if trainer is None or is_logged(trainer):
+            self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
+        bar = None if trainer is None else trainer.progress_bar_callback
+        if bar is not None and not isinstance(bar, Bar):  # that one is given what a step returns
+            self.log("loss", terms["loss"].detach(), prog_bar=True, logger=False)
 
     def _look_at(self, loss: Tensor, images: Tensor | None) -> None:
         """Find out whether a loss is finite, at once or with those of the next steps."""
@@ -256,6 +265,13 @@ class SegmentationModule(EvaluatedModule):
     def configure_optimizers(self) -> Any:
         """The recipe's; the rate follows the stage's own number of steps."""
         return self.recipe.build(self.network, self.steps)
+
+
+def is_logged(trainer: L.Trainer) -> bool:
+    """Whether a logger writes what the batch at hand logs, or an epoch ends with it."""
+    done = trainer.fit_loop.epoch_loop._batches_that_stepped + 1
+    every = trainer.log_every_n_steps
+    return bool(trainer.is_last_batch or (every and done % every == 0))
 
 
 def teaches(batch: Mapping[str, Tensor]) -> bool:

@@ -9,13 +9,29 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 
 from alseg.core.progress import INTERVAL, LINES
 
+#: Seconds between two pictures of a bar.
+_REDRAW = 0.1
+
 
 class Bar(TQDMProgressBar):
-    """Lightning's bar, named after what it is doing."""
+    """Lightning's bar, named after what it is doing, and drawn a few times a second.
+
+    It shows the loss that a training step returns, for which a GPU is waited for when it is drawn.
+    """
 
     def __init__(self, title: str) -> None:
         super().__init__(refresh_rate=1)
         self.title = title
+        self._drawn = 0.0
+        self._loss: dict[str, float] = {}
+        self._outputs: Any = None
+
+    def _should_update(self, current: int, total: float | None) -> bool:
+        now = time.monotonic()
+        if current != total and now - self._drawn < _REDRAW:
+            return False
+        self._drawn = now
+        return bool(super()._should_update(current, total))
 
     @property
     def train_description(self) -> str:
@@ -36,7 +52,17 @@ class Bar(TQDMProgressBar):
         """The numbers beside the bar; not which version of a log folder this is."""
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
-        return metrics
+        if isinstance(self._outputs, dict) and isinstance(self._outputs.get("loss"), torch.Tensor):
+            self._loss = {"loss": float(self._outputs["loss"])}
+        return metrics | self._loss
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *args: Any
+    ) -> None:
+        """Draw the bar, if it is time."""
+        self._outputs = outputs
+        super().on_train_batch_end(trainer, pl_module, outputs, *args)
+        self._outputs = None
 
     def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
         """Count epochs from 1."""

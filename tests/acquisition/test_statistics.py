@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from alseg.acquisition import statistics
 from alseg.acquisition.statistics import (
     class_histogram,
     region_counts,
@@ -183,3 +184,16 @@ def test_vectors_of_maps_on_other_grids(maps, size):
     found = region_vectors(torch.from_numpy(values), torch.from_numpy(regions), R)
     assert found.dtype == torch.float64
     np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("together", [1, 2**22])
+def test_vectors_of_maps_add_pixel_by_pixel_in_raster_order(maps, monkeypatch, together):
+    _, _, regions = maps
+    monkeypatch.setattr(statistics, "_TOGETHER", together)
+    values = (10 ** np.random.default_rng(2).uniform(-6, 6, (5, 7, 17))).astype(np.float32)
+    found = region_vectors(torch.from_numpy(values), torch.from_numpy(regions), R)
+    rows = np.arange(13) * 7 // 13
+    for k, one in enumerate(values):
+        sums = np.bincount(regions.flatten() + 1, one[rows].flatten(), R + 1)[1:]
+        counts = np.bincount(regions.flatten() + 1, minlength=R + 1)[1:]
+        np.testing.assert_array_equal(found[:, k], sums / np.maximum(counts, 1))

@@ -43,9 +43,9 @@ def test_every_step_is_searched_only_where_it_must_be(monkeypatch, given, archit
 
 def test_the_pages_of_ddp_are_one_sentence():
     pages = "Expected to ... your module has parameters that were not used in producing loss. ..."
-    with pytest.raises(UserError, match=r"^round 1: .*strategy=ddp_find_unused_parameters_true"):
-        with explained("round 1"):
-            raise RuntimeError(pages)
+    said = r"^round 1: .*strategy=ddp_find_unused_parameters_true"
+    with pytest.raises(UserError, match=said), explained("round 1"):
+        raise RuntimeError(pages)
     with pytest.raises(RuntimeError, match="other"), explained("round 1"):
         raise RuntimeError("other")
 

@@ -1,9 +1,13 @@
+import lightning as L
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from alseg.active import progress
 from alseg.active.module import SegmentationModule
+from alseg.active.progress import Bar
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.nn.recipe import Recipe
@@ -89,3 +93,42 @@ def test_a_loss_that_is_no_number_stops_training(value):
     made.value = value
     with pytest.raises(UserError, match=r"lower the learning rate \(method\.lr"):
         made.training_step({"image": torch.randn(2, 3, 32, 32)}, 0)
+
+
+def fitted(tmp_path, **settings):
+    """A fit of 5 batches: the steps before which terms were logged, and those told to a bar."""
+    made, terms, told = module(), [], []
+    made.log_dict = lambda values: terms.append(made.global_step)
+    made.log = lambda name, value, prog_bar, logger: told.append(made.global_step)
+    batch = {"image": torch.randn(2, 3, 32, 32)}
+    trainer = L.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_model_summary=False, default_root_dir=tmp_path, **settings,
+    )  # fmt: skip
+    trainer.fit(made, DataLoader([batch] * 5, batch_size=None))
+    return terms, told
+
+
+def test_terms_are_logged_where_they_are_written_and_at_the_end(tmp_path):
+    quiet = {"enable_progress_bar": False}
+    assert fitted(tmp_path, log_every_n_steps=2, **quiet) == ([1, 3, 4], [])
+    assert fitted(tmp_path, log_every_n_steps=50, **quiet) == ([4], [])
+
+
+def test_a_bar_of_lightning_is_told_every_loss_and_ours_sees_it_itself(tmp_path, capsys):
+    assert fitted(tmp_path) == ([4], [0, 1, 2, 3, 4])
+    capsys.readouterr()
+    assert fitted(tmp_path, callbacks=[Bar("stage")]) == ([4], [])
+    said = "".join(capsys.readouterr())
+    assert "5/5" in said
+    assert "loss=1" in said
+
+
+def test_a_bar_is_drawn_a_few_times_a_second_and_at_the_end(monkeypatch):
+    bar, now = Bar("stage"), [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    drawn = []
+    for n in range(1, 11):
+        now[0] += 0.03
+        drawn.append(bar._should_update(n, 10))
+    assert [n for n, is_drawn in enumerate(drawn, 1) if is_drawn] == [1, 5, 9, 10]

@@ -1,0 +1,138 @@
+"""What a training step costs the host besides the network: a fit beside a plain loop.
+
+The network is so small that hardly anything else is measured, and the clock is that of the
+process, which other programs do not disturb much.
+"""
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import process_time
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import lightning as L
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from alseg.active.callbacks import Reseed, Stopwatch
+from alseg.active.checkpoints import LastCheckpoint
+from alseg.active.finite import FiniteNumbers
+from alseg.active.fits import make_trainer
+from alseg.active.module import CrossEntropyModule
+from alseg.cli.options import TrainerOptions
+from alseg.nn.interface import LinearClassifier, Segmenter
+from alseg.nn.recipe import Recipe
+
+
+class Clock(L.Callback):
+    """Seconds of the processor between the first and the last batch of the epoch."""
+
+    def on_train_epoch_start(self, *args: Any) -> None:
+        self.seconds = -process_time()
+
+    def on_train_epoch_end(self, *args: Any) -> None:
+        self.seconds += process_time()
+
+
+class Bare(L.LightningModule):
+    """The same loss and optimiser in a module with nothing else."""
+
+    def __init__(self, inner: CrossEntropyModule) -> None:
+        super().__init__()
+        self.network, self.inner = inner.network, [inner]
+
+    def training_step(self, batch: Any, index: int) -> torch.Tensor:
+        return self.inner[0].loss(batch)["loss"]
+
+    def configure_optimizers(self) -> Any:
+        return self.inner[0].configure_optimizers()
+
+
+def module(steps: int) -> CrossEntropyModule:
+    torch.manual_seed(0)
+    network = Segmenter(
+        nn.Conv2d(3, 4, 3, 2, 1), nn.Identity(), LinearClassifier(4, 3, 1), multiple=2
+    )
+    return CrossEntropyModule(network=network, num_classes=3, steps=steps, recipe=Recipe(1e-3))
+
+
+def batches(steps: int) -> DataLoader[Any]:
+    generator = torch.Generator().manual_seed(0)
+    batch = {
+        "image": torch.randn(2, 3, 16, 16, generator=generator),
+        "target": torch.randint(0, 3, (2, 16, 16), generator=generator).to(torch.uint8),
+        "index": torch.tensor([0, 1]),
+    }
+    return DataLoader([batch] * steps, batch_size=None)  # type: ignore[arg-type]
+
+
+def plain(steps: int) -> float:
+    made = module(steps).train()
+    configured = made.configure_optimizers()
+    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    start = process_time()
+    for batch in batches(steps):
+        loss = made.loss(batch)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        loss.item()
+    return process_time() - start
+
+
+def lightning(steps: int) -> float:
+    clock = Clock()
+    off = dict.fromkeys(
+        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    )
+    trainer = L.Trainer(max_epochs=1, accelerator="cpu", callbacks=[clock], **off)  # type: ignore[arg-type]
+    trainer.fit(Bare(module(steps)), batches(steps))
+    return clock.seconds
+
+
+def ours(steps: int, bar: bool = False) -> float:
+    run: Any = SimpleNamespace(trainer=TrainerOptions(accelerator="cpu").keywords, loggers=[])
+    watched = patch("alseg.active.fits.is_watched", lambda: bar)
+    with watched, tempfile.TemporaryDirectory() as folder:
+        clock = Clock()
+        callbacks = [
+            Reseed((0,)),
+            Stopwatch(),
+            FiniteNumbers("step"),
+            clock,
+            LastCheckpoint(Path(folder), None, filename="last", every_n_epochs=1),
+        ]
+        settings = {"max_epochs": 1, "limit_val_batches": 0, "log_every_n_steps": 50}
+        trainer = make_trainer(run, Path(folder), "step", callbacks, **settings)
+        trainer.fit(module(steps), batches(steps))
+    return clock.seconds
+
+
+def main(quick: bool) -> None:
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    steps, turns = (5, 1) if quick else (300, 5)
+    ways: dict[str, Callable[[int], float]] = {
+        "a plain loop": plain,
+        "Lightning alone": lightning,
+        "alseg": ours,
+        "alseg with its bar": lambda count: ours(count, bar=True),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(turns):
+        for name in list(ways)[:: -1 if turn % 2 else 1]:
+            times[name].append(ways[name](steps) / steps)
+    base = median(times["a plain loop"])
+    print(
+        f"| task | processor time of a step, {steps} steps, {turns} runs | more than a plain loop |"
+    )
+    print("| --- | ---: | ---: |")
+    for name, found in times.items():
+        print(f"| {name} | {median(found) * 1e3:.2f} ms | {(median(found) - base) * 1e3:.2f} ms |")
