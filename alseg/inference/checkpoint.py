@@ -83,7 +83,7 @@ class TrainedSegmenter:
         ):
             scores = self.network(images)
         with torch.inference_mode():
-            return class_probabilities(scores, len(self.classes), self.temperature)
+            return class_probabilities(scores, len(self.classes), self.temperature, inplace=True)
 
 
 @dataclass(frozen=True)
