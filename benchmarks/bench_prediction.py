@@ -23,7 +23,7 @@ def main(quick: bool) -> None:
 
 def windows(quick: bool) -> list[Comparison]:
     """The most probable class of every pixel, by windows that share a quarter of a side."""
-    side, window, repeats = (160, 64, 1) if quick else (2560, 1024, 3)
+    side, window, repeats = (160, 64, 1) if quick else (1280, 512, 3)
     return [
         _windows(architecture, side, window, repeats)
         for architecture in ("LRASPP", "DeepLabV3Plus")
