@@ -17,8 +17,8 @@ import yaml
 from alseg.cli.compose import GROUPS, Options
 from alseg.cli.compose import options as composed
 from alseg.methods.als4gan import learner
-from tests.data.make import picture, save
 from alseg.nn.network import Network
+from tests.data.make import picture, save
 from tests.golden.reference.equal import patch_budget
 from tests.toys import ToyImages, toy_run
 

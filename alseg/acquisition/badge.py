@@ -5,6 +5,7 @@ outer product of ``a = onehot(argmax p) - p`` (C numbers) and the features ``h``
 never formed: ``|a h' - b k'|^2 = |a|^2 |h|^2 + |b|^2 |k|^2 - 2 (a . b) (h . k)``.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,15 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alseg.acquisition.clustering import in_order
+from alseg.acquisition.rows import Rows, Vectors, row_blocks
 from alseg.acquisition.statistics import region_counts
+
+#: Numbers of features worked on at a time.
+_BLOCK = 2**18
 
 
 class Gradients(NamedTuple):
     """Factored gradients: row ``i`` is the C x d matrix ``outer(error[i], features[i])``."""
 
-    error: NDArray[np.floating[Any]]  #: ``onehot(argmax p) - p``, or its mean, (n, C).
-    features: NDArray[np.floating[Any]]  #: Input of the last layer, or its mean, (n, d).
+    error: Vectors  #: ``onehot(argmax p) - p``, or its mean, (n, C).
+    features: Vectors  #: Input of the last layer, or its mean, (n, d).
 
 
 def prediction_error(probabilities: Tensor, dim: int = 1) -> Tensor:
@@ -96,7 +100,8 @@ def badge(
     one pass over the two factors.
 
     Args:
-        gradients: Of the units.
+        gradients: Of the units. The factors may lie on the disk, see
+            `alseg.acquisition.rows.Rows`: memory grows with n alone.
         ids: One distinct id per unit, (n,). The result depends on the set of (id, gradient) pairs
             and on the numbers drawn, not on the sequence of the rows.
         uniforms: One number in [0, 1) per pick, (k,), k <= n, such as ``rng.random(k)``; the first
@@ -117,7 +122,7 @@ def badge(
     from alseg.core.progress import progress_bar
 
     units = _candidates(gradients, ids, len(uniforms), share)
-    chosen = Gradients(*(in_order(factor, units) for factor in gradients))
+    chosen = Gradients(*(Rows(factor, units) for factor in gradients))
     length = _squares(chosen.error) * _squares(chosen.features)
     distance = np.full(len(units), np.inf)
     open_rows = np.ones(len(units), dtype=bool)
@@ -161,15 +166,23 @@ def _candidates(
     return np.asarray(rows[np.argsort(np.asarray(ids)[rows])])
 
 
-def _squares(vectors: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    return np.einsum("nd,nd->n", vectors, vectors)
+def _squares(vectors: Vectors) -> NDArray[np.floating[Any]]:
+    parts = [np.einsum("nd,nd->n", part, part) for part in map(vectors.__getitem__, _all(vectors))]
+    return np.concatenate([np.zeros(0, np.float32), *parts])
 
 
 def _squared_distances(
     gradients: Gradients, length: NDArray[np.floating[Any]], row: int
 ) -> NDArray[np.floating[Any]]:
     error, features = gradients
-    inner = (error @ error[row]) * (features @ features[row])
-    distance = np.maximum(length + length[row] - 2 * inner, 0)
+    of_error, of_features = error[row : row + 1][0], features[row : row + 1][0]
+    distance = np.empty_like(length)
+    for rows in _all(features):
+        inner = (error[rows] @ of_error) * (features[rows] @ of_features)
+        distance[rows] = np.maximum(length[rows] + length[row] - 2 * inner, 0)
     distance[row] = 0  # exactly: rounding must not let a unit be picked again
     return distance
+
+
+def _all(vectors: Vectors) -> Iterator[slice]:
+    return row_blocks(vectors, _BLOCK)

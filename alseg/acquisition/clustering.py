@@ -5,16 +5,21 @@ of the set of (id, feature) pairs and of the seed.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alseg.acquisition.rows import BLOCK, Rows, Vectors, row_blocks
 from alseg.core.errors import unknown_name
 
 Metric = Literal["euclidean", "cosine"]
 
-_BLOCK = 2**16  # numbers per block of rows: 256 KiB, inside the cache
+_BLOCK = BLOCK
+
+#: Rows that FAISS searches for at a time: a multiple of its own 4096, whose sums they then keep.
+_SEARCHED = 2**16
 
 
 def kmeans(
@@ -67,7 +72,7 @@ def kmeans(
     return centers, assignment
 
 
-def nearest(features: NDArray[np.float32], centers: NDArray[np.float32]) -> NDArray[np.int64]:
+def nearest(features: Vectors, centers: NDArray[np.float32]) -> NDArray[np.int64]:
     """The nearest centre of each row in Euclidean distance, by FAISS on the CPU.
 
     Args:
@@ -89,11 +94,21 @@ def nearest(features: NDArray[np.float32], centers: NDArray[np.float32]) -> NDAr
         raise ValueError(f"features {features.shape} do not fit centres {centers.shape}")
     index = faiss.IndexFlatL2(centers.shape[1])
     index.add(np.ascontiguousarray(centers, np.float32))
-    return index.search(np.ascontiguousarray(features, np.float32), 1)[1][:, 0]
+    found = np.empty(len(features), np.int64)
+    for rows in _searches(len(features)):
+        found[rows] = index.search(np.ascontiguousarray(features[rows], np.float32), 1)[1][:, 0]
+    return found
+
+
+def _searches(n: int) -> Iterator[slice]:
+    """Rows of each search; the last one takes what is left, if that is little."""
+    starts = [*range(0, max(1, n - _SEARCHED // 2), _SEARCHED), n]
+    for start, stop in pairwise(starts):
+        yield slice(start, stop)
 
 
 def k_center(
-    features: NDArray[np.float32],
+    features: Vectors,
     n: int,
     ids: NDArray[np.integer],
     labelled: NDArray[np.float32] | None = None,
@@ -111,7 +126,8 @@ def k_center(
     are those of one pass over all features per pick.
 
     Args:
-        features: One vector per unlabelled unit, (m, d), finite.
+        features: One vector per unlabelled unit, (m, d), finite. They may lie on the disk, see
+            `alseg.acquisition.rows.Rows`: memory grows with m alone, and with what is labelled.
         n: Number of picks, 0..m.
         ids: One distinct id per unit, (m,).
         labelled: Vectors that are covered already, (l, d), finite.
@@ -132,10 +148,14 @@ def k_center(
     rows = _by_id(features, ids)
     if not 0 <= n <= len(rows):
         raise ValueError(f"cannot pick {n} of {len(rows)} units")
+    if metric == "cosine":
+        _check_directions(features)
     prepare = _directions if metric == "cosine" else _plain
-    units = prepare(in_order(features, rows))
+    units = Rows(features, rows, prepare)
     distance = np.full(len(units), np.inf, np.float32)
     if labelled is not None and len(labelled):
+        if metric == "cosine":
+            _check_directions(labelled)
         covered = prepare(labelled)
         # FAISS finds the neighbour; the distance is taken again without its cancellation, so that
         # equal vectors are equally far.
@@ -148,7 +168,11 @@ def k_center(
         while seen[top := int(np.argmax(bound))] < turn:  # the first of equals, as in a block
             known = distance[blocks[top]]
             for pick in picks[seen[top] : turn]:
-                np.minimum(known, _squared_distances(units[blocks[top]], units[pick]), out=known)
+                np.minimum(
+                    known,
+                    _squared_distances(units[blocks[top]], units[pick : pick + 1][0]),
+                    out=known,
+                )
             seen[top], bound[top] = turn, known.max()
         known = distance[blocks[top]]
         inside = int(np.argmax(known))  # rows are sorted by id
@@ -171,7 +195,7 @@ def in_order(vectors: NDArray[Any], rows: NDArray[np.integer[Any]]) -> NDArray[A
     return vectors if np.array_equal(rows, np.arange(len(vectors))) else vectors[rows]
 
 
-def _by_id(features: NDArray[np.float32], ids: NDArray[np.integer]) -> NDArray[np.int64]:
+def _by_id(features: Vectors, ids: NDArray[np.integer]) -> NDArray[np.int64]:
     """Rows in ascending order of their ids."""
     _check_features(features)
     if np.shape(ids) != (len(features),):
@@ -184,8 +208,8 @@ def _by_id(features: NDArray[np.float32], ids: NDArray[np.integer]) -> NDArray[n
     return rows.astype(np.int64)
 
 
-def _check_features(features: NDArray[np.float32], what: str = "feature") -> None:
-    if features.ndim != 2:
+def _check_features(features: Vectors, what: str = "feature") -> None:
+    if len(features.shape) != 2:
         raise ValueError(f"{what} vectors must be (n, d), not of shape {features.shape}")
     finite = np.empty(len(features), bool)
     for rows in _blocks(features):
@@ -204,15 +228,24 @@ def _plain(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Unit vectors: their squared Euclidean distance is twice the cosine distance."""
-    length = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
-    if not length.all():
-        raise ValueError(f"{np.count_nonzero(length == 0)} zero vectors have no direction (cosine)")
+    length = _lengths(vectors)
     directions = np.empty(vectors.shape, np.float32)
     return np.divide(vectors, length[:, None], out=directions, casting="same_kind")
 
 
+def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.asarray(np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)))
+
+
+def _check_directions(vectors: Vectors) -> None:
+    """Refuse zero vectors."""
+    zero = sum(np.count_nonzero(_lengths(vectors[rows]) == 0) for rows in _blocks(vectors))
+    if zero:
+        raise ValueError(f"{zero} zero vectors have no direction (cosine)")
+
+
 def _squared_distances(
-    vectors: NDArray[np.float32],
+    vectors: Vectors,
     points: NDArray[np.float32],
     own: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
@@ -227,8 +260,5 @@ def _squared_distances(
     return distances
 
 
-def _blocks(vectors: NDArray[np.float32]) -> Iterator[slice]:
-    """Runs of rows small enough for temporary arrays of their size to stay in the cache."""
-    step = max(1, _BLOCK // max(1, vectors.shape[1]))
-    for start in range(0, len(vectors), step):
-        yield slice(start, start + step)
+def _blocks(vectors: Vectors) -> Iterator[slice]:
+    return row_blocks(vectors, _BLOCK)

@@ -344,13 +344,12 @@ def _empty_query(run: Run, context: RoundContext) -> Query:
 def _row(run: Run, round: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The row of a round; costs are those of everything bought up to it."""
     spent = run.pool.spent(round + 1)
-    images = {int(i) for answers in run.pool.history[: round + 1] for i in np.unique(answers.image)}
     times = run.ledger.times(round)
     names = run.splits.train.classes.names
     others = list(metrics["stages"].items())[:-1]
     return {
         "round": round,
-        "images": len(images),
+        "images": run.pool.num_images(round + 1),
         "units": spent.units,
         "pixels": spent.pixels,
         "clicks": spent.clicks,

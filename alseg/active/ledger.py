@@ -220,6 +220,11 @@ class Ledger:
                 stale.unlink()  # chosen under another configuration, and never answered
             self.write_json(path, identity)
 
+    def is_claimed(self, identity: Mapping[str, Any], contents: Contents) -> bool:
+        """Whether the folder is this very run's already, with these images and masks."""
+        same = self.read_json(self.root / "run.json") == json.loads(json.dumps(identity))
+        return same and self.read_json(self.root / CONTENTS) == contents
+
 
 def _numbers(*values: Any) -> bool:
     """Whether all are numbers, or null."""

@@ -15,15 +15,16 @@ from alseg.active.ledger import Ledger
 from alseg.cli import command
 from alseg.cli.command import WAITING
 from alseg.cli.compose import Options, options
-from alseg.cli.finished import is_finished
+from alseg.cli.finished import is_finished, waits_for
 from alseg.cli.help import help_text
 from alseg.cli.identity import claim, look
 from alseg.cli.logs import logged, quieten
 from alseg.cli.peers import Peers
 from alseg.cli.world import FolderLock
 from alseg.core.errors import UserError
+from alseg.label.session import say_browser
 from alseg.labels.human import check_waiting
-from alseg.labels.oracle import HumanOracle
+from alseg.labels.oracle import HumanOracle, awaiting
 from alseg.methods import METHODS
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -388,7 +389,7 @@ def _statuses() -> Mapping[int, int | None]:
 
 
 def _do(options: Options) -> None:
-    """Do what is left of a run; torch is not imported where nothing is."""
+    """Do what is left of a run; torch is not imported where nothing is, or but to wait."""
     plan = check(options)
     given = options.values["rounds"]
     if is_finished(options, plan.root, given):
@@ -398,6 +399,16 @@ def _do(options: Options) -> None:
         if is_finished(options, plan.root, rounds):
             look(options, splits, ledger, rounds, plan.cache, plan.progress)
             return
+    if waits_for(options, plan.root, given) is not None:
+        splits = open_images(options, plan)
+        rounds = _rounds(given, options.components["method"], splits.train, plan.list_file)
+        ledger = Ledger(plan.root, writes=False)
+        query = waits_for(options, plan.root, rounds)
+        found = look(options, splits, ledger, rounds, plan.cache, plan.progress)
+        # a folder without answers may become another run's, and is asked anew then
+        if query is not None and ledger.is_claimed(found.owner, found.contents):
+            say_browser(plan.root)
+            raise awaiting(query, ledger.round(query.round))
     from alseg.active.driver import drive
 
     drive(build(options))

@@ -77,7 +77,8 @@ class TrainedSegmenter:
         from alseg.inference.views import class_probabilities
 
         with torch.inference_mode():
-            return class_probabilities(self._scores(images), len(self.classes), self.temperature)
+            scores = self._scores(images)
+            return class_probabilities(scores, len(self.classes), self.temperature, inplace=True)
 
     def logits(self, images: "torch.Tensor") -> "torch.Tensor":
         """Logits of the classes, (B, C, H, W), float32: what the softmax is taken of."""

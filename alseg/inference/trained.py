@@ -142,8 +142,16 @@ def predict_labels(
     Raises:
         UserError: If ``average`` is neither.
     """
+    import torch
+
     from alseg.acquisition.scores import most_probable
-    from alseg.inference.views import enlarged_bands, mean_of_views, score_tiles, view_sizes
+    from alseg.inference.views import (
+        enlarged_bands,
+        mean_of_views,
+        row_band,
+        score_tiles,
+        view_sizes,
+    )
 
     if average not in AVERAGES:
         raise unknown_name("average", average, AVERAGES)
@@ -160,23 +168,26 @@ def predict_labels(
         return model.normalized(image[top : top + high, left : left + wide])
 
     def keep(top: int, left: int, scores: "torch.Tensor") -> None:
-        best = most_probable(scores[0], dim=0).cpu().numpy()
-        labels[top : top + best.shape[0], left : left + best.shape[1]] = best
-        done(best.size)
+        for rows in scores[0].split(row_band(scores), dim=1):
+            best = most_probable(rows, dim=0).cpu().numpy()
+            labels[top : top + best.shape[0], left : left + best.shape[1]] = best
+            top += best.shape[0]
+        done(scores[0, 0].numel())
 
-    if window is None and factor[0] * factor[1] < 1:
-        # not as a whole in floating point, and not all of its scores at its own size
-        ((high, wide),) = view_sizes((height, width), [1.0], factor)
-        small = resize_smoothly(image, high, wide)
-        sizes = view_sizes((high, wide), scales)
-        scores = mean_of_views(network, model.normalized(small), sizes, flip)
-        top = 0
-        for band in enlarged_bands(scores, (height, width)):
-            keep(top, 0, band)
-            top += band.shape[2]
-    else:
-        for tile in score_tiles(views, crop, (height, width), window, overlap):
-            keep(*tile)
+    with torch.inference_mode():  # what the network returned is changed in place
+        if window is None and factor[0] * factor[1] < 1:
+            # not as a whole in floating point, and not all of its scores at its own size
+            ((high, wide),) = view_sizes((height, width), [1.0], factor)
+            small = resize_smoothly(image, high, wide)
+            sizes = view_sizes((high, wide), scales)
+            scores = mean_of_views(network, model.normalized(small), sizes, flip)
+            top = 0
+            for band in enlarged_bands(scores, (height, width)):
+                keep(top, 0, band)
+                top += band.shape[2]
+        else:
+            for tile in score_tiles(views, crop, (height, width), window, overlap):
+                keep(*tile)
     return labels
 
 

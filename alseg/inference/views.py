@@ -24,6 +24,9 @@ Size = tuple[int, int]
 #: Numbers in one band of `enlarged_bands`.
 _BAND = 2**26
 
+#: Numbers of a score map worked on at a time on a CPU: they stay in the cache.
+_CACHED = 2**19
+
 
 class Tile(NamedTuple):
     """Finished scores of a part of an image."""
@@ -34,7 +37,9 @@ class Tile(NamedTuple):
     """(B, C, h, w)."""
 
 
-def class_probabilities(scores: Tensor, num_classes: int, temperature: float = 1.0) -> Tensor:
+def class_probabilities(
+    scores: Tensor, num_classes: int, temperature: float = 1.0, inplace: bool = False
+) -> Tensor:
     """Probabilities of the classes, in at least float32.
 
     Args:
@@ -43,16 +48,35 @@ def class_probabilities(scores: Tensor, num_classes: int, temperature: float = 1
         num_classes: C.
         temperature: Divides the scores as it did in training. Cosines lie in [-1, 1]: without it
             every class would have nearly the same probability.
+        inplace: The memory of the scores may be used for the probabilities.
 
     Returns:
         (B, C, H, W), summing to 1 over the classes.
     """
-    return class_logits(scores, num_classes, temperature).softmax(dim=1)
+    if not inplace or scores.device.type != "cpu":
+        return class_logits(scores, num_classes, temperature).softmax(dim=1)
+    wide = at_least_float32(scores[:, :num_classes])
+    for rows in wide.split(row_band(wide), dim=2):  # the copies of a band stay in the cache
+        rows.copy_((rows if temperature == 1 else rows / temperature).softmax(dim=1))
+    return wide
 
 
 def class_logits(scores: Tensor, num_classes: int, temperature: float = 1.0) -> Tensor:
     """What the softmax of `class_probabilities` is taken of, (B, C, H, W); see there."""
-    return at_least_float32(scores[:, :num_classes]) / temperature
+    wide = at_least_float32(scores[:, :num_classes])
+    return wide if temperature == 1 else wide / temperature
+
+
+def row_band(scores: Tensor) -> int:
+    """How many rows of a score map (B, C, H, W) to work on at a time: all of them on a GPU.
+
+    >>> row_band(torch.zeros(1, 16, 1024, 1024, device="meta")), row_band(torch.zeros(1, 2, 3, 4))
+    (1024, 3)
+    """
+    if scores.device.type != "cpu":
+        return max(1, scores.shape[2])
+    numbers = scores.shape[0] * scores.shape[1] * scores.shape[3]
+    return min(max(1, scores.shape[2]), max(1, _CACHED // max(1, numbers)))
 
 
 def view_sizes(
@@ -116,7 +140,7 @@ def score_tiles(
     besides a few windows, memory holds C x (rows that two windows share) x W, never C x H x W.
 
     Args:
-        network: From images to scores, see above.
+        network: From images to scores, see above; what it returns is changed in place.
         crop: Cuts ``(top, left, height, width)`` out of the images: (B, 3, height, width).
         size: H and W of the images.
         window: Height and width of the windows, clipped to the images; None = the whole image.
@@ -145,14 +169,14 @@ def score_tiles(
             if above is None:
                 above = scores.new_zeros((*scores.shape[:2], shared, width))
             known, new = reached - left, left + wide
-            beside, sums = sums, scores.clone()
+            beside, sums = sums, scores
             if beside is not None:
                 sums[..., :known] += beside[..., wide - known :]
             sums[..., :begun, known:] += above[..., :begun, reached:new]
             reached = new
             done, rest = sums[..., : right - left].split([bottom - top, top + tall - bottom], dim=2)
             windows = down[top:bottom, None] * across[left:right]
-            yield Tile(top, left, done / windows.to(done))
+            yield Tile(top, left, done.div_(windows.to(done)))
             above[..., : rest.shape[2], left:right] = rest
         begun = top + tall - bottom
 
@@ -210,7 +234,8 @@ def predict_scores(
 
     def views(part: Tensor) -> Tensor:
         sizes = view_sizes((part.shape[-2], part.shape[-1]), scales)
-        return mean_of_views(network, part, sizes, flip)
+        scores = mean_of_views(network, part, sizes, flip)
+        return scores.clone() if window else scores  # a network may return a part of its images
 
     def crop(top: int, left: int, height: int, width: int) -> Tensor:
         return images[..., top : top + height, left : left + width]

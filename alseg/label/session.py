@@ -327,6 +327,11 @@ def _picture(about: Mapping[str, Any]) -> Picture:
     return Picture(about["name"], size, about["file"], file_size, box, about["reading"])
 
 
+def say_browser(run_dir: Path) -> None:
+    """Say how the questions of a run that waits are answered in a browser."""
+    log.info("Or answer in a browser: python -m alseg.label %s", run_dir)
+
+
 @dataclass(frozen=True)
 class SessionWriter:
     """Observer of a run: when it begins to wait, writes what the page needs.
@@ -342,7 +347,7 @@ class SessionWriter:
     def waiting(self, query: Query, pool: LabelPool, folder: Path) -> None:
         """Write the session and say how to answer in a browser."""
         write_session(query, pool, self.images, folder, self.accept_partial)
-        log.info("Or answer in a browser: python -m alseg.label %s", folder.parent)
+        say_browser(folder.parent)
 
     def round_closed(self, round: int, pool: LabelPool, rows: Sequence[Mapping[str, Any]]) -> None:
         """Nothing to do."""

@@ -176,12 +176,7 @@ class HumanOracle:
         path = folder / ANSWERS
         if not path.exists():
             write_questions(query, pool, images, folder)
-            raise AwaitingAnswersError(
-                f"Round {query.round} waits for your answers: {folder / 'questions.csv'} lists up "
-                f"to {len(query)} questions in order, {folder / 'questions'} shows them on the "
-                f"images, {folder / 'HOW_TO_ANSWER.txt'} says what to write. Save your answers as "
-                f"{path}, then give the same command again."
-            )
+            raise awaiting(query, folder)
         raw = read_bytes(path)
         answers = read_answers(path, query, pool, images, raw)
         cost = pool.budget.cost(answers, pool.unit_pixels(answers))
@@ -200,6 +195,21 @@ class HumanOracle:
         log.info("%s: %s", path, _counted(answers, KINDS[query.answer].names(images)))
         keep_read(folder, raw)
         return answers
+
+
+def awaiting(query: Query, folder: Path) -> AwaitingAnswersError:
+    """What tells a person to answer the questions of a round.
+
+    Args:
+        query: The questions.
+        folder: Folder of the round, with the files that `write_questions` wrote.
+    """
+    return AwaitingAnswersError(
+        f"Round {query.round} waits for your answers: {folder / 'questions.csv'} lists up "
+        f"to {len(query)} questions in order, {folder / 'questions'} shows them on the "
+        f"images, {folder / 'HOW_TO_ANSWER.txt'} says what to write. Save your answers as "
+        f"{folder / ANSWERS}, then give the same command again."
+    )
 
 
 def _counted(answers: Answers, names: Sequence[str]) -> str:

@@ -96,6 +96,7 @@ class LabelPool:
         self.history: list[Answers] = []
         self.costs: list[Cost] = []
         self._rows: dict[int, list[tuple[int, NDArray[np.int64]]]] = {}  # image: (batch, rows)
+        self._new_images: list[int] = []  # by batch: images asked about for the first time
         self._asked: dict[tuple[str, int], SortedIds] = {}  # (regions, image): units
 
     def __len__(self) -> int:
@@ -149,6 +150,7 @@ class LabelPool:
                 raise ValueError(f"a unit of image {image} is asked twice")
         cost = self.budget.cost(answers, pixels).total()
         # nothing above changed the pool: a refused commit leaves it as it was
+        self._new_images.append(sum(image not in self._rows for image, _ in groups))
         for (image, rows), units in zip(groups, asked, strict=True):
             self._rows.setdefault(image, []).append((len(self.history), rows))
             self._asked.setdefault((answers.regions, image), SortedIds()).add(units)
@@ -215,6 +217,10 @@ class LabelPool:
         """Total cost of the first ``rounds`` commits (None: all)."""
         costs = self.costs[:rounds] or [Cost(0.0, 0.0, 0.0, 0.0)]
         return Cost(*(float(np.sum(axis)) for axis in zip(*costs, strict=True)))
+
+    def num_images(self, rounds: int | None = None) -> int:
+        """Images with at least one answer in the first ``rounds`` commits (None: all)."""
+        return sum(self._new_images[:rounds])
 
     def images(self, kinds: Container[AnswerKind] | None = None) -> NDArray[np.int64]:
         """Images with at least one answer of certain kinds (None: any), ascending, int64."""

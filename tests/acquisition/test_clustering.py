@@ -66,6 +66,31 @@ def test_features_in_order_are_neither_copied_nor_changed(metric):
     assert np.array_equal(features, before)
 
 
+def test_k_center_leaves_blocks_alone_until_they_hold_the_highest_bound(monkeypatch):
+    """Far groups first, then a stale block whose bound has become wrong, all by the definition."""
+    monkeypatch.setattr(clustering, "_BLOCK", 8)  # four rows of two numbers
+    plain, taken = clustering._squared_distances, []
+
+    def counted(vectors, points, own=None):
+        taken.append(len(vectors))
+        return plain(vectors, points, own)
+
+    monkeypatch.setattr(clustering, "_squared_distances", counted)
+    near = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+    far = ([0, 0], [0, 40], [90, 0], [90, 40], [200, 0])
+    beside = ([0, 2], [2, 0], [2, 2], [0, 4], [4, 0], [4, 4], [2, 4], [4, 2])
+    features = np.concatenate([near + shift for shift in (*far, *beside)])
+    ids = np.arange(len(features))
+    start = near[:1]
+    picks = k_center(features, 10, ids, start, progress=False)
+    assert picks.tolist() == slow_k_center(features, 10, ids, start, "euclidean")
+    # the blocks beside are stale from the first pick on and come up once the far ones are covered
+    assert (picks >= 4 * len(far)).any()
+    updates = taken[1:]  # the first are the distances to what is labelled
+    assert set(updates) == {4}
+    assert sum(updates) < 0.6 * 10 * len(features), "a pass per pick takes ten times all"
+
+
 def test_k_center_without_labels_starts_at_the_lowest_id():
     features, ids = rows(9, 3)
     assert k_center(features, 1, ids, None, progress=False).tolist() == [ids.min()]

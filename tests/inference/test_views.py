@@ -183,6 +183,24 @@ def test_probabilities_leave_out_what_is_no_class():
     assert class_probabilities(scores.double(), 3).dtype == torch.float64
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.1])
+def test_probabilities_in_place_are_the_same_in_the_same_memory(monkeypatch, temperature):
+    monkeypatch.setattr(views, "_CACHED", 3 * 2 * 37 * 2)  # bands of two rows, the last of one
+    scores = torch.randn(2, 4, 13, 37, generator=torch.Generator().manual_seed(0))
+    plain = class_probabilities(scores, 3, temperature)
+    got = class_probabilities(scores, 3, temperature, inplace=True)
+    torch.testing.assert_close(got, plain, rtol=1e-6, atol=0)  # vectors end elsewhere
+    assert got.data_ptr() == scores.data_ptr()
+    assert torch.equal(scores[:, :3], got)
+
+
+def test_scores_of_a_network_that_returns_its_images_leave_them_as_they_are():
+    images = picture(12, 16)
+    before = images.clone()
+    predict_scores(lambda part: part[:, :2], images, (6, 8), 0.5)
+    assert torch.equal(images, before)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (33, 47)])
 def test_a_segmenter_is_such_a_network(size):
     small = {"encoder_depth": 3, "decoder_channels": [8, 8, 8]}

@@ -101,6 +101,10 @@ def test_render_paints_as_the_slow_reference_does():
 
 def test_costs_add_up_over_rounds():
     pool = filled_pool()
+    for rounds in range(6):
+        seen = {int(i) for answers in pool.history[:rounds] for i in answers.image}
+        assert pool.num_images(rounds) == len(seen)
+    assert pool.num_images() == len(pool.images())
     assert pool.spent(1).clicks == 3
     assert pool.spent(1).pixels == 3 * 64
     assert pool.spent(2).clicks == 3 + 5  # class sets of 1, 2, 1 (void) and 1 class

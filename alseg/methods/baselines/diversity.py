@@ -87,17 +87,18 @@ class CoreSet(Scored):
     def pick(self, context: RoundContext, units: Table) -> Query:
         """Unit after unit the one farthest from everything asked or picked."""
         from alseg.acquisition.clustering import k_center
+        from alseg.acquisition.rows import Rows
 
         unasked = context.pool.is_open(
             context.regions, units["image"].astype(np.int64), units["unit"].astype(np.int64)
         )
         rows = np.flatnonzero(unasked)
-        features = np.asarray(units["features"], dtype=np.float32)
+        features = units["features"]  # on the disk: only what is labelled is read into memory
         picked = k_center(
-            features[rows],
+            Rows(features, rows),
             min(most_units(context, self.asked(context)), len(rows)),
             rows,
-            labelled=features[~unasked],
+            labelled=np.asarray(features[~unasked], dtype=np.float32),
             metric=self.metric,  # type: ignore[arg-type]
         )
         return _in_order(context, self.asked(context), units, picked)
@@ -125,6 +126,7 @@ class Badge(CoreSet):
     def pick(self, context: RoundContext, units: Table) -> Query:
         """Draw units with a probability that grows with their distance from those drawn."""
         from alseg.acquisition.badge import Gradients, badge
+        from alseg.acquisition.rows import Rows
 
         rows = np.flatnonzero(
             context.pool.is_open(
@@ -132,12 +134,15 @@ class Badge(CoreSet):
             )
         )
         gradients = Gradients(
-            np.asarray(units["error"], np.float64)[rows],
-            np.asarray(units["features"], np.float64)[rows],
+            Rows(units["error"], rows, _double), Rows(units["features"], rows, _double)
         )
         n = min(most_units(context, self.asked(context)), len(rows))
         picked = badge(gradients, rows, context.rng("badge").random(n), share=self.share)
         return _in_order(context, self.asked(context), units, picked)
+
+
+def _double(block: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(block, np.float64)
 
 
 def _in_order(

@@ -13,7 +13,7 @@ from alseg.active.context import RoundContext
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.core.seeds import derive
-from alseg.labels.pool import LabelPool
+from alseg.labels.pool import LabelPool, rows_by_image
 from alseg.labels.supervision import Target
 from alseg.labels.tables import PIXELS, Query
 from alseg.regions.cells import block_labels, grid_labels, grid_of
@@ -141,8 +141,7 @@ def cell_query(
         score: Why they are asked, (n,).
     """
     unit = np.zeros(len(image), dtype=np.int64)
-    for index in np.unique(image).tolist():
-        rows = image == index
+    for index, rows in rows_by_image(image):
         height, width = context.pool.sizes[index].tolist()
         unit[rows] = pixels_of_cells(cells[rows], (height, width), grid)
     return Query(

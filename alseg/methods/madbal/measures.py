@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from alseg.active.context import RoundContext
 from alseg.core.images import VOID
+from alseg.labels.pool import rows_by_image
 from alseg.methods.madbal.clustering import SuperpixelClusters
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -44,8 +45,7 @@ def clicks_by_cluster(
     answers = context.pool.history[context.round]
     regions = context.pool.maps[context.regions]
     unit = np.zeros(len(answers), dtype=np.int64)
-    for image in np.unique(answers.image).tolist():
-        rows = answers.image == image
+    for image, rows in rows_by_image(answers.image):
         unit[rows] = regions[image].ravel()[answers.unit[rows]]
     inside = unit >= 0
     cluster = clusters.of(answers.image[inside], unit[inside])

@@ -1,0 +1,65 @@
+"""Starting the command again: of a run that is finished, and of one that waits for answers."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from alseg.cli.command import WAITING
+from benchmarks.harness import Comparison, compare, table
+
+#: A run whose work takes seconds.
+TINY = (
+    *("method=random", "rounds=1", "data=synthetic", "data.train=6", "data.val=2"),
+    *("data.size=[48,64]", "regions.region_size=64", "network.architecture=Unet"),
+    *("network.encoder=resnet18", "network.weights=null", "method.steps=1", "budget.amount=20"),
+    "trainer.enable_progress_bar=false",
+)
+
+
+def main(quick: bool) -> None:
+    """Print the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        print(table(starts(Path(folder), 1 if quick else 3)))
+
+
+def python(*words: str) -> int:
+    """The exit status of a Python process."""
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.run([sys.executable, *words], env=here, capture_output=True).returncode
+
+
+def starts(folder: Path, repeats: int) -> list[Comparison]:
+    """The whole command in a process of its own, beside the imports that training takes."""
+    found = []
+    for what, oracle, status in (
+        ("finished", "simulated", 0),
+        ("waiting", "human", WAITING),
+    ):
+        words = [
+            *("-m", "alseg.run", *TINY, f"oracle={oracle}"),
+            *(f"run_dir={folder / what}", f"cache={folder / 'cache'}"),
+        ]
+
+        def ours(words: list[str] = words) -> int:
+            return python(*words)
+
+        def agree(imported: Any, got: int, status: int = status) -> str:
+            assert (imported, got) == (0, status), f"exit statuses {imported} and {got}"
+            return f"exit status {status}"
+
+        agree(0, ours())  # the run itself
+        found.append(
+            compare(
+                f"the command of a {what} run, given again",
+                "only importing torch, Lightning and the networks",
+                lambda: python("-c", "import lightning, segmentation_models_pytorch"),
+                ours,
+                agree,
+                repeats,
+                limit=("importing NumPy", lambda: python("-c", "import numpy")),
+            )
+        )
+    return found
