@@ -153,6 +153,12 @@ def test_equal_buys_12_percent_of_patches_of_one_size(preset):
     assert amount.axis == "units"
     height, width = (round(side * data.scale) for side in SIZES[name])
     assert height % regions.rows == width % regions.cols == 0
+    method = made.components["method"]
+    chosen = [round(side * method.round_scale) for side in (height, width)]
+    assert chosen == {"camvid": [360, 480], "cityscapes": [256, 512]}[name]
+    assert chosen[0] % regions.rows == chosen[1] % regions.cols == 0
+    assert method.final_keep == "best"
+    assert getattr(data, "choose_on", None) == ("val" if name == "camvid" else None)
     augment = made.components["augment"]
     assert (list(augment.scale), augment.flip) == ([1, 1], 0)
     assert (list(augment.mean), list(augment.std)) == ([0, 0, 0], [1, 1, 1])
@@ -190,6 +196,9 @@ PARAMETERS = {
     "madbal/cityscapes_resnet50": (19, 23_508_032, 16_125_440, 19 * 257),
     "equal/camvid_fcn": (12, 23_508_032, 9_438_208, 12 * 513),
     "equal/cityscapes_deeplabv3": (20, 23_508_032, 16_125_440, 20 * 257),
+    "pixelpick/camvid_fpn": (11, 23_508_032, 2_164_736, 11 * 129),
+    "pixelpick/cityscapes_fpn": (19, 23_508_032, 2_164_736, 19 * 129),
+    "pixelpick/voc_fpn": (21, 23_508_032, 2_164_736, 21 * 129),
 }
 #: What images and crops of the protocol are padded to, by the folder of the preset.
 CANVASES = {
@@ -198,6 +207,7 @@ CANVASES = {
     "classbal": {(513, 513): (513, 513), (512, 1024): (513, 1025)},
     "madbal": {(768, 768): (768, 768), (1024, 2048): (1024, 2048)},
     "equal": {(360, 480): (360, 480), (512, 1024): (512, 1024)},
+    "pixelpick": {(360, 480): (360, 480), (256, 512): (256, 512), (300, 400): (304, 400)},
 }
 
 
@@ -244,6 +254,7 @@ def test_pixelpick_counts_epochs_and_pixels_by_the_images(preset):
     assert method.epoch_steps == epoch
     assert method.steps == 50 * epoch
     assert made.components["budget"].amount == 10 * images
+    assert (method.keep, method.score_with) == ("best", "last")
     recipe = method.recipe()
     rates = [recipe.rate(n * epoch - back, method.steps, 1.0) for n in (20, 40) for back in (1, 0)]
     if made.choices["data"] == "camvid":
@@ -290,6 +301,7 @@ def test_als4gan_asks_as_often_as_the_paper(preset, masks, first, rounds):
     initial = learner.num_initial(wanted, method.alpha)
     per_round = learner.num_per_round(initial, method.beta)
     assert (wanted, initial, learner.num_rounds(wanted, per_round)) == (masks, first, rounds)
+    assert method.classifier_augment() == {"scale": (0.5, 1.6), "scale_step": 0.1, "flip": 0.5}
     table = (ROOT / "experiments" / "README.md").read_text()
     (line,) = [row for row in table.splitlines() if f"(als4gan/{preset}.yaml)" in row]
     assert f"| {rounds + 2} |" in line, "the first images, the rounds, and the masks"

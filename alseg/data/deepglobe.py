@@ -57,7 +57,9 @@ class DeepGlobe:
         val_in_pool: Put the validation images into the pool: 642 images, as ALS4GAN has, for a last
             run with ``evaluate=test``.
         class_map: JSON file with the class of each whole image, by the image's id or file name: a
-            name or an id 0..5 of the six. Without it, images have no classes (scenes).
+            name or an id 0..5 of the six, ``{"119": "agriculture", "606_sat.jpg": 3}``. The authors
+            of ALS4GAN link theirs in issue 3 of their repository, immuno121/ALS4GAN. Without it,
+            images have no classes (scenes).
         size: Height and width at which images are loaded; null keeps their size.
         cache: Folder that keeps decoded images, of which a training crop reads only its own rows;
             null for none. An image takes height x width x channels bytes. The log says what they
