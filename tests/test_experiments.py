@@ -180,6 +180,12 @@ def test_equal_buys_12_percent_of_patches_of_one_size(preset):
     assert amount.axis == "units"
     height, width = (round(side * data.scale) for side in SIZES[name])
     assert height % regions.rows == width % regions.cols == 0
+    method = made.components["method"]
+    chosen = [round(side * method.round_scale) for side in (height, width)]
+    assert chosen == {"camvid": [360, 480], "cityscapes": [256, 512]}[name]
+    assert chosen[0] % regions.rows == chosen[1] % regions.cols == 0
+    assert method.final_keep == "best"
+    assert getattr(data, "choose_on", None) == ("val" if name == "camvid" else None)
     augment = made.components["augment"]
     assert (list(augment.scale), augment.flip) == ([1, 1], 0)
     assert (list(augment.mean), list(augment.std)) == ([0, 0, 0], [1, 1, 1])
@@ -231,6 +237,9 @@ PARAMETERS = {
         [f"als4gan/deepglobe{which}" for which in ("", "_5", "_12")],
         (6, 42_500_160, 0, 4 * 6 * 18433),
     ),
+    "pixelpick/camvid_fpn": (11, 23_508_032, 2_164_736, 11 * 129),
+    "pixelpick/cityscapes_fpn": (19, 23_508_032, 2_164_736, 19 * 129),
+    "pixelpick/voc_fpn": (21, 23_508_032, 2_164_736, 21 * 129),
 }
 #: What their page or code says of all parts together, exactly or in millions, and with how many
 #: outputs where that is another number than here.
@@ -257,6 +266,7 @@ CANVASES = {
     "equal": {(360, 480): (360, 480), (512, 1024): (512, 1024)},
     "pixelpick": {(360, 480): (368, 480), (256, 512): (256, 512), (320, 320): (320, 320)},
     "als4gan": {(256, 256): (256, 256), (320, 320): (320, 320)},
+    "pixelpick_fpn": {(360, 480): (360, 480), (256, 512): (256, 512), (300, 400): (304, 400)},
 }
 
 
@@ -284,7 +294,8 @@ def test_networks_have_the_parts_and_sizes_of_the_papers(preset):
     with torch.device("meta"):
         parts = network.encoder, network.decoder, network.classifier
         assert [sum(p.numel() for p in part.parameters()) for part in parts] == counts
-        for size, canvas in CANVASES[folder].items():
+        sizes = CANVASES[f"{folder}_fpn" if preset.endswith("_fpn") else folder]
+        for size, canvas in sizes.items():
             scores, features, found = network.features(torch.empty(2, 3, *size))
             assert found == canvas
             stride = {"equal": 8, "madbal": 8 if "mobilenet_v2" not in preset else 4}.get(folder, 4)
@@ -339,7 +350,7 @@ def row_of_numbers(preset: str) -> str:
 
 def test_the_table_of_numbers_is_that_of_the_networks():
     """Of every preset of a paper, in docs/papers.md."""
-    papers = [p for p in PRESETS if p.split("/")[1] not in ("aerial", "camvid", "demo")]
+    papers = [p for p in PRESETS if p.split("/")[1] not in ("aerial", "camvid", "cli")]
     names = [p.removeprefix("experiments/").removesuffix(".yaml") for p in papers]
     assert sorted(names) == sorted(PARAMETERS), "a preset without its numbers"
     text = (ROOT / "docs" / "papers.md").read_text()
@@ -387,6 +398,7 @@ def test_pixelpick_counts_epochs_and_pixels_by_the_images(preset):
     assert method.epoch_steps == epoch
     assert method.steps == 50 * epoch
     assert made.components["budget"].amount == 10 * images
+    assert (method.keep, method.score_with) == ("best", "last")
     recipe = method.recipe()
     rates = [recipe.rate(n * epoch - back, method.steps, 1.0) for n in (20, 40) for back in (1, 0)]
     if made.choices["data"] == "camvid":
@@ -433,6 +445,7 @@ def test_als4gan_asks_as_often_as_the_paper(preset, masks, first, rounds):
     initial = learner.num_initial(wanted, method.alpha)
     per_round = learner.num_per_round(initial, method.beta)
     assert (wanted, initial, learner.num_rounds(wanted, per_round)) == (masks, first, rounds)
+    assert method.classifier_augment() == {"scale": (0.5, 1.6), "scale_step": 0.1, "flip": 0.5}
     table = (ROOT / "experiments" / "README.md").read_text()
     (line,) = [row for row in table.splitlines() if f"(als4gan/{preset}.yaml)" in row]
     assert f"| {rounds + 2} |" in line, "the first images, the rounds, and the masks"

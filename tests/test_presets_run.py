@@ -45,7 +45,7 @@ def test_a_preset_trains_scores_and_evaluates(preset, tmp_path):
         size = (80, 160)  # 5 x 5 patches
     root = LAYOUTS[kind](tmp_path / "data", size)
     crop = [*CROPS.get(method, ["augment.crop=[65,97]"])]
-    if preset == "pixelpick/voc":
+    if preset.startswith("pixelpick/voc"):
         crop = ["augment.crop=[64,96]"]
     if preset.startswith("mulquery/voc"):
         crop += ["data.centre=65", "method.score_centre=65"]

@@ -15,6 +15,8 @@ WORDS = {
     "train_masks": "masks of training images",
     "val": "validation images",
     "val_masks": "masks of validation images",
+    "choice": "images checkpoints are chosen on",
+    "choice_masks": "masks of images checkpoints are chosen on",
 }
 #: Names told of each kind of change.
 NAMES = 5
@@ -23,7 +25,11 @@ NAMES = 5
 def contents_of(splits: Splits) -> Contents:
     """Digests of all images and masks; of windows, those of the files they are cut from."""
     contents: Contents = {}
-    for part, images in (("train", splits.train), ("val", splits.val)):
+    parts = {"train": splits.train, "val": splits.val}
+    chosen_on: ImageSet | None = getattr(splits, "choice", None)
+    if chosen_on is not None:
+        parts["choice"] = chosen_on
+    for part, images in parts.items():
         files: ImageSet = getattr(images, "sources", images)
         named = list(enumerate(files.names))
         contents[part] = {name: files.fingerprint(index)[:16] for index, name in named}

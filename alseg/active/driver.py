@@ -16,7 +16,7 @@ import lightning as L
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.active.checkpoints import clear_partial, read_checkpoint
+from alseg.active.checkpoints import clear_partial, load_weights, read_checkpoint
 from alseg.active.choose import whole_images
 from alseg.active.context import RoundContext
 from alseg.active.corrections import go_back
@@ -299,6 +299,8 @@ def _scored(
         stage = next(s for s in run.method.stages(asking) if s.name == scoring.stage)
         L.seed_everything(derive(*stage.key), workers=True, verbose=False)
         module = stage.module()
+    elif scoring.last:
+        load_weights(module, asking.before.stage_folder(scoring.stage) / "last.ckpt")
     images = scoring.images
     if images is None:
         images = run.pool.open_images(run.regions)

@@ -30,12 +30,14 @@ class Scoring:
             resumed run may call it again.
         images: Images to score, ascending; None = all that have something left to ask.
         keep: Names of the tables that stay in the run folder, see `Ledger.scores`.
+        last: Score with the last weights of the stage, where it keeps others.
     """
 
     stage: str
     pick: Callable[[Mapping[str, Table]], Query]
     images: NDArray[np.int64] | None = None
     keep: tuple[str, ...] = ()
+    last: bool = False
 
 
 @dataclass(frozen=True)

@@ -143,10 +143,18 @@ class OneFit(TrainingOptions, Method):
         """One fit."""
         return [Train(name=self.stage_name, fit=self.fit(), context=context, method=self)]
 
-    def training(self, context: RoundContext, cosine: bool = False) -> dict[str, Any]:
-        """Keyword arguments of `alseg.active.module.CrossEntropyModule`."""
+    def training(
+        self, context: RoundContext, cosine: bool = False, outputs: int = 0
+    ) -> dict[str, Any]:
+        """Keyword arguments of `alseg.active.module.CrossEntropyModule`.
+
+        Args:
+            context: Of the round.
+            cosine: See `alseg.nn.network.Network.build`.
+            outputs: Outputs of the network besides the classes.
+        """
         return {
-            "network": context.network.build(context.pool.num_classes, cosine=cosine),
+            "network": context.network.build(context.pool.num_classes + outputs, cosine=cosine),
             "num_classes": context.pool.num_classes,
             "steps": self.steps,
             "recipe": self.recipe(),
@@ -232,7 +240,13 @@ class Scored(OneFit):
 
     def module(self, context: RoundContext) -> "L.LightningModule":
         """A fresh network that also scores."""
-        from alseg.active.scoring import ScoringModule, UnitScorer
+        from alseg.active.scoring import ScoringModule
+
+        return ScoringModule(**self.scoring(context))
+
+    def scoring(self, context: RoundContext, outputs: int = 0) -> dict[str, Any]:
+        """Keyword arguments of `alseg.active.scoring.ScoringModule`; see `training`."""
+        from alseg.active.scoring import UnitScorer
 
         options = {
             "reduce": self.reduce,
@@ -240,13 +254,13 @@ class Scored(OneFit):
             "seed": derive(context.seed, context.round, "score"),
         }
         scorer = UnitScorer.of(context, self.asked(context), **{**options, **self.drawing(context)})
-        return ScoringModule(
-            score=self.score,
-            scorer=scorer,
-            passes=self.committee(),
-            scale=self.scoring_scale(),
-            **self.training(context),
-        )
+        return {
+            "score": self.score,
+            "scorer": scorer,
+            "passes": self.committee(),
+            "scale": self.scoring_scale(),
+            **self.training(context, outputs=outputs),
+        }
 
     def drawing(self, context: RoundContext) -> dict[str, Any]:
         """Options of `alseg.active.scoring.UnitScorer` besides the usual ones."""

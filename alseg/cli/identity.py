@@ -117,7 +117,11 @@ def look(
     contents = contents_of(splits)
     ledger.check_contents(contents)
     owner |= {"train": _content(splits.train), "val": _content(splits.val)}
-    truth = {name: digest_of(contents[name]) for name in ("train_masks", "val_masks")}
+    chosen_on = getattr(splits, "choice", None)
+    if chosen_on is not None:
+        owner["choice"] = _content(chosen_on)
+    masks = ("train_masks", "val_masks", "choice_masks")
+    truth = {name: digest_of(contents[name]) for name in masks if name in contents}
     owner |= truth | {"masks": table}
     defaults |= truth | {"masks": table}  # folders of release 0.1 know nothing of masks
     ledger.check_owner(owner, defaults)

@@ -238,6 +238,7 @@ def _check_stages(
     run: "Run", network: "Segmenter", crop: tuple[int, int] | None, trainer: "TrainerOptions"
 ) -> None:
     """Refuse stages that these images, or so few of them at a time, cannot feed."""
+    from alseg.core.images import choice_of
     from alseg.nn.batches import takes_one_image
 
     devices, nodes = trainer.world()
@@ -245,7 +246,7 @@ def _check_stages(
     shared = trainer.sync_batchnorm and world > 1
     for round in {0, run.rounds - 1}:  # some stages come in the end only
         for stage in run.method.stages(run.context(round)):
-            if stage.fit.keep == "best" and not len(run.splits.val):
+            if stage.fit.keep == "best" and not len(choice_of(run.splits)):
                 raise UserError(
                     f"stage {stage.name} keeps the weights that are best on the validation images, "
                     f"and there are none; give some, or let it keep the last weights."

@@ -278,12 +278,25 @@ class Splits(Protocol):
         ...
 
 
+def choice_of(splits: Splits) -> ImageSet:
+    """The images of splits that a checkpoint is chosen on: `DataSplits.choice`, or ``val``."""
+    own: ImageSet | None = getattr(splits, "choice", None)
+    return splits.val if own is None else own
+
+
 @dataclass(frozen=True)
 class DataSplits:
-    """What a data configuration builds: the pool that is asked about and the images scored on."""
+    """What a data configuration builds: the pool that is asked about and the images scored on.
+
+    Attributes:
+        train: The pool.
+        val: The images scored on.
+        choice: Images that a stage chooses its best checkpoint on; None = those scored on.
+    """
 
     train: ImageSet
     val: ImageSet
+    choice: ImageSet | None = None
 
     def __repr__(self) -> str:
         return f"DataSplits({len(self.train)} training images, {len(self.val)} validation images)"

@@ -10,6 +10,7 @@ from alseg.data.checks import Problems, pair_files
 from alseg.data.files import Resize
 from alseg.data.find import find_files, find_folder
 from alseg.data.masks import read_masks_by_id
+from alseg.data.parts import check_choose_on
 from alseg.data.splits import file_splits
 
 #: Display colour of each class, in the order of the ids; the files hold ids. Id 11 is void.
@@ -39,6 +40,8 @@ class CamVid:
         root: The folder that holds them.
         evaluate: Images scored on: ``val`` (101) or ``test`` (233). The papers report ``test``;
             ``val`` is one clip from a gap of the training drives.
+        choose_on: Images that a stage with ``keep=best`` chooses its checkpoint on: ``val``, where
+            the run is scored on ``test``; null = those it is scored on.
         size: Height and width at which images are loaded.
         scale: Factor on height and width at which images are loaded.
         cache: Folder that keeps decoded images, of which a training crop reads only its own rows;
@@ -48,6 +51,7 @@ class CamVid:
 
     root: str = field(metadata=FREE)
     evaluate: str = "val"
+    choose_on: str | None = None
     size: tuple[int, int] | None = None
     scale: float = 1.0
     cache: str | None = field(default=None, metadata=FREE)
@@ -58,6 +62,7 @@ class CamVid:
             raise UserError(
                 f"data.evaluate is {self.evaluate!r}; CamVid can be scored on val or test."
             )
+        check_choose_on(self.choose_on)
 
     def splits(self, progress: bool = True, cache: Path | None = None) -> DataSplits:
         """Find and check the images.
@@ -71,13 +76,14 @@ class CamVid:
         """
         root = find_folder(self.root, "the folder that holds train and trainannot")
         problems = Problems(f"CamVid in {root}")
-        train, val = (
+        apart = [self.choose_on] if self.choose_on and self.choose_on != self.evaluate else []
+        train, val, *choice = (
             pair_files(
                 find_files(root, part, problems),
                 find_files(root, f"{part}annot", problems),
                 problems,
             )
-            for part in ("train", self.evaluate)
+            for part in ("train", self.evaluate, *apart)
         )
         masks = read_masks_by_id(dict(enumerate([*COLORS, "void"])), ignore=["void", "255"])
         resize = Resize.from_options(self.size, self.scale)
@@ -88,4 +94,5 @@ class CamVid:
             progress=progress,
             cache=cache,
             decoded=self.cache,
+            choice=[file for part in choice for file in part],
         )

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from alseg.active.module import LoopDataModule
 from alseg.active.stage import Fit
 from alseg.core.errors import UserError
-from alseg.core.images import VOID, ImageSet, Splits, channels_of, pixels_of
+from alseg.core.images import VOID, ImageSet, Splits, channels_of, choice_of, pixels_of
 from alseg.data.files import KEEP_SIZE, FileImages
 from alseg.data.loaders import FitLoader
 from alseg.data.reading.images import AS_RGB
@@ -275,8 +275,10 @@ class ActiveDataModule(LoopDataModule):
         )
 
     def val_dataloader(self) -> Any:
-        """Validation images with their ground truth; no loader where there are none."""
-        images = self.splits.val
+        """Images a checkpoint is chosen on, with their truth; no loader where there are none."""
+        return self._with_truth(choice_of(self.splits))
+
+    def _with_truth(self, images: ImageSet) -> Any:
         if not len(images):
             return []
         every = np.arange(len(images))
@@ -284,8 +286,8 @@ class ActiveDataModule(LoopDataModule):
         return self._whole(items, np.array([images.size(i) for i in range(len(images))]))
 
     def test_dataloader(self) -> Any:
-        """The validation images: there is no other split the loop may look at."""
-        return self.val_dataloader()
+        """The images scored on, which are the validation images if no others are given."""
+        return self._with_truth(self.splits.val)
 
     def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Whole pool images with their region map as ``regions``.

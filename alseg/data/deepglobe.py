@@ -52,10 +52,14 @@ class DeepGlobe:
     Attributes:
         root: The folder that holds the folders.
         evaluate: Images scored on: ``val`` or ``test``.
+        choose_on: Images that a stage with ``keep=best`` chooses its checkpoint on: ``val``, where
+            the run is scored on ``test``; null = those it is scored on.
         val_in_pool: Put the validation images into the pool: 642 images, as ALS4GAN has, for a last
             run with ``evaluate=test``.
         class_map: JSON file with the class of each whole image, by the image's id or file name: a
-            name or an id 0..5 of the six. Without it, images have no classes (scenes).
+            name or an id 0..5 of the six, ``{"119": "agriculture", "606_sat.jpg": 3}``. The authors
+            of ALS4GAN link theirs in issue 3 of their repository, immuno121/ALS4GAN. Without it,
+            images have no classes (scenes).
         size: Height and width at which images are loaded; null keeps their size.
         cache: Folder that keeps decoded images, of which a training crop reads only its own rows;
             null for none. An image takes height x width x channels bytes. The log says what they
@@ -64,6 +68,7 @@ class DeepGlobe:
 
     root: str = field(metadata=FREE)
     evaluate: str = "val"
+    choose_on: str | None = None
     val_in_pool: bool = False
     class_map: str | None = None
     size: tuple[int, int] | None = (320, 320)
@@ -71,7 +76,7 @@ class DeepGlobe:
 
     def __post_init__(self) -> None:
         Resize.from_options(self.size, 1.0)
-        check_choice(self.evaluate, self.val_in_pool)
+        check_choice(self.evaluate, self.val_in_pool, self.choose_on)
 
     def splits(self, progress: bool = True, cache: Path | None = None) -> DataSplits:
         """Find and check the images.
@@ -92,12 +97,13 @@ class DeepGlobe:
             problems,
         )
         files = {file.name: file for file in pairs}
-        names = pool_and_scored(split_by_name(files), self.evaluate, self.val_in_pool)
-        train, val = ([files[name] for name in part] for part in names)
+        parts = split_by_name(files)
+        names = pool_and_scored(parts, self.evaluate, self.val_in_pool, self.choose_on)
+        train, val, choice = ([files[name] for name in part] for part in names)
         scenes = NO_SCENES
         if self.class_map is not None:
             path = Path(self.class_map).expanduser()
-            scenes = read_class_map(path, [file.name for file in (*train, *val)])
+            scenes = read_class_map(path, [f.name for f in (*train, *val, *choice)])
         return file_splits(
             *(train, val, mask_table(), problems),
             resize=Resize.from_options(self.size, 1.0),
@@ -105,6 +111,7 @@ class DeepGlobe:
             progress=progress,
             cache=cache,
             decoded=self.cache,
+            choice=choice,
         )
 
 

@@ -33,12 +33,26 @@ def split_by_name(names: Iterable[str]) -> Parts:
     return Parts(sorted(order[:train]), sorted(order[train:learn]), sorted(order[learn:]))
 
 
-def check_choice(evaluate: str, val_in_pool: bool) -> None:
-    """Check the options `evaluate` and `val_in_pool` of a data set.
+def check_choose_on(choose_on: str | None) -> None:
+    """Check the option `choose_on` of a data set.
 
     Raises:
-        UserError: For an unknown part, or if images of the pool would be scored on.
+        UserError: For an unknown part; the test images are for no choice.
     """
+    if choose_on not in (None, "val"):
+        raise UserError(
+            f"data.choose_on is {choose_on!r}; checkpoints can be chosen on val, or by null on the "
+            f"images scored on."
+        )
+
+
+def check_choice(evaluate: str, val_in_pool: bool, choose_on: str | None = None) -> None:
+    """Check the options `evaluate`, `val_in_pool` and `choose_on` of a data set.
+
+    Raises:
+        UserError: For an unknown part, or if images of the pool would be scored or chosen on.
+    """
+    check_choose_on(choose_on)
     if evaluate not in ("val", "test"):
         raise UserError(f"data.evaluate is {evaluate!r}; images can be scored on val or test.")
     if val_in_pool and evaluate == "val":
@@ -46,15 +60,24 @@ def check_choice(evaluate: str, val_in_pool: bool) -> None:
             "data.val_in_pool=true puts the validation images into the pool, so scores on them "
             "mean little; set data.evaluate=test, or leave them out."
         )
+    if val_in_pool and choose_on is not None:
+        raise UserError(
+            "data.val_in_pool=true puts the validation images into the pool, so that nothing can "
+            "be chosen on them; leave out data.choose_on, or data.val_in_pool."
+        )
 
 
-def pool_and_scored(parts: Parts, evaluate: str, val_in_pool: bool) -> tuple[list[str], list[str]]:
-    """Names of the images that are asked about, and of those scored on, sorted.
+def pool_and_scored(
+    parts: Parts, evaluate: str, val_in_pool: bool, choose_on: str | None = None
+) -> tuple[list[str], list[str], list[str]]:
+    """Names of images that are asked about, scored on, and chosen on if those are others; sorted.
 
     Args:
         parts: The data set.
         evaluate: ``val`` or ``test``.
         val_in_pool: Whether the validation images belong to the pool.
+        choose_on: Part that checkpoints are chosen on; None = that scored on.
     """
     pool = sorted(parts.train + parts.val) if val_in_pool else parts.train
-    return pool, parts.test if evaluate == "test" else parts.val
+    apart = choose_on is not None and choose_on != evaluate
+    return pool, parts.test if evaluate == "test" else parts.val, parts.val if apart else []

@@ -37,6 +37,7 @@ def file_splits(
     progress: bool = True,
     cache: Path | None = None,
     decoded: str | None = None,
+    choice: Sequence[ImageFile] = (),
 ) -> DataSplits:
     """Check the files of both splits, say which classes occur in no mask, and open them.
 
@@ -53,11 +54,12 @@ def file_splits(
         progress: Show a progress bar.
         cache: Folder that remembers checked files; see `alseg.data.checks.check_images`.
         decoded: Folder that keeps decoded images, see `alseg.data.decoded`; None for none.
+        choice: Images that checkpoints are chosen on; empty = those evaluated on.
 
     Raises:
         UserError: If anything is wrong with the files; all of it is listed.
     """
-    files = [*train, *val]
+    files = [*train, *val, *choice]
     loaded = resize.size if any_loaded_size else None
     known_files = KnownFiles(cache)
     find_twice({file.name: file.image for file in files}, problems)
@@ -86,7 +88,7 @@ def file_splits(
         reading = limits_of(reading, [file.image for file in train], known_files)
     parts_of = [
         FileImages(part, table, masks, resize, scenes, reading, known_files)
-        for part in (train, val)
+        for part in (train, val, *([choice] if choice else []))
     ]
     if decoded is not None:
         keep_decoded(parts_of, Path(decoded).expanduser())

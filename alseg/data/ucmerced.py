@@ -73,6 +73,8 @@ class UCMerced:
     Attributes:
         root: The folder that holds the folders.
         evaluate: Images scored on: ``val`` or ``test``.
+        choose_on: Images that a stage with ``keep=best`` chooses its checkpoint on: ``val``, where
+            the run is scored on ``test``; null = those it is scored on.
         val_in_pool: Put the validation images into the pool: 1680 images, as ALS4GAN (arXiv
             2110.07782) has, for a last run with ``evaluate=test``.
         size: Height and width at which images are loaded; null keeps their sizes.
@@ -83,13 +85,14 @@ class UCMerced:
 
     root: str = field(metadata=FREE)
     evaluate: str = "val"
+    choose_on: str | None = None
     val_in_pool: bool = False
     size: tuple[int, int] | None = (256, 256)
     cache: str | None = field(default=None, metadata=FREE)
 
     def __post_init__(self) -> None:
         Resize.from_options(self.size, 1.0)
-        check_choice(self.evaluate, self.val_in_pool)
+        check_choice(self.evaluate, self.val_in_pool, self.choose_on)
 
     def splits(self, progress: bool = True, cache: Path | None = None) -> DataSplits:
         """Find and check the images.
@@ -110,10 +113,10 @@ class UCMerced:
         # Images without a mask are problems already; those that lists name and that are not there
         # are, too.
         parts = Parts(*(read_list(list_file(part), images, problems) for part in Parts._fields))
-        names = pool_and_scored(parts, self.evaluate, self.val_in_pool)
-        train, val = ([files[name] for name in part if name in files] for part in names)
+        chosen = pool_and_scored(parts, self.evaluate, self.val_in_pool, self.choose_on)
+        train, val, choice = ([files[n] for n in part if n in files] for part in chosen)
         table = read_masks_by_id(dict(enumerate(["background", *COLORS])), ignore=["background"])
-        scenes = {file.name: scene_of_name(file.name) for file in (*train, *val)}
+        scenes = {file.name: scene_of_name(file.name) for file in (*train, *val, *choice)}
         return file_splits(
             *(train, val, table, problems),
             colors=COLORS,
@@ -123,6 +126,7 @@ class UCMerced:
             progress=progress,
             cache=cache,
             decoded=self.cache,
+            choice=choice,
         )
 
 

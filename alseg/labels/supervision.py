@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from alseg.core.images import VOID
 from alseg.labels.imagefiles import ImageFiles
 from alseg.labels.pool import LabelPool
-from alseg.labels.tables import AnswerKind
+from alseg.labels.tables import PIXELS, AnswerKind
 
 
 class Target(NamedTuple):
@@ -61,6 +62,24 @@ class LabelMaps:
     def __call__(self, image: int) -> Target:
         """``target`` is the label map, (H, W), uint8, VOID where nothing is known."""
         return Target({"target": self.pool.render(image, self.kinds)}, {})
+
+
+@dataclass(frozen=True)
+class LabelsAndVoid(LabelMaps):
+    """Label maps in which pixels answered with void have a number of their own.
+
+    Whoever could not tell counts as having said void: such a click teaches as little.
+    """
+
+    def __call__(self, image: int) -> Target:
+        """``target``: label map, (H, W), uint8, C where the answer was void, VOID if unknown."""
+        labels, kinds = self.pool.render(image, self.kinds), self.kinds
+        for answers, rows in self.pool.answers(image):
+            counts = kinds is None or answers.answer in kinds
+            if answers.regions == PIXELS and counts and answers.label is not None:
+                void = answers.unit[rows][answers.label[rows] == VOID]
+                labels.reshape(-1)[void] = self.pool.num_classes
+        return Target({"target": labels}, {})
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ class Network:
 
     Attributes:
         architecture: E.g. ``DeepLabV3Plus``, ``ConfigurableDeepLabV3Plus``, ``DeepLabV3``,
-            ``DeepLabV2``, ``FCN``, ``LRASPP``, ``Unet``.
+            ``DeepLabV2``, ``DilatedFPN``, ``FCN``, ``LRASPP``, ``Unet``.
         encoder: E.g. ``resnet50``, ``mobilenet_v2``, or a timm model with the prefix ``tu-``.
         weights: ``imagenet``, a path to a state dict, or null for random weights. ImageNet's come
             from an installed package of the extra ``alseg[weights]`` where it has the encoder

@@ -53,11 +53,13 @@ def _architectures() -> dict[str, Any]:
     from alseg.nn.deeplabv2 import DeepLabV2
     from alseg.nn.deeplabv3plus import ConfigurableDeepLabV3Plus
     from alseg.nn.fcn import FCN
+    from alseg.nn.fpn import DilatedFPN
     from alseg.nn.lraspp import LRASPP
 
     own = {
         "configurabledeeplabv3plus": ConfigurableDeepLabV3Plus,
         "deeplabv2": DeepLabV2,
+        "dilatedfpn": DilatedFPN,
         "fcn": FCN,
         "lraspp": LRASPP,
     }
@@ -117,7 +119,7 @@ def build_segmenter(
 
     Args:
         architecture: Any architecture of segmentation-models-pytorch, e.g. ``DeepLabV3Plus``, or
-            ``ConfigurableDeepLabV3Plus``, ``DeepLabV2``, ``FCN`` or ``LRASPP``.
+            ``ConfigurableDeepLabV3Plus``, ``DeepLabV2``, ``DilatedFPN``, ``FCN`` or ``LRASPP``.
         encoder: Any of its encoders, or a timm model with the prefix ``tu-``.
         weights: ``imagenet``, from an installed package with them (the extra ``weights``), the
             hub's cache, or the hub, in this order; a path to a state dict of the encoder or of

@@ -111,3 +111,12 @@ def test_sets_without_files_are_told_by_their_pixels():
     assert [name for name in old if old[name] != new[name]] == ["toy_01"]
     bare = contents_of(DataSplits(ToyImages(3, has_truth=False), val))
     assert bare["train_masks"] == {}
+
+
+def test_images_a_checkpoint_is_chosen_on_are_part_of_a_run():
+    val, choice = ToyImages(2, seed=1), ToyImages(2, seed=2)
+    before = contents_of(DataSplits(ToyImages(3), val))
+    after = contents_of(DataSplits(ToyImages(3), val, choice))
+    assert {part: after[part] for part in before} == before
+    assert set(after) - set(before) == {"choice", "choice_masks"}
+    assert after["choice"] != after["val"]

@@ -31,10 +31,16 @@ def test_the_parts_are_as_if_shuffled():
 
 def test_what_is_asked_about_and_scored_on():
     parts = Parts(["c", "a"], ["b"], ["d"])
-    assert pool_and_scored(parts, "val", False) == (["c", "a"], ["b"])
-    assert pool_and_scored(parts, "test", False) == (["c", "a"], ["d"])
-    assert pool_and_scored(parts, "test", True) == (["a", "b", "c"], ["d"])
+    assert pool_and_scored(parts, "val", False) == (["c", "a"], ["b"], [])
+    assert pool_and_scored(parts, "test", False) == (["c", "a"], ["d"], [])
+    assert pool_and_scored(parts, "test", True) == (["a", "b", "c"], ["d"], [])
+    assert pool_and_scored(parts, "test", False, "val") == (["c", "a"], ["d"], ["b"])
+    assert pool_and_scored(parts, "val", False, "val") == (["c", "a"], ["b"], [])
     with pytest.raises(UserError, match=r"data\.val_in_pool=true puts the validation"):
         check_choice("val", True)
     with pytest.raises(UserError, match="evaluate is 'train'"):
         check_choice("train", False)
+    with pytest.raises(UserError, match="choose_on"):
+        check_choice("test", False, "test")
+    with pytest.raises(UserError, match="nothing can be chosen"):
+        check_choice("test", True, "val")

@@ -42,6 +42,21 @@ def test_camvid_without_test_folders(camvid):
         CamVid(str(camvid), evaluate="tets")
 
 
+def test_camvid_chooses_on_other_images_than_it_is_scored_on(camvid):
+    for n in range(2):
+        save(camvid / "test" / f"0003_{n}.png", picture(seed=7 + n))
+        save(camvid / "testannot" / f"0003_{n}.png", ids(seed=7 + n, classes=12))
+    data = CamVid(str(camvid), evaluate="test", choose_on="val").splits(progress=False)
+    assert data.val.names == ("0003_0", "0003_1")
+    assert data.choice.names == ("0001_0",)
+    np.testing.assert_array_equal(
+        data.choice.image(0), CamVid(str(camvid)).splits(False).val.image(0)
+    )
+    assert CamVid(str(camvid), choose_on="val").splits(progress=False).choice is None
+    with pytest.raises(UserError, match="choose_on is 'test'"):
+        CamVid(str(camvid), choose_on="test")
+
+
 def test_camvid_with_foreign_ids(camvid):
     save(camvid / "trainannot" / "0001_0.png", np.full((24, 32), 12, np.uint8))
     with pytest.raises(UserError, match=r"  12  100 % of the pixels(?s:.*)void .* 11  void"):

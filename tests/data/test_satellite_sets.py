@@ -75,6 +75,11 @@ def test_parts_of_ucmerced(merced):
     assert [len(part) for part in (data.train, data.val, test.val)] == [42, 21, 21]
     assert test.train.names == data.train.names
     assert test.val.names == paper.val.names
+    apart = splits(merced, evaluate="test", choose_on="val")
+    assert apart.val.names == test.val.names
+    assert apart.choice.names == data.val.names
+    assert apart.choice.scene(0) == data.val.scene(0)
+    assert test.choice is paper.choice is None
     assert len(paper.train) == 63
     assert {*paper.train.names} == {*data.train.names} | {*data.val.names}
     for images, each in ((data.train, 2), (data.val, 1), (test.val, 1), (paper.train, 3)):

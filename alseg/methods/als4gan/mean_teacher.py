@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
@@ -21,6 +22,8 @@ from alseg.methods.als4gan.mlmt import (
 )
 from alseg.nn.segmenter import Segmenter
 
+#: Height and width of images in the released training.
+SIDE = 320
 #: Weight decay of the student.
 WEIGHT_DECAY = 1e-5
 #: What the cosine divides the learning rate by in the end; the reference's fall from 0.03 to 1e-4.
@@ -51,6 +54,8 @@ class MeanTeacher(EvaluatedModule):
         lr: Learning rate of SGD with Nesterov's momentum, lowered after every epoch by a cosine.
         burn_in: Last epoch without consistency, 0-based.
         threshold: Classes that are less probable are off.
+        side: Height and width that images are resized to for student and teacher; None = not.
+        teacher_sees_all: The teacher's batch norms see labelled images too.
     """
 
     def __init__(
@@ -62,6 +67,8 @@ class MeanTeacher(EvaluatedModule):
         lr: float,
         burn_in: int,
         threshold: float,
+        side: int | None = None,
+        teacher_sees_all: bool = False,
     ) -> None:
         super().__init__(network.requires_grad_(False), num_classes)
         self.student = student
@@ -70,6 +77,8 @@ class MeanTeacher(EvaluatedModule):
         self.lr = lr
         self.burn_in = burn_in
         self.threshold = threshold
+        self.side = side
+        self.teacher_sees_all = teacher_sees_all
         self.train()
 
     def train(self, mode: bool = True) -> "MeanTeacher":
@@ -104,13 +113,19 @@ class MeanTeacher(EvaluatedModule):
         """Loss terms (E21) of a batch, which is one of labelled and several of other images."""
         labelled = batch["labelled"]
         others = [part["image"] for name, part in batch.items() if name != "labelled"]
-        unlabelled = torch.cat(others)
+        unlabelled = resized(torch.cat(others), self.side)
         mean, std = self._normalisation(unlabelled)
-        logits = self.student(weak_view(labelled["image"]))
+        seen = weak_view(resized(labelled["image"], self.side))
+        logits = self.student(seen)
         strong = self.student(strong_view(unlabelled, mean, std))
         with torch.no_grad():
-            weak = self.teacher(weak_view(unlabelled))
-        present = classes_present(labelled["target"], self.num_classes)
+            views = weak_view(unlabelled)
+            together = torch.cat([seen, views]) if self.teacher_sees_all else views
+            weak = self.teacher(together)[-len(views) :]
+        if "present" in labelled:
+            present = labelled["present"].bool()
+        else:
+            present = classes_present(labelled["target"], self.num_classes)
         known = present.any(dim=1)  # a crop without labels does not say that nothing is there
         weight = consistency_weight(epoch, self.epochs, self.burn_in)
         agreement = consistency(strong, weak)
@@ -142,9 +157,16 @@ class MeanTeacher(EvaluatedModule):
     def evaluate(self, batch: dict[str, Tensor]) -> None:
         """Add a batch of whole images to the confusion matrix, absent classes switched off."""
         scores = self.network(batch["image"])[:, : self.num_classes]
-        present = self.teacher(batch["image"]).float().sigmoid()
+        present = self.teacher(resized(batch["image"], self.side)).float().sigmoid()
         fused = fuse(scores, present, self.threshold)
         self.iou.update(most_probable(fused), batch["target"])
+
+
+def resized(images: Tensor, side: int | None) -> Tensor:
+    """Images brought to squares of a side, bilinear with antialiasing; None = as they are."""
+    if side is None or images.shape[-2:] == (side, side):
+        return images
+    return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
 
 
 def weak_view(images: Tensor) -> Tensor:

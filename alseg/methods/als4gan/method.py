@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -138,10 +138,7 @@ class Als4gan(Options):
             segment = Segment(name="segment", fit=fit, trainer=in_turn, **shared)
             if not self.mlmt:
                 return [segment]
-            # an epoch goes over the unlabelled images once
-            together = self.mlmt_batch_size * self.mlmt_unlabelled
-            batches = -(-len(segment.unlabelled()) // together)
-            fit = Fit(self.mlmt_passes * batches, self.mlmt_batch_size, batches)
+            fit = self._mlmt_fit(context, len(segment.unlabelled()))
             return [segment, Mlmt(name="mlmt", fit=fit, start=Start(segment.name), **shared)]
         if not self._learns(context):
             return []
@@ -150,8 +147,29 @@ class Als4gan(Options):
             len(self.classes(context).images),
             self.classifier_batch_size,
         )
+        fit = replace(fit, augment=self.classifier_augment())
         start = Start("classifier", previous_round=True)
         return [Classifier(name="classifier", fit=fit, start=start, evaluate=False, **shared)]
+
+    def _mlmt_fit(self, context: RoundContext, unlabelled: int) -> Fit:
+        """A pass goes over the unlabelled images once, or over the labelled ones.
+
+        Raises:
+            UserError: If whole images are to be resized, and differ in size.
+        """
+        size = self.mlmt_batch_size
+        if not self.as_reference(self.mlmt_released):
+            batches = -(-unlabelled // (size * self.mlmt_unlabelled))
+            return Fit(self.mlmt_passes * batches, size, batches)
+        sizes = {(int(height), int(width)) for height, width in context.pool.sizes}
+        if len(sizes) > 1:
+            raise UserError(
+                "method.mlmt_released=true resizes whole images, and a batch of them has to have "
+                "one size; give data.size, or leave it out."
+            )
+        batches = max(1, -(-len(context.pool.images(("mask",))) // size))
+        whole = {"crop": sizes.pop(), "scale": (1.0, 1.0)}
+        return Fit(self.mlmt_passes * batches, size, batches, augment=whole)
 
     def classes(self, context: RoundContext) -> Any:
         """The classes of images that were answered so far."""

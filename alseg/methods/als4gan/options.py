@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from alseg.active.method import Method
 from alseg.active.stage import KEEPS
@@ -34,6 +34,10 @@ class Options(Method):
         classifier_passes: Passes over the images with a class in every round.
         classifier_batch_size: Images per batch of the classifier.
         classifier_lr: Learning rate of the classifier's SGD.
+        classifier_scale: Smallest and largest factor of the random scale of what the classifier
+            learns from; null = `augment.scale`, which is the segmenter's.
+        classifier_scale_step: Draw only factors so far apart; null = any between.
+        classifier_flip: Probability of the mirror image there; null = `augment.flip`.
         steps: Training batches of the GAN.
         batch_size: Images per batch in each of its three streams: labelled, unlabelled, and
             labelled ones for the discriminator.
@@ -74,6 +78,9 @@ class Options(Method):
         mlmt_lr: Learning rate of that stage (SGD) in its first pass; it falls to a 300th.
         mlmt_burn_in: Last pass of that stage, the first being 0, without unlabelled images.
         mlmt_threshold: Probability below which a class is switched off.
+        mlmt_released: That stage as it was released: passes over the labelled images; an image has
+            the classes of its whole mask and is resized to 320 x 320, not cropped; the teacher's
+            batch norms see labelled images too. null = no, in the reference yes.
     """
 
     asks: ClassVar[Mapping[UnitKind, tuple[AnswerKind, ...]]] = {
@@ -115,6 +122,9 @@ class Options(Method):
     classifier_passes: int = 50
     classifier_batch_size: int = 4
     classifier_lr: float = 1e-3
+    classifier_scale: tuple[float, float] | None = None
+    classifier_scale_step: float | None = None
+    classifier_flip: float | None = None
     steps: int = 20_000
     batch_size: int = 10
     lr: float = 2.5e-4
@@ -142,6 +152,7 @@ class Options(Method):
     mlmt_lr: float = 0.03
     mlmt_burn_in: int = 10
     mlmt_threshold: float = 0.2
+    mlmt_released: bool | None = None
 
     def __post_init__(self) -> None:
         for option, known in (
@@ -170,6 +181,7 @@ class Options(Method):
             value = getattr(self, option)
             if value is not None and not value > 0:
                 raise UserError(f"method.{option} is {value}; it must be > 0.")
+        self._check_augmentation()
         for option in ("weight_decay", "matching_weight", "self_training_weight"):
             if not 0 <= getattr(self, option) < float("inf"):
                 raise UserError(f"method.{option} is {getattr(self, option)}; it must be >= 0.")
@@ -186,6 +198,29 @@ class Options(Method):
                 f"method.diversity={self.diversity} spreads out a ranking, and "
                 f"method.strategy=random has none; leave one of them out."
             )
+
+    def _check_augmentation(self) -> None:
+        scale, step, flip = self.classifier_scale, self.classifier_scale_step, self.classifier_flip
+        if scale is not None and (len(scale) != 2 or not 0 < scale[0] <= scale[1]):
+            raise UserError(
+                f"method.classifier_scale is {list(scale)}; give [low,high] with 0 < low <= high."
+            )
+        if step is not None and (scale is None or not step > 0):
+            raise UserError(
+                f"method.classifier_scale_step is {step}; give > 0, and method.classifier_scale."
+            )
+        if flip is not None and not 0 <= flip <= 1:
+            raise UserError(f"method.classifier_flip is {flip}; it is a probability, 0..1.")
+
+    def classifier_augment(self) -> dict[str, Any]:
+        """What of the training transform is otherwise for the classifier."""
+        changed: dict[str, Any] = {}
+        if self.classifier_scale is not None:
+            low, high = self.classifier_scale
+            changed |= {"scale": (low, high), "scale_step": self.classifier_scale_step}
+        if self.classifier_flip is not None:
+            changed["flip"] = self.classifier_flip
+        return changed
 
     def as_reference(self, given: bool | None) -> bool:
         """Whether to do what the reference does, by an option or, where it is null, the profile."""

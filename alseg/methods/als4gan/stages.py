@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from alseg.active.stage import Stage
 from alseg.core.errors import UserError
-from alseg.labels.supervision import LabelMaps, Streams, Supervision, Unlabelled
+from alseg.labels.supervision import LabelMaps, Streams, Supervision, Target, Unlabelled
 from alseg.methods.als4gan.classifier import SceneClassifier, build_classifier
 from alseg.methods.als4gan.discriminator import Discriminator
 from alseg.methods.als4gan.learner import Strategy
-from alseg.methods.als4gan.mean_teacher import MeanTeacher
+from alseg.methods.als4gan.mean_teacher import SIDE, MeanTeacher
 from alseg.methods.als4gan.module import S4GANModule
 from alseg.nn.network import Network
 from alseg.nn.segmenter import Segmenter
@@ -112,6 +112,17 @@ class Segment(Stage):
         return Streams({"labelled": labelled, "unlabelled": unlabelled, "real": labelled})
 
 
+@dataclass(frozen=True)
+class LabelsAndClasses(LabelMaps):
+    """Label maps, and the classes of whole images whatever a crop shows of them."""
+
+    def __call__(self, image: int) -> Target:
+        """``target`` as there, and ``present``: whether each class is there, (C,), bool."""
+        target = super().__call__(image)
+        present = np.isin(np.arange(self.pool.num_classes), target.maps["target"])
+        return target._replace(tables={"present": present})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mlmt(Segment):
     """A mean teacher that says which classes an image contains, beside the finished segmenter."""
@@ -127,11 +138,19 @@ class Mlmt(Segment):
             lr=method.mlmt_lr,
             burn_in=method.mlmt_burn_in,
             threshold=method.mlmt_threshold,
+            side=SIDE if self._released else None,
+            teacher_sees_all=self._released,
         )
+
+    @property
+    def _released(self) -> bool:
+        return self.method.as_reference(self.method.mlmt_released)
 
     def supervision(self) -> Streams:
         """Labelled images, and several streams of unlabelled ones: batches have one size."""
         labelled, unlabelled = self._streams()
+        if self._released:
+            labelled = LabelsAndClasses(labelled.pool, labelled.kinds)
         count = self.method.mlmt_unlabelled
         others = {f"unlabelled_{n}": unlabelled for n in range(1, count + 1)}
         return Streams({"labelled": labelled, **others})

@@ -1,22 +1,29 @@
 """A few uncertain pixels of every image."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alseg.active.choose import check_budget
 from alseg.active.context import RoundContext
-from alseg.active.one_fit import Scored
+from alseg.active.method import Scoring
+from alseg.active.one_fit import Scored, Train
+from alseg.active.stage import Stage
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.images import VOID, ImageSet
 from alseg.core.seeds import derive
 from alseg.labels.pool import LabelPool
+from alseg.labels.supervision import LabelsAndVoid
 from alseg.labels.tables import PIXELS, AnswerKind, Query, Table, UnitKind
 
+if TYPE_CHECKING:  # torch takes seconds to import
+    import lightning as L
+
 STRATEGIES = ("margin", "entropy", "least_confidence")
+SCORE_WITH = ("kept", "last")
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,15 @@ class AskedOrVoid(Mapping[int, NDArray[np.int64]]):
         return len(self.pool)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainOnVoid(Train):
+    """A fit that void answers teach, too."""
+
+    def supervision(self) -> LabelsAndVoid:
+        """Everything answered so far, void as a number of its own."""
+        return LabelsAndVoid(self.context.pool)
+
+
 @dataclass(frozen=True)
 class PixelPick(Scored):
     """A few uncertain pixels of every image (Shin et al., ICCVW 2021, arXiv 2104.06394).
@@ -62,6 +78,11 @@ class PixelPick(Scored):
             the network.
         skip_void: Never ask for pixels that are truly void, in the first round neither, as the
             paper's code. Reads ground truth nobody was asked for.
+        score_with: Weights that score the pool: those the fit ``kept``, see `keep`, or the
+            ``last``, as in the paper, whose best ones are evaluated.
+        max_void: Leave for last the pixels that are void with at least this probability, 0..1, by
+            a further output of the network that learns it from the void answers paid so far;
+            null = void answers teach nothing. Reads no truth.
     """
 
     asks: ClassVar[Mapping[UnitKind, tuple[AnswerKind, ...]]] = {"pixel": ("class",)}
@@ -73,6 +94,8 @@ class PixelPick(Scored):
     reverse_order: bool = False
     passes: int = 1
     skip_void: bool = False
+    score_with: str = "kept"
+    max_void: float | None = None
 
     @property
     def reads_truth(self) -> bool:
@@ -83,6 +106,8 @@ class PixelPick(Scored):
         super().__post_init__()
         if self.strategy not in STRATEGIES:
             raise unknown_name("method.strategy", self.strategy, STRATEGIES)
+        if self.score_with not in SCORE_WITH:
+            raise unknown_name("method.score_with", self.score_with, SCORE_WITH)
         if not 0 <= self.top_share <= 1:
             raise UserError(f"method.top_share is {self.top_share}; it is a share, 0..1.")
         if self.reverse_order and not self.top_share:
@@ -94,6 +119,16 @@ class PixelPick(Scored):
             raise UserError("method=pixelpick asks in every image; leave out method.pool_fraction.")
         if not 1 <= self.passes <= 255:
             raise UserError(f"method.passes is {self.passes}; give 1..255, where 1 is one network.")
+        if self.max_void is not None:
+            if not 0 < self.max_void <= 1:
+                raise UserError(
+                    f"method.max_void is {self.max_void}; it is a probability, above 0 and up to 1."
+                )
+            if self.passes > 1:
+                raise UserError(
+                    "method.max_void goes by one pass without dropout, and method.passes="
+                    f"{self.passes} asks a committee; leave one of them out."
+                )
 
     def each(self, context: RoundContext) -> int:
         """Pixels asked in every image.
@@ -129,6 +164,28 @@ class PixelPick(Scored):
     def committee(self) -> int:
         """Members of the committee."""
         return self.passes
+
+    def stages(self, context: RoundContext) -> Sequence[Stage]:
+        """One fit; void answers count where the network learns them."""
+        if self.max_void is None:
+            return super().stages(context)
+        fit = self.fit()
+        return [TrainOnVoid(name=self.stage_name, fit=fit, context=context, method=self)]
+
+    def module(self, context: RoundContext) -> "L.LightningModule":
+        """A fresh network that also scores."""
+        if self.max_void is None:
+            return super().module(context)
+        from alseg.active.voids import VoidScoringModule
+
+        return VoidScoringModule(max_void=self.max_void, **self.scoring(context, outputs=1))
+
+    def ask(self, context: RoundContext) -> Query | Scoring:
+        """Random pixels first, then uncertain ones, in every image."""
+        asked = super().ask(context)
+        if isinstance(asked, Scoring):
+            return replace(asked, last=self.score_with == "last")
+        return asked
 
     def first(self, context: RoundContext) -> Query:
         """The same number of random pixels in every image."""

@@ -1,7 +1,7 @@
 """EquAL as a method of the loop."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,6 +43,8 @@ class Equal(Method):
             patches nobody was asked about, as the reference does.
         void_wins: With `skip_void`, whether void wins a tie with a class.
         per_image: Approximation: most patches of one image a round; null = no limit.
+        round_scale: Factor on the sides of images, 0..1, while patches are chosen: rounds train,
+            score and are evaluated on images so much smaller than the final training has.
         one_pass: Approximation: both views in one call, which saves time in training.
         rescore_every: Approximation: score the whole pool every so many rounds, and in between
             only what `rescore_patches` and `rescore_share` say.
@@ -86,6 +88,7 @@ class Equal(Method):
     skip_void: bool = False
     void_wins: bool = False
     per_image: int | None = None
+    round_scale: float = 1.0
     one_pass: bool = False
     rescore_every: int = 1
     rescore_patches: int = 1000
@@ -107,6 +110,10 @@ class Equal(Method):
                 raise UserError(
                     f"method.{option} is {getattr(self, option)}; it must be at least {value}."
                 )
+        if not 0 < self.round_scale <= 1:
+            raise UserError(
+                f"method.round_scale is {self.round_scale}; give a factor above 0 and up to 1."
+            )
         if not 0 <= self.rescore_share <= 1:
             raise UserError(f"method.rescore_share is {self.rescore_share}; it is a share, 0..1.")
         if self.final_keep not in KEEPS:
@@ -164,7 +171,34 @@ class Equal(Method):
                 "images of different sizes have different grids; give regions.rows and "
                 "regions.cols instead of regions.size."
             )
-        return next(iter(grids.values()))
+        rows, cols = next(iter(grids.values()))
+        height, width = self._round_augment(context).get("crop", (rows, cols))
+        if height % rows or width % cols:
+            raise UserError(
+                f"method.round_scale={self.round_scale:g} leaves images of {height} x {width} "
+                f"pixels, which {rows} x {cols} patches do not divide; give another factor."
+            )
+        return rows, cols
+
+    def _round_augment(self, context: RoundContext) -> dict[str, Any]:
+        """What of the training transform is otherwise in a round: its images may be smaller.
+
+        Raises:
+            UserError: If they differ in size, or no whole number of pixels is left of a side.
+        """
+        if self.round_scale == 1:
+            return {}
+        sizes = {(int(height), int(width)) for height, width in context.pool.sizes}
+        small = {(height * self.round_scale, width * self.round_scale) for height, width in sizes}
+        if len(sizes) > 1 or not all(side.is_integer() for size in small for side in size):
+            raise UserError(
+                f"method.round_scale={self.round_scale:g} makes images of "
+                f"{' and '.join(f'{h} x {w}' for h, w in sorted(sizes)[:2])} pixels smaller; all "
+                f"images must have one size, and whole numbers of pixels must be left of it."
+            )
+        height, width = small.pop()
+        scale = (self.round_scale, self.round_scale)
+        return {"crop": (int(height), int(width)), "scale": scale}
 
     def stages(self, context: RoundContext) -> Sequence[Stage]:
         """One pass, or some, with the weights of the round before; in the end the final training.
@@ -179,13 +213,14 @@ class Equal(Method):
         every = schedule.milestone(each * context.rounds, each)
         milestone = schedule.at_milestone(labelled, every)
         last = context.round == context.rounds - 1
+        fit = Fit.passes(
+            schedule.round_epochs(labelled, every, self.milestone_epochs),
+            images,
+            schedule.batch_size(labelled, images, self.batch_size),
+        )
         train = Train(
             name="train",
-            fit=Fit.passes(
-                schedule.round_epochs(labelled, every, self.milestone_epochs),
-                images,
-                schedule.batch_size(labelled, images, self.batch_size),
-            ),
+            fit=replace(fit, augment=self._round_augment(context)),
             start=Start("train", previous_round=True, optimizer=True),
             evaluate=self.evaluate_rounds or milestone or (last and not self.final_epochs),
             context=context,

@@ -3,13 +3,15 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from alseg.acquisition.scores import most_probable
 from alseg.active.module import SegmentationModule
 from alseg.core.images import VOID
 from alseg.methods.equal.acquisition import patch_majority, patch_means, two_view_entropy
 from alseg.methods.equal.losses import consistency, cross_entropy, two_view_loss
-from alseg.methods.equal.views import paired_views, two_views
+from alseg.methods.equal.views import paired_views, shrunk, two_views
 
 
 class TwoViews(SegmentationModule):
@@ -22,6 +24,8 @@ class TwoViews(SegmentationModule):
         consistency: Train on both views and on their agreement; else on one by cross-entropy.
         one_pass: Compute both views in one call, which mixes their batch statistics.
         grid: Rows and columns of patches.
+        scale: Factor on the sides of whole images before they are scored or evaluated; what is
+            trained on comes so small.
         void_wins: Whether a patch is void where void and a class are equally frequent; used where
             a batch that is scored has its truth.
         **shared: See `SegmentationModule`.
@@ -32,6 +36,7 @@ class TwoViews(SegmentationModule):
         consistency: bool,
         one_pass: bool,
         grid: tuple[int, int],
+        scale: float = 1.0,
         void_wins: bool = False,
         **shared: Any,
     ) -> None:
@@ -39,6 +44,7 @@ class TwoViews(SegmentationModule):
         self.consistency = consistency
         self.views = paired_views if one_pass else two_views
         self.grid = grid
+        self.scale = scale
         self.void_wins = void_wins
 
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -65,7 +71,7 @@ class TwoViews(SegmentationModule):
         self, batch: dict[str, Tensor], batch_idx: int
     ) -> dict[str, dict[str, Tensor]]:
         """Table ``patches``: image, unit, score, and void where the truth is there to be read."""
-        images = batch["image"]
+        images = shrunk(batch["image"], self.scale)
         if self.consistency:
             plain, mirrored = paired_views(self.network, images)
         else:
@@ -82,6 +88,16 @@ class TwoViews(SegmentationModule):
         if "target" in batch:
             table["void"] = torch.cat([self._void(*pair) for pair in self._pairs(batch)])
         return {"patches": table}
+
+    def evaluate(self, batch: dict[str, Tensor]) -> None:
+        """Add a batch of whole images to the confusion matrix, at their own size."""
+        if self.scale == 1:
+            super().evaluate(batch)
+            return
+        scores = self.network(shrunk(batch["image"], self.scale))[:, : self.num_classes]
+        size = [int(side) for side in batch["target"].shape[-2:]]
+        scores = F.interpolate(scores.float(), size=size, mode="bilinear", align_corners=False)
+        self.iou.update(most_probable(scores), batch["target"])
 
     def _pairs(self, batch: dict[str, Tensor]) -> Any:
         return zip(batch["target"], batch["regions"], strict=True)

@@ -30,6 +30,7 @@ class Train(Stage):
             consistency=consistency,
             one_pass=method.one_pass,
             grid=method.grid(self.context),
+            scale=1.0 if final else method.round_scale,
             void_wins=method.void_wins,
             network=self.context.network.build(num_classes + 1),
             num_classes=num_classes,

@@ -3,7 +3,24 @@
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+
+def shrunk(images: Tensor, scale: float) -> Tensor:
+    """Images of smaller sides, each pixel the mean of the area it covers, as in training.
+
+    Args:
+        images: (B, C, H, W), float.
+        scale: Factor on both sides, above 0 and up to 1; whole numbers of pixels are left.
+
+    >>> shrunk(torch.tensor([[[[1.0, 3.0], [5.0, 7.0]]]]), 0.5).tolist()
+    [[[[4.0]]]]
+    """
+    if scale == 1:
+        return images
+    size = [round(scale * side) for side in images.shape[-2:]]
+    return F.interpolate(images, size=size, mode="area")
 
 
 def two_views(network: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
