@@ -41,7 +41,7 @@ TABLES: dict[str, Table] = {
         "classifier.project": ("decoder.low",),
         "classifier.classifier": ("decoder.join", "classifier"),
     },
-    "deeplabv2": {"base": (*_ENCODER, *_HEAD)},
+    "deeplabv2": {"base.aspp": ("classifier",), "base": _ENCODER},
 }  # fmt: skip
 #: Modules that hold a network when it is saved, in front of all names.
 _HOLDERS = ("_orig_mod.", "module.", "model.", "network.", "net.")
@@ -280,12 +280,17 @@ def _without_holder(state: Mapping[str, Tensor], table: Table) -> dict[str, Tens
 
 
 def _classifier(state: Mapping[str, Tensor], table: Table) -> list[str]:
-    """Names in the file of the weights, and biases, of the last layer."""
+    """Names in the file of the weights, and biases, of the classifier.
+
+    Of a part that is the decoder as well, these are those of its last layer.
+    """
     key = next((key for key, targets in table.items() if targets[-1] == "classifier"), None)
     names = [name for name in state if _part_of(name, table) == key and not is_count(name)]
     weights = [name for name in names if state[name].ndim >= 2]
     if key is None or not weights:
         return []
+    if len(table[key]) == 1:
+        return names
     layer = weights[-1].rpartition(".")[0]
     return [name for name in names if name.rpartition(".")[0] == layer]
 

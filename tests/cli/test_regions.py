@@ -52,3 +52,23 @@ def test_options_that_do_not_go_together():
         cut([], RegionOptions(of_round=1))
     with pytest.raises(UserError, match="leave out shard"):
         cut([], RegionOptions(shard="1/2", export="x"))
+
+
+def test_imports_that_cannot_be_meant():
+    words = ["data=synthetic"]
+    for given, sentence in (
+        (RegionOptions(to="x"), "belong to what is imported"),
+        (RegionOptions(pickles="x"), "give one of pickles and multihot, and where it goes"),
+        (RegionOptions(pickles="x", multihot="y", to="z"), "give one of pickles and multihot"),
+        (RegionOptions(pickles="x", to="z", shard="1/2"), "are for maps of a run"),
+        (RegionOptions(multihot="x", to="z.npz"), "has rows of a data set; give data=NAME"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            cut([], given)
+    with pytest.raises(UserError, match=r"'method=random' has no meaning for what is imported"):
+        cut(["method=random"], RegionOptions(pickles="x", to="z"))
+    small = ["data.train=2", "data.val=1", "data.size=[48,64]"]
+    with pytest.raises(UserError, match=r"give a file that ends in \.npz"):
+        cut([*words, *small], RegionOptions(multihot="x", to="z"))
+    with pytest.raises(UserError, match="cannot read order=none"):
+        cut([*words, *small], RegionOptions(multihot="x", to="z.npz", order="none"))

@@ -155,6 +155,22 @@ def test_outputs_in_another_order(tmp_path):
         convert(path, builder(), 3, outputs=[1, 2, 4])
 
 
+def test_classifiers_that_are_added_are_reordered_together(tmp_path):
+    """DeepLabv2, whose 18 outputs for UC Merced begin with one that is no class."""
+    build = builder("DeepLabV2", options={})
+    network, path = build(4), tmp_path / "a.pth"
+    torch.save(renamed(network, {"encoder": "base", "classifier": "base.aspp"}), path)
+    found, how = convert(path, build, 3, outputs=[1, 2, 3])
+    assert not how.by_order
+    for number in range(4):
+        for kind in ("weight", "bias"):
+            theirs = network.state_dict()[f"classifier.c{number}.{kind}"]
+            assert torch.equal(found.state_dict()[f"classifier.c{number}.{kind}"], theirs[1:])
+    images = torch.rand(1, 3, 33, 33)
+    with torch.no_grad():
+        torch.testing.assert_close(found.eval()(images), network.eval()(images)[:, 1:])
+
+
 def test_a_table_of_ones_own(tmp_path):
     network, path = filled(builder()), tmp_path / "a.safetensors"
     from safetensors.torch import save_file
