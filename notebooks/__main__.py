@@ -19,7 +19,7 @@ from PIL import Image
 HERE = Path(__file__).parent
 #: Names of the notebooks, in the order in which they are read.
 NAMES = ("quickstart", "label_your_own", "own_acquisition", "compare")
-_WIDEST = 1100
+_WIDEST = 900
 _PNG, _JPEG = "image/png", "image/jpeg"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -66,7 +66,7 @@ def _smaller(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
         buffer = io.BytesIO()
         picture = Image.open(io.BytesIO(png)).convert("RGB")
         picture.thumbnail((_WIDEST, _WIDEST))
-        picture.save(buffer, "JPEG", quality=80, optimize=True)
+        picture.save(buffer, "JPEG", quality=75, optimize=True)
         kept, kind = (buffer.getvalue(), _JPEG) if 2 * buffer.tell() < len(png) else (png, _PNG)
         for name in (_PNG, _JPEG):
             data.pop(name, None)
