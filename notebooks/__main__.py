@@ -19,7 +19,7 @@ from PIL import Image
 HERE = Path(__file__).parent
 #: Names of the notebooks, in the order in which they are read.
 NAMES = ("quickstart", "label_your_own", "own_acquisition", "compare")
-_WIDEST = 1100
+_WIDEST = 900
 _PNG, _JPEG = "image/png", "image/jpeg"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -43,12 +43,16 @@ def executed(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.Notebook
     return notebook
 
 
-def tidied(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook with outputs worth keeping."""
+def tidied(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
+    """The notebook with outputs worth keeping, and no path of the folder it was run in."""
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # the time of day
         if cell.cell_type == "code":
             cell.outputs = [_smaller(output) for output in cell.outputs if _worth(output)]
+            for output in cell.outputs:
+                if "text/plain" in output.get("data", {}):
+                    plain = output.data["text/plain"]
+                    output.data["text/plain"] = plain.replace(f"{folder}/", "")
     notebook.metadata.pop("language_info", None)  # the release of Python it happened to be
     notebook.metadata.pop("widgets", None)
     return notebook
@@ -66,7 +70,7 @@ def _smaller(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
         buffer = io.BytesIO()
         picture = Image.open(io.BytesIO(png)).convert("RGB")
         picture.thumbnail((_WIDEST, _WIDEST))
-        picture.save(buffer, "JPEG", quality=80, optimize=True)
+        picture.save(buffer, "JPEG", quality=75, optimize=True)
         kept, kind = (buffer.getvalue(), _JPEG) if 2 * buffer.tell() < len(png) else (png, _PNG)
         for name in (_PNG, _JPEG):
             data.pop(name, None)
@@ -78,7 +82,7 @@ def main(names: list[str]) -> None:
     """Write the notebooks of these names, or all."""
     for name in names or NAMES:
         with tempfile.TemporaryDirectory() as folder:
-            notebook = tidied(executed(made(name), Path(folder)))
+            notebook = tidied(executed(made(name), Path(folder)), Path(folder))
         path = HERE / f"{name}.ipynb"
         nbformat.write(notebook, path)
         print(f"{path}, {path.stat().st_size // 1024} KB")

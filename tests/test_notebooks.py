@@ -36,7 +36,7 @@ SMALL = {
     f"settings = {[*UNTRAINED, 'rounds=3', 'cache=cache']!r}",
     "own_acquisition": f"out = 'own'\nsettings = {[*UNTRAINED, *TINY[:3], 'cache=cache']!r}",
     "compare": "out, seeds = 'runs', (0, 1)\n"
-    f"settings = {[*UNTRAINED, *TINY[:3], 'cache=cache', 'pictures=0']!r}\n"
+    f"settings = {[*[w for w in UNTRAINED if w != 'rounds=2'], *TINY[:3], 'cache=cache']!r}\n"
     "asking = ['regions=pixels', 'rounds=2']",
 }
 

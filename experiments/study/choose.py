@@ -29,7 +29,6 @@ _COLUMNS = (
     "batches",
     "seeds",
     "against random",
-    "seeds above",
     "end, % of full",
     "rare classes",
 )
@@ -64,12 +63,12 @@ def _cells(comparison: Comparison, group: Group) -> list[str]:
     final = comparison.measured(group, "final")
     share = "" if comparison.level is None else spread(final / comparison.level)
     contest = next((c for c in comparison.contests if c.ours == group.name), None)
-    points, above = "", ""
+    points = ""
     if contest is not None:
-        points = signed(contest.differences)
-        above = f"{int((contest.differences > 0).sum())} of {len(contest.seeds)}"
+        above = int((contest.differences > 0).sum())
+        points = f"{signed(contest.differences)} ({above} of {len(contest.seeds)})"
     rare = spread(rare_mean(comparison, group))
-    return [str(len(final)), points, above, share, rare]
+    return [str(len(final)), points, share, rare]
 
 
 def written(text: str, inner: str) -> str:
