@@ -14,8 +14,10 @@ from benchmarks.harness import Comparison, compare, table
 TINY = (
     *("method=random", "rounds=1", "data=synthetic", "data.train=6", "data.val=2"),
     *("data.size=[48,64]", "regions.region_size=64", "network.architecture=Unet"),
-    *("network.encoder=resnet18", "network.weights=null", "method.steps=1", "budget.amount=20"),
-    "trainer.enable_progress_bar=false",
+    "network.encoder=resnet18",
+    "network.options={encoder_depth:3,decoder_channels:[16,16,16]}",
+    *("method.steps=2", "method.batch_size=2", "method.epoch_steps=2", "budget.amount=12"),
+    *("workers=0", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false"),
 )
 
 

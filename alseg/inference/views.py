@@ -46,17 +46,17 @@ def class_probabilities(
         num_classes: C.
         temperature: Divides the scores as it did in training. Cosines lie in [-1, 1]: without it
             every class would have nearly the same probability.
-        inplace: The memory of the scores may be used for the probabilities.
+        inplace: The memory of the scores may be used for the probabilities, the same bits.
 
     Returns:
         (B, C, H, W), summing to 1 over the classes.
     """
     wide = at_least_float32(scores[:, :num_classes])
-    if not inplace or scores.device.type != "cpu":
-        return (wide if temperature == 1 else wide / temperature).softmax(dim=1)
-    for rows in wide.split(row_band(wide), dim=2):  # the copies of a band stay in the cache
-        rows.copy_((rows if temperature == 1 else rows / temperature).softmax(dim=1))
-    return wide
+    if inplace and wide.device.type == "cpu" and wide.is_contiguous():
+        # each number is read before it is written: a new tensor of this size costs as much again
+        scaled = wide if temperature == 1 else wide.div_(temperature)
+        return torch.softmax(scaled, 1, out=scaled)
+    return (wide if temperature == 1 else wide / temperature).softmax(dim=1)
 
 
 def row_band(scores: Tensor) -> int:
