@@ -1,11 +1,14 @@
-"""Run every ``bench_*.py`` beside this file: ``python -m benchmarks [NAME ...] [--quick]``."""
+"""Run every ``bench_*.py`` beside this file: ``python -m benchmarks [NAME ...] [--quick]``.
+
+Each prints what it has measured when it has ended; the last table holds all of it.
+"""
 
 import argparse
 from importlib import import_module
 from pkgutil import iter_modules
 
 import benchmarks
-from benchmarks.harness import machine
+from benchmarks.harness import MEASURED, machine, table
 
 
 def main() -> None:
@@ -22,6 +25,7 @@ def main() -> None:
     for name in arguments.names or names:
         print(f"\n## {name}\n", flush=True)
         import_module(f"benchmarks.{prefix}{name}").main(quick=arguments.quick)
+    print(f"\n## all\n\n{table(MEASURED)}")
 
 
 if __name__ == "__main__":

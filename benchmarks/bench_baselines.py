@@ -1,6 +1,8 @@
 """Committees, core-set and BADGE: time and memory at the size of Cityscapes."""
 
+import tempfile
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,13 +11,14 @@ import torch.nn.functional as F
 from alseg.acquisition import committee
 from alseg.acquisition.badge import Gradients, badge
 from alseg.acquisition.clustering import k_center
+from alseg.acquisition.rows import Rows
 from benchmarks.harness import Comparison, alone, compare, equal, table, within
 
 CLASSES = 19
 
 
 def main(quick: bool) -> None:
-    print(table([*committees(quick), *core_set(quick), *gradients(quick)]))
+    print(table([*committees(quick), *core_set(quick), *gradients(quick), *on_disk(quick)]))
     print(passes_of_core_set(picks=200, labelled=100))
 
 
@@ -109,6 +112,50 @@ def matrix_of_pairs(features, picks, covered):
     for _ in range(picks):
         chosen.append(int(distance[:, chosen].amin(1).argmax()))
     return np.array(chosen[len(covered) :]) - len(covered)
+
+
+def _double(block):
+    return np.asarray(block, np.float64)
+
+
+def on_disk(quick: bool) -> list[Comparison]:
+    """Picks from features that a scoring pass left on the disk, of which nine in ten are open."""
+    units, dim, picks = (400, 16, 10) if quick else (60_000, 256, 100)
+    rng = np.random.default_rng(0)
+    folder = tempfile.TemporaryDirectory()
+    p = rng.dirichlet(np.full(CLASSES, 0.3), units)
+    columns = {"features": rng.random((units, dim)), "error": np.eye(CLASSES)[p.argmax(1)] - p}
+    for name, column in columns.items():
+        np.save(Path(folder.name) / f"{name}.npy", column.astype(np.float32))
+    rows, uniforms = np.flatnonzero(rng.random(units) < 0.9), rng.random(picks)
+
+    def factor(name):
+        return np.load(Path(folder.name) / f"{name}.npy", mmap_mode="r")
+
+    def copied():
+        taken = Gradients(
+            *(factor(name).astype(np.float64)[rows] for name in ("error", "features"))
+        )
+        return badge(taken, rows, uniforms, progress=False)
+
+    def where_they_lie():
+        taken = Gradients(*(Rows(factor(name), rows, _double) for name in ("error", "features")))
+        return badge(taken, rows, uniforms, progress=False)
+
+    def cover_of_copies():
+        return k_center(factor("features")[rows], picks, rows, progress=False)
+
+    def cover():
+        return k_center(Rows(factor("features"), rows), picks, rows, progress=False)
+
+    what = (
+        f"{picks} of {units:,} units, features of {dim} numbers on the disk, mapped pages counted"
+    )
+    with folder:
+        return [
+            compare(f"BADGE, {what}", "copied as float64", copied, where_they_lie, equal, 1),
+            compare(f"k-center, {what}", "copied", cover_of_copies, cover, equal, 1),
+        ]
 
 
 def gradients(quick: bool) -> list[Comparison]:

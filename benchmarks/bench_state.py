@@ -9,11 +9,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from alseg.acquisition.selection import order
 from alseg.active.choose import query_from_scores, random_query
 from alseg.active.context import Asking
 from alseg.core.images import VOID, ClassTable, Sceneless
+from alseg.core.masks import MaskTable, table_of_ids
+from alseg.data.checks import Problems, check_images
+from alseg.data.files import ImageFile
+from alseg.data.reading.known import KnownFiles
 from alseg.labels.budget import Budget
 from alseg.labels.pool import LabelPool
 from alseg.labels.tables import PIXELS, Answers, Query
@@ -304,7 +309,36 @@ def steps(count: int) -> dict[str, tuple[float, float]]:
             "render 200 targets", lambda: [pool.render(i).sum() for i in range(min(200, count))]
         )
         measured("which images are open", partial(pool.open_images, maps.version))
+        files, masks, cache = known_files(Path(folder) / "files", count, size)
+        measured(
+            "look at known files again",
+            lambda: check_images(
+                *(files, masks, Problems("files")), progress=False, known=KnownFiles(cache)
+            ),
+        )
     return found
+
+
+def known_files(
+    folder: Path, count: int, size: tuple[int, int]
+) -> tuple[list[ImageFile], MaskTable, Path]:
+    """Images of which is known that they are fine: links to a few, for one file is one decoding."""
+    folder.mkdir()
+    each, masks = 50_000, table_of_ids(("a", "b", "c"))  # names a file may have
+    files = [ImageFile(f"{i:07d}", folder / f"{i:07d}.png", None) for i in range(count)]
+    for start in range(0, count, each):
+        Image.new("RGB", (size[1], size[0])).save(files[start].image)
+        for file in files[start + 1 : start + each]:
+            os.link(files[start].image, file.image)
+    known = KnownFiles(folder)
+    check_images(files[:1], masks, Problems("files"), progress=False, known=known)
+    ((_, found),) = known._folders.items()
+    known = KnownFiles(folder)
+    for file in files:
+        for fact, column in found.facts.items():
+            known.put(file.image, fact, str(column[0]))
+    known.save()
+    return files, masks, folder
 
 
 def link_maps(images: Named, cache: Path, source: Wavy) -> None:

@@ -164,8 +164,14 @@ def within(tolerance: float) -> Callable[[Any, Any], str]:
     return agree
 
 
+#: What was measured so far, by every benchmark of this process.
+MEASURED: list[Comparison] = []
+
+
 def table(rows: Iterable[Comparison]) -> str:
-    """The measurements as a Markdown table."""
+    """The measurements as a Markdown table; they are kept in `MEASURED`."""
+    rows = list(rows)
+    MEASURED.extend(row for row in rows if row not in MEASURED)
     lines = [
         "| task | obvious way | obvious | alseg | faster | limit | alseg / limit | peak memory "
         "| outputs | runs |",

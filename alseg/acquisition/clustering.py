@@ -19,7 +19,7 @@ Metric = Literal["euclidean", "cosine"]
 _BLOCK = BLOCK
 
 #: Rows that FAISS searches for at a time: a multiple of its own 4096, whose sums they then keep.
-_SEARCHED = 2**16
+_SEARCHED = 2**14
 
 
 def kmeans(

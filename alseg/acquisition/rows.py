@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 #: Numbers in a block of rows: 256 KiB of float32, inside the cache.
 BLOCK = 2**16
 
+#: Bytes that `Rows` may hold: what fits is as fast as an array, what does not is bounded.
+HELD = 2**28
+
 
 class Vectors(Protocol):
     """Vectors, (n, d), that are read a slice at a time: an array, a memory map, or `Rows`."""
@@ -30,6 +33,7 @@ class Rows:
         vectors: (n, d).
         rows: Row numbers, (m,); None = all of them.
         each: Applied to every block that is read, (k, d) to (k, d).
+        held: They are read into memory at once if they take no more bytes than that.
 
     >>> rows = Rows(np.eye(3), np.array([2, 0]), each=lambda block: 2 * block)
     >>> rows.shape, rows[0:1].tolist()
@@ -41,11 +45,14 @@ class Rows:
         vectors: Vectors,
         rows: NDArray[np.integer[Any]] | None = None,
         each: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+        held: int = 0,
     ) -> None:
         # all rows in their own order are read without an index
         plain = rows is None or np.array_equal(rows, np.arange(len(vectors)))
         self._vectors, self._rows, self._each = vectors, None if plain else rows, each
         self.shape = (len(vectors) if rows is None else len(rows), *vectors.shape[1:])
+        if len(self) and self[:1].nbytes * len(self) <= held:
+            self._vectors, self._rows, self._each = self[:], None, None
 
     def __len__(self) -> int:
         return self.shape[0]

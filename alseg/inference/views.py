@@ -48,17 +48,17 @@ def class_probabilities(
         num_classes: C.
         temperature: Divides the scores as it did in training. Cosines lie in [-1, 1]: without it
             every class would have nearly the same probability.
-        inplace: The memory of the scores may be used for the probabilities.
+        inplace: The memory of the scores may be used for the probabilities, the same bits.
 
     Returns:
         (B, C, H, W), summing to 1 over the classes.
     """
-    if not inplace or scores.device.type != "cpu":
-        return class_logits(scores, num_classes, temperature).softmax(dim=1)
     wide = at_least_float32(scores[:, :num_classes])
-    for rows in wide.split(row_band(wide), dim=2):  # the copies of a band stay in the cache
-        rows.copy_((rows if temperature == 1 else rows / temperature).softmax(dim=1))
-    return wide
+    if inplace and wide.device.type == "cpu" and wide.is_contiguous():
+        # each number is read before it is written: a new tensor of this size costs as much again
+        scaled = wide if temperature == 1 else wide.div_(temperature)
+        return torch.softmax(scaled, 1, out=scaled)
+    return class_logits(scores, num_classes, temperature).softmax(dim=1)
 
 
 def class_logits(scores: Tensor, num_classes: int, temperature: float = 1.0) -> Tensor:

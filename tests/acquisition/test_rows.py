@@ -24,6 +24,14 @@ def test_rows_are_those_of_the_array(rows):
     assert np.array_equal(Rows(got, some, np.negative)[:], -wanted[some])
 
 
+def test_what_fits_is_held_and_what_does_not_is_read_again():
+    vectors = np.eye(4)
+    held, read = (Rows(vectors, np.array([2, 1]), np.negative, held=size) for size in (64, 63))
+    vectors[:] = 7
+    assert np.array_equal(held[:], -np.eye(4)[[2, 1]])
+    assert np.array_equal(read[:], np.full((2, 4), -7))
+
+
 def test_all_rows_in_order_are_not_copied():
     vectors = np.eye(5)
     assert np.shares_memory(Rows(vectors, np.arange(5))[1:4], vectors)
@@ -70,7 +78,7 @@ def test_a_cover_of_what_lies_on_the_disk(on_disk, metric, monkeypatch):
     found, most = traced(
         lambda: k_center(Rows(mapped, rows), 30, rows, features[known], metric, progress=False)
     )
-    monkeypatch.setattr(clustering, "_SEARCHED", 1 << 16)
+    monkeypatch.setattr(clustering, "_SEARCHED", 1 << 20)
     wanted = k_center(features[rows], 30, rows, features[known], metric, progress=False)
     assert np.array_equal(found, wanted)
     assert most < features.nbytes / 2
@@ -89,9 +97,10 @@ def test_gradients_that_lie_on_the_disk(on_disk, monkeypatch):
 
 
 def test_searches_take_every_row_once_and_none_is_short():
-    for n in (0, 1, 5, 1 << 16, (1 << 16) + 3, (1 << 17) + (1 << 15), (1 << 17) + (1 << 15) + 1):
+    step = clustering._SEARCHED
+    for n in (0, 1, 5, step, step + 3, 2 * step + step // 2, 2 * step + step // 2 + 1):
         parts = list(clustering._searches(n))
         assert parts[0].start == 0
         assert sum(part.stop - part.start for part in parts) == n
         assert all(a.stop == b.start for a, b in pairwise(parts))
-        assert len(parts) == 1 or parts[-1].stop - parts[-1].start >= 1 << 15
+        assert len(parts) == 1 or parts[-1].stop - parts[-1].start >= step // 2

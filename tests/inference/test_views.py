@@ -184,14 +184,19 @@ def test_probabilities_leave_out_what_is_no_class():
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.1])
-def test_probabilities_in_place_are_the_same_in_the_same_memory(monkeypatch, temperature):
-    monkeypatch.setattr(views, "_CACHED", 3 * 2 * 37 * 2)  # bands of two rows, the last of one
-    scores = torch.randn(2, 4, 13, 37, generator=torch.Generator().manual_seed(0))
-    plain = class_probabilities(scores, 3, temperature)
-    got = class_probabilities(scores, 3, temperature, inplace=True)
-    torch.testing.assert_close(got, plain, rtol=1e-6, atol=0)  # vectors end elsewhere
+@pytest.mark.parametrize("size", [(1, 1), (13, 37), (64, 128), (300, 257)])
+def test_probabilities_in_place_are_the_same_bits_in_the_same_memory(temperature, size):
+    scores = torch.randn(2, 19, *size, generator=torch.Generator().manual_seed(0))
+    plain = class_probabilities(scores, 19, temperature)
+    got = class_probabilities(scores, 19, temperature, inplace=True)
+    assert torch.equal(got, plain)
     assert got.data_ptr() == scores.data_ptr()
-    assert torch.equal(scores[:, :3], got)
+
+
+def test_probabilities_in_place_without_what_is_no_class():
+    scores = torch.randn(2, 4, 13, 37, generator=torch.Generator().manual_seed(0))
+    plain = class_probabilities(scores, 3)
+    assert torch.equal(class_probabilities(scores, 3, inplace=True), plain)
 
 
 def test_scores_of_a_network_that_returns_its_images_leave_them_as_they_are():

@@ -87,15 +87,15 @@ class CoreSet(Scored):
     def pick(self, context: RoundContext, units: Table) -> Query:
         """Unit after unit the one farthest from everything asked or picked."""
         from alseg.acquisition.clustering import k_center
-        from alseg.acquisition.rows import Rows
+        from alseg.acquisition.rows import HELD, Rows
 
         unasked = context.pool.is_open(
             context.regions, units["image"].astype(np.int64), units["unit"].astype(np.int64)
         )
         rows = np.flatnonzero(unasked)
-        features = units["features"]  # on the disk: only what is labelled is read into memory
+        features = units["features"]  # on the disk, and left there where there are many
         picked = k_center(
-            Rows(features, rows),
+            Rows(features, rows, held=HELD),
             min(most_units(context, self.asked(context)), len(rows)),
             rows,
             labelled=np.asarray(features[~unasked], dtype=np.float32),
@@ -126,7 +126,7 @@ class Badge(CoreSet):
     def pick(self, context: RoundContext, units: Table) -> Query:
         """Draw units with a probability that grows with their distance from those drawn."""
         from alseg.acquisition.badge import Gradients, badge
-        from alseg.acquisition.rows import Rows
+        from alseg.acquisition.rows import HELD, Rows
 
         rows = np.flatnonzero(
             context.pool.is_open(
@@ -134,7 +134,7 @@ class Badge(CoreSet):
             )
         )
         gradients = Gradients(
-            Rows(units["error"], rows, _double), Rows(units["features"], rows, _double)
+            Rows(units["error"], rows, _double, HELD), Rows(units["features"], rows, _double, HELD)
         )
         n = min(most_units(context, self.asked(context)), len(rows))
         picked = badge(gradients, rows, context.rng("badge").random(n), share=self.share)
