@@ -4,7 +4,9 @@ Imported only where Triton is; with ``TRITON_INTERPRET=1`` it runs on tensors of
 Only Triton's built-in operators are used, which its interpreter knows wherever it is switched on.
 """
 
-# ruff: noqa: ANN001, ANN202 - Triton reads annotations as types of its own
+# Triton reads annotations as types of its own
+# ruff: noqa: ANN001, ANN202
+# mypy: disable-error-code="untyped-decorator,no-untyped-def"
 
 import torch
 import triton
