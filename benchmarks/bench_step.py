@@ -8,6 +8,8 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from statistics import median
 from time import process_time
@@ -100,7 +102,7 @@ def lightning(steps: int) -> float:
 def ours(steps: int, bar: bool = False) -> float:
     run: Any = SimpleNamespace(trainer=TrainerOptions(accelerator="cpu").keywords, loggers=[])
     watched = patch("alseg.active.fits.is_watched", lambda: bar)
-    with watched, tempfile.TemporaryDirectory() as folder:
+    with watched, redirect_stdout(StringIO()), tempfile.TemporaryDirectory() as folder:
         clock = Clock()
         callbacks = [
             Reseed((0,)),

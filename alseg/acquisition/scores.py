@@ -211,6 +211,24 @@ def most_probable(logits: Tensor, dim: int = 1) -> Tensor:
     return _scores(("top1",), logits, 1.0, dim)["top1"]
 
 
+@torch.no_grad()
+def scores_by_name(
+    names: Sequence[str], logits: Tensor, temperature: float = 1.0
+) -> dict[str, Tensor]:
+    """Some of `alseg.acquisition.blocks.SCANNED` in one pass. Without gradient.
+
+    Args:
+        names: Which.
+        logits: Class scores before softmax, (B, C, H, W), 2 <= C <= 255.
+        temperature: Logits are divided by it, > 0.
+
+    Returns:
+        Maps by name, (B, H, W).
+    """
+    _check_classes(logits, 1)
+    return _scores(names, logits, temperature, 1)
+
+
 def _score(name: str, logits: Tensor, temperature: float, dim: int) -> Tensor:
     if logits.requires_grad and torch.is_grad_enabled():
         return _DEFINITIONS[name](_scaled(logits, temperature), dim)

@@ -21,7 +21,7 @@ from alseg.active.choose import whole_images
 from alseg.active.context import RoundContext
 from alseg.active.corrections import go_back
 from alseg.active.finite import FiniteNumbers
-from alseg.active.fits import make_trainer, place, predict, train
+from alseg.active.fits import made, make_trainer, place, predict, train
 from alseg.active.ledger import Ledger
 from alseg.active.loop import ActiveLoop
 from alseg.active.method import Scoring
@@ -298,7 +298,7 @@ def _scored(
     if module is None:  # before anything is trained
         stage = next(s for s in run.method.stages(asking) if s.name == scoring.stage)
         L.seed_everything(derive(*stage.key), workers=True, verbose=False)
-        module = stage.module()
+        module = made(run, stage)
     elif scoring.last:
         load_weights(module, asking.before.stage_folder(scoring.stage) / "last.ckpt")
     images = scoring.images

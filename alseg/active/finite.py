@@ -17,6 +17,8 @@ _MEND = (
 )
 #: Images named in a message.
 _SHOWN = 8
+#: Passes of a network after which outputs on a GPU are looked at.
+_READ_EVERY = 50
 
 
 def not_finite(where: str, what: str, images: Sequence[int] | None = None) -> UserError:
@@ -81,15 +83,21 @@ class FiniteNumbers(L.Callback):
     """Refuses weights and outputs that are not finite, in fits, evaluations and passes.
 
     Weights are looked at before every epoch's checkpoint, validation, test and predict run; the
-    outputs of networks in every batch that is not trained on.
+    outputs of networks in every batch that is not trained on, on a GPU those of many batches
+    together: it would run idle while the host looks.
 
     Args:
         where: What is at work, e.g. ``round 1, stage train of Entropy``.
     """
 
+    #: Passes of a network after which outputs are looked at; None = every one on a CPU, where it
+    #: costs nothing, and 50 on other devices.
+    read_every: int | None = None
+
     def __init__(self, where: str) -> None:
         self.where = where
-        self._images: list[int] | None = None
+        self._images: Tensor | None = None
+        self._unread: list[tuple[str, Tensor, Tensor | None]] = []
         self._hooks: list[RemovableHandle] = []
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -114,16 +122,21 @@ class FiniteNumbers(L.Callback):
     ) -> None:
         """Remember the images, for the message."""
         known = isinstance(batch, Mapping) and isinstance(batch.get("index"), Tensor)
-        self._images = batch["index"].tolist() if known else None
+        self._images = batch["index"] if known else None
 
     on_test_batch_start = on_validation_batch_start
     on_predict_batch_start = on_validation_batch_start
 
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at the last outputs before anything is made of them."""
+        self._read()
+
+    on_test_epoch_end = on_validation_epoch_end
+    on_predict_epoch_end = on_validation_epoch_end
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look at outputs no longer."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
+        self._stop()
 
     on_test_end = on_validation_end
     on_predict_end = on_validation_end
@@ -132,10 +145,16 @@ class FiniteNumbers(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         """Look at outputs no longer."""
-        self.on_validation_end(trainer, pl_module)
+        self._stop()
+
+    def _stop(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        self._unread.clear()
 
     def _watch(self, module: nn.Module) -> None:
-        self.on_validation_end(None, None)  # type: ignore[arg-type]
+        self._stop()
         for name, part in module.named_modules():
             if isinstance(part, Segmenter):
                 # features() and others go past forward(), but not past the classifier
@@ -145,7 +164,20 @@ class FiniteNumbers(L.Callback):
     def _look(self, name: str) -> Any:
         def look(part: nn.Module, arguments: Any, output: Tensor | tuple[Tensor, ...]) -> None:
             outputs = output if isinstance(output, tuple) else (output,)
-            if not all(bool(torch.isfinite(one).all()) for one in outputs):
-                raise not_finite(self.where, f"the output of {name!r} is not finite", self._images)
+            finite = torch.stack([torch.isfinite(one).all() for one in outputs]).all()
+            self._unread.append((name, finite, self._images))
+            every = self.read_every or (1 if finite.device.type == "cpu" else _READ_EVERY)
+            if len(self._unread) >= every:
+                self._read()
 
         return look
+
+    def _read(self) -> None:
+        """Look at the outputs since the last look."""
+        unread, self._unread = self._unread, []
+        if not unread or bool(torch.stack([finite for _, finite, _ in unread]).all()):
+            return
+        for name, finite, images in unread:
+            if not bool(finite):
+                shown = None if images is None else images.tolist()
+                raise not_finite(self.where, f"the output of {name!r} is not finite", shown)

@@ -35,7 +35,7 @@ def train(run: Run, context: RoundContext) -> dict[str, L.LightningModule]:
     stages = run.method.stages(context)
     for stage in stages:
         L.seed_everything(derive(*stage.key), workers=True, verbose=False)
-        module = modules[stage.name] = stage.module()
+        module = modules[stage.name] = made(run, stage)
         done = on_rank_zero(lambda s=stage: epochs_done(s.folder, s.fit.keep))  # type: ignore[misc]
         if done < stage.fit.epochs:
             _prepare(run, stage)
@@ -47,6 +47,15 @@ def train(run: Run, context: RoundContext) -> dict[str, L.LightningModule]:
         load_weights(module, stage.checkpoint)
         require_finite_weights(place(run, context.round, stage.name), module, stage.fit.steps)
     return modules
+
+
+def made(run: Run, stage: Stage) -> L.LightningModule:
+    """The module of a stage as it was made, laid out in memory as the run wants it."""
+    module = stage.module()
+    if run.channels_last:
+        # the network's own outputs follow its weights; images are laid out by its first layer
+        module.to(memory_format=torch.channels_last)
+    return module
 
 
 def place(run: Run, round: int, stage: str) -> str:

@@ -270,7 +270,7 @@ class SegmentationModule(EvaluatedModule):
 def is_logged(trainer: L.Trainer) -> bool:
     """Whether a logger writes what the batch at hand logs, or an epoch ends with it."""
     done = trainer.fit_loop.epoch_loop._batches_that_stepped + 1
-    every = trainer.log_every_n_steps
+    every = trainer.log_every_n_steps  # type: ignore[attr-defined]
     return bool(trainer.is_last_batch or (every and done % every == 0))
 
 

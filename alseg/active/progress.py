@@ -31,7 +31,7 @@ class Bar(TQDMProgressBar):
         if current != total and now - self._drawn < _REDRAW:
             return False
         self._drawn = now
-        return bool(super()._should_update(current, total))
+        return bool(super()._should_update(current, total))  # type: ignore[arg-type]
 
     @property
     def train_description(self) -> str:

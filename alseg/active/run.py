@@ -55,6 +55,7 @@ class Run:
         rounds: Rounds to train.
         seed: Decides everything random.
         trainer: Makes the keyword arguments of one `lightning.Trainer` from those a stage needs.
+        channels_last: Networks keep the channels of a pixel side by side.
         loggers: Loggers besides CSV.
         observers: See `Observer`.
         replay: Folder of another run whose purchases are repeated instead of choosing.
@@ -77,6 +78,7 @@ class Run:
     rounds: int
     seed: int
     trainer: Callable[[Mapping[str, Any]], dict[str, Any]]
+    channels_last: bool = False
     loggers: list[Logger] = field(default_factory=list)
     observers: list[Observer] = field(default_factory=list)
     replay: Path | None = None

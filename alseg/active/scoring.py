@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from alseg.acquisition import badge, committee, scores
+from alseg.acquisition.blocks import SCANNED
+from alseg.acquisition.fused import grid_scores, has_kernel
 from alseg.acquisition.pixels import draw_pixels, exclude_pixels
 from alseg.acquisition.randomized import power_noise
 from alseg.acquisition.scores import most_probable
@@ -247,6 +249,8 @@ class ScoringModule(CrossEntropyModule):
 
     def _pixel_scores(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Pixel scores of a batch, (B, H, W)."""
+        if self.passes == 1 and self.score in SCANNED and has_kernel(batch["image"].device):
+            return self._from_grid(batch["image"], str(self.score))
         if self.passes == 1:
             score = SCORES[self.score] if isinstance(self.score, str) else self.score
             return torch.cat([score(logits) for logits in self._logits(batch["image"])])
@@ -255,6 +259,14 @@ class ScoringModule(CrossEntropyModule):
         return torch.cat(
             [self._committee(image, n) for image, n in zip(images, numbers, strict=True)]
         )
+
+    def _from_grid(self, images: Tensor, score: str) -> Tensor:
+        """Pixel scores of images, (B, H, W), whose logits are not enlarged."""
+        network = self.network
+        grid, _, canvas = network.features(images)
+        size = (images.shape[-2], images.shape[-1])
+        aligned = network.align_corners
+        return grid_scores(grid, canvas, size, [score], align_corners=aligned).maps[score]
 
     def _committee(self, image: Tensor, index: int) -> Tensor:
         """Pixel scores of an image by several passes with dropout, (1, H, W)."""

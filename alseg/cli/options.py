@@ -80,6 +80,9 @@ class TrainerOptions:
         sync_batchnorm: Compute batch statistics over all devices.
         deterministic: Ask for deterministic kernels (slower; on GPUs some have none and warn).
         gradient_clip: Largest norm of the gradient; null = no clipping.
+        channels_last: Keep networks and their maps with the channels of a pixel side by side. On a
+            CPU the forward pass of a ResNet is then faster, training and MobileNets are not, see
+            ``python -m benchmarks layout``; results round otherwise.
         enable_progress_bar: Show progress.
     """
 
@@ -91,6 +94,7 @@ class TrainerOptions:
     sync_batchnorm: bool = False
     deterministic: bool = False
     gradient_clip: float | None = None
+    channels_last: bool = False
     enable_progress_bar: bool = field(default=True, metadata=FREE)
 
     def __post_init__(self) -> None:

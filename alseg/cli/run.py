@@ -199,6 +199,7 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
         rounds=rounds,
         seed=values["seed"],
         trainer=part["trainer"].keywords,
+        channels_last=part["trainer"].channels_last,
         loggers=part["logger"].build(plan.root, values),
         replay=plan.replay,
         listed=listed,

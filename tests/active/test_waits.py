@@ -1,12 +1,14 @@
 """How often the host would wait for a GPU: counted on a CPU by the calls that make it wait."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from alseg.active.finite import FiniteNumbers
 from alseg.active.module import CrossEntropyModule, teaches
 from alseg.active.scoring import ScoringModule, UnitScorer
 from alseg.active.transfer import on_host, packed, unpacked
@@ -152,6 +154,34 @@ def test_a_batch_of_scored_regions_waits_twice(score, power):
     # the ids that occur, and the packet to the host, which is no call on a CPU
     assert count <= 1
     assert set(tables["units"]["image"].tolist()) == {3, 5}
+
+
+def test_outputs_are_looked_at_together_and_before_anything_is_made_of_them():
+    look = FiniteNumbers("round 1")
+    look.read_every = 3
+    module, batch = ScoringModule("entropy", UnitScorer(4, num_regions=4), **shared()).eval(), {}
+    look.on_predict_start(SimpleNamespace(global_step=0), module)
+    batch |= training_batch()
+
+    def score():
+        look.on_predict_batch_start(None, module, batch, 0)
+        module.predict_step(batch, 0)
+
+    with torch.no_grad():
+        passes = len(batch["image"])  # on a CPU one after the other
+        assert waits(score) <= 1  # the ids that occur
+        assert len(look._unread) == passes
+        with torch.no_grad():
+            module.network.classifier.conv.weight.fill_(torch.nan)
+        with pytest.raises(
+            UserError, match=r"'network.classifier' is not finite \(images \[3, 5\]"
+        ):
+            score()  # the third
+        look._read()
+        look.read_every = 50
+        score()
+    with pytest.raises(UserError, match="round 1: the output of"):
+        look.on_predict_epoch_end(None, module)
 
 
 @pytest.mark.parametrize("share", [None, 0.5])
