@@ -4,10 +4,11 @@ FROM python:${PYTHON}-slim
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
-# The builds of torch that plain pip finds bring CUDA (6 GB) and run on CPUs as well. An index with
-# CPU builds makes a small image: --build-arg TORCH_INDEX=ADDRESS
-ARG TORCH_INDEX=
-RUN pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch torchvision
+# The torch that pip finds brings CUDA (6 GB) and runs on CPUs as well. For a small image give the
+# options of pip for builds without it, as PyTorch's own instructions say:
+#   --build-arg TORCH="torch torchvision --index-url ADDRESS"
+ARG TORCH="torch torchvision"
+RUN pip install ${TORCH}
 
 # Dependencies first: this layer stays while only the source changes.
 WORKDIR /opt/alseg

@@ -278,7 +278,7 @@ def _require_superpixels(what: str, function: str) -> None:
     try:
         import cv2
 
-        found = f"OpenCV {cv2.__version__} is installed without it"
+        found = f"OpenCV {getattr(cv2, '__version__', 'in parts')} is installed without it"
         if hasattr(getattr(cv2, "ximgproc", None), function):
             return
     except ImportError as error:
