@@ -1,16 +1,20 @@
 """The study: its plan composes, its work goes on, and its tables are those of its results."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from alseg.cli.compose import options
 from alseg.core.errors import UserError
+from alseg.report.tables import spread
 from experiments.study import choose, results, tables
 from experiments.study.command import main, results_file
-from experiments.study.plan import BOARDS, ROWS, SETTINGS, Job, jobs, words
+from experiments.study.plan import BOARDS, FULL, ROWS, SETTINGS, Job, jobs, words
 from experiments.study.work import work
 
+ROOT = Path(__file__).parents[1]
 PLACE = ["workers=0", "pictures=0", "trainer.enable_progress_bar=false", "network.weights=null"]
 
 
@@ -115,3 +119,17 @@ def test_the_page_that_helps_to_choose_is_that_of_the_results(tmp_path, monkeypa
     choose.check()
     with pytest.raises(UserError, match="needs the lines"):
         choose.written("no place", "")
+
+
+def test_the_table_of_the_readme_is_that_of_the_results():
+    """Every row of the setting `medium`, with its mean at the end and its share of full."""
+    text = (ROOT / "README.md").read_text().partition("**Does asking pay?**")[2]
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (\S+ ± \S+) \| ([\d.]*) ?\|$", text, re.M)
+    shown = {name: (final, share) for name, final, share in rows}
+    expected = {}
+    for comparison in tables.comparisons(results_file("medium"), "medium").values():
+        expected[FULL] = (spread(comparison.full_values), "")
+        for group in comparison.groups:
+            final = comparison.measured(group, "final")
+            expected[group.name] = (spread(final), f"{100 * final.mean() / comparison.level:.1f}")
+    assert shown == expected
