@@ -43,6 +43,10 @@ bench: $(VENV)/.installed  ## side by side with the obvious way, as ratios
 $(VENV)/.installed: pyproject.toml Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable ".[dev,notebooks,label,cluster,compare,docs,export,geo,weights]"
+	# albumentations pulls opencv-python-headless, which writes the same cv2 without ximgproc, and
+	# wins where it is installed later than contrib: see docs/install.md
+	$(BIN)/python -c "import cv2; cv2.ximgproc.createSuperpixelSEEDS" 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --force-reinstall --no-deps opencv-contrib-python-headless
 	touch $@
 
 clean:
