@@ -92,7 +92,7 @@ def predicted_entries(
         predict: The model.
         most: Images of either kind.
     """
-    asked = {int(i) for answers in pool.history for i in np.unique(answers.image)}
+    asked = set(pool.images().tolist())
     fresh = [index for index in range(len(splits.train)) if index not in asked]
     return [
         _predicted(images, index, predict, caption)
