@@ -84,13 +84,21 @@ def drive(run: Run) -> list[dict[str, Any]]:
 def correct(run: Run) -> None:
     """Go back to the round whose answers have changed, or remember that the change was seen."""
     if run.changed == "recompute":
-        round = go_back(run.ledger)
+        round = go_back(run.ledger, lambda r: _read_again(run, r), run.method.kept)
         if round is not None:
             log.info("round %d is computed again with its corrected answers", round)
     elif run.ledger.writes:
         for folder in sorted(run.ledger.root.glob("round_*")):
             if told_changes(folder):
                 keep_seen(folder)
+
+
+def _read_again(run: Run, round: int) -> None:
+    """Take the answers of a round as they are now, for them to be owned."""
+    query = run.ledger.query(round)
+    # regions that a method makes of its networks will be others: what was said of them is not used
+    if query is not None and query.regions in (PIXELS, run.regions):
+        run.ledger.write_answers(_answered(run, query))
 
 
 def publish(run: Run, rows: Sequence[dict[str, Any]]) -> None:

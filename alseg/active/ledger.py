@@ -192,7 +192,11 @@ class Ledger:
             )
         now = json.loads(json.dumps(identity))
         unsaid = json.loads(json.dumps(dict(defaults or {})))
-        entries = {name for name in stored if name.count(".") > 1}  # of dictionaries
+        entries = {  # of dictionaries
+            name
+            for name in stored
+            if name.count(".") > 1 or unsaid.get(name.partition(".")[0]) == {}
+        }
         for name in unsaid:
             if any(entry.startswith(f"{name}.") for entry in entries):
                 unsaid[name] = "absent"  # the option is there, with other entries

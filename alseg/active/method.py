@@ -59,6 +59,8 @@ class Method(ABC):
     #: What it does in a round depends on the number of rounds, which then cannot be changed once a
     #: run is begun.
     plans_rounds: ClassVar[bool] = False
+    #: What it keeps in the run folder besides the rounds, by the round whose training makes it.
+    kept: ClassVar[Mapping[str, int]] = {}
     #: Whether its choice is a ranking, which `diversity` can spread out.
     ranks: ClassVar[bool] = True
 

@@ -218,7 +218,8 @@ class Cutter:
         made = extract_regions(source, some, self.cache, self.workers, len(images) >= 1000)
         places = {image: place for place, image in enumerate(images.tolist())}
         base = Reindexed.of(made, places, len(self.images))
-        return base if version == base.version else self._made(base, version)
+        # maps of files are called by all files of a folder; whether one is the same is seen later
+        return base if version == self.source.regions else self._made(base, version)
 
     def _kept(self, version: str) -> Maps | None:
         """Maps that the other run has of a third one."""
@@ -277,7 +278,11 @@ class Cutter:
 
 def differences(cutter: Cutter, options: Options) -> str:
     """What is different about the regions of two runs, in words."""
-    there, here = cutter.options, options
+    here = options
+    try:
+        there = cutter.options
+    except UserError:
+        return "by a method or regions that are not to be had here"
     names = (there.choices["regions"], here.choices["regions"])
     if names[0] != names[1]:
         return f"regions={names[0]} there, {names[1]} here"

@@ -63,6 +63,8 @@ class RunOptions:
                 f"answers is {self.answers!r}; write answers=recompute or answers=keep, or leave "
                 f"it out."
             )
+        if "" in self.sources:
+            raise UserError("labels_from is empty; give labels_from=FOLDER, or leave it out.")
         if self.labels_as and not self.sources:
             raise UserError(
                 "labels_as says what classes of labels_from are called; give that, too."

@@ -29,6 +29,7 @@ from alseg.labels.answerfile import (
 )
 from alseg.labels.kinds import KINDS
 from alseg.labels.kinds.base import Kind, Written
+from alseg.labels.owned import numbered
 from alseg.labels.pool import LabelPool, rows_by_image
 from alseg.labels.tables import PIXELS, Answers, Query
 
@@ -282,7 +283,7 @@ def check_waiting(run_dir: Path) -> None:
                 known: list[str] = json.loads(names.read_text("utf-8"))
             except (OSError, ValueError):
                 return  # the run writes it anew
-            query = Query.load(folder / "query.npz")
+            query = numbered(folder, Query.load(folder / "query.npz"))
             _read_rows(path, read_bytes(path), query, known, _unread)
 
 
@@ -298,7 +299,8 @@ def waiting_answers(folder: Path) -> Answers | None:
     path, names, asked = folder / ANSWERS, folder / NAMES, folder / "query.npz"
     if not (path.exists() and asked.exists()):
         return None
-    query, mend = Query.load(asked), "give the command of that run with oracle.accept_partial=true"
+    query = numbered(folder, Query.load(asked))
+    mend = "give the command of that run with oracle.accept_partial=true"
     if not names.exists() or KINDS[query.answer].column == "masks":
         raise UserError(f"{path} holds answers that its run has not taken yet; {mend} first.")
     known: list[str] = read_json(names, list, mend=f"{mend} first")
