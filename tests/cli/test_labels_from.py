@@ -2,12 +2,8 @@
 
 import csv
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +15,10 @@ from alseg.cli.run import main
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.labels.tables import Answers
-from tests.active.test_driver import bought, same_weights
 from tests.cli.test_run import TINY
 
 SHORT = [*(w for w in TINY if not w.startswith(("method.", "regions.", "rounds", "data.train"))),
-         "method.steps=1", "method.batch_size=2", "method.epoch_steps=1"]  # fmt: skip
+         "pictures=0", "method.steps=1", "method.batch_size=2", "method.epoch_steps=1"]  # fmt: skip
 PIXELS = ["method=random", "regions=pixels", *SHORT]
 
 
@@ -159,35 +154,3 @@ def test_answers_of_a_page_that_is_half_done_are_read(tmp_path, name):
     assert found.unit.tolist() == page.query.unit[rows].tolist()
     for number, row in enumerate(rows):
         assert np.array_equal(found.said[number], truth.said[row])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "method",
-    [
-        ["method=mulquery", *SHORT, "regions.region_size=64", "method.stage_two_steps=1",
-         "method.stage_two_batch_size=2"],
-        ["method=adaptive_superpixel", *SHORT, "regions.region_size=64"],
-        ["method=madbal", *SHORT, "budget.amount=24", "method.support_steps=1",
-         "method.support_epoch_steps=1", "method.clusters=2", "method.features=encoder"],
-    ],
-    ids=lambda words: words[0],
-)  # fmt: skip
-def test_a_killed_run_goes_on_with_what_it_owns(tmp_path, method):
-    """Of every kind of answer; the other folder is gone when the command is given again."""
-    cache, first = f"cache={tmp_path / 'cache'}", tmp_path / "first"
-    assert main([*method, "data.train=4", "rounds=2", f"run_dir={first}", cache]) == 0
-    more = [*method, "data.train=6", "rounds=2", cache, f"labels_from={first}"]
-    assert main([*more, f"run_dir={tmp_path / 'whole'}"]) == 0
-    command = [sys.executable, "-m", "alseg.run", *more, f"run_dir={tmp_path / 'cut'}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (tmp_path / "cut" / "round_001" / "query.npz").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    shutil.move(first, tmp_path / "away")
-    assert main([*more, f"run_dir={tmp_path / 'cut'}"]) == 0
-    assert bought(tmp_path / "cut") == bought(tmp_path / "whole")
-    assert same_weights(tmp_path / "cut", tmp_path / "whole")
-    assert not set(asked(tmp_path / "away")) & set(asked(tmp_path / "whole"))
