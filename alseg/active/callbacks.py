@@ -10,7 +10,7 @@ import lightning as L
 import numpy as np
 import torch
 
-from alseg.active.checkpoints import read_checkpoint
+from alseg.active.checkpoints import check_state, damaged, read_checkpoint
 from alseg.active.stopping import Asked, StoppedError
 from alseg.core.seeds import derive
 
@@ -47,10 +47,14 @@ class CarriedOptimizers(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the state over."""
-        states = read_checkpoint(self.path)["optimizer_states"]
-        for optimizer, state in zip(trainer.optimizers, states, strict=True):
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+        states = read_checkpoint(self.path).get("optimizer_states", ())
+        try:
+            for optimizer, state in zip(trainer.optimizers, states, strict=True):
+                groups = optimizer.state_dict()["param_groups"]
+                optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+                check_state(optimizer)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise damaged(self.path, error) from error
 
 
 class Stopwatch(L.Callback):

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import tempfile
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from alseg.nn.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
 
+#: What a fit goes on from.
+_PARTS = ("loops", "callbacks", "optimizer_states", "lr_schedulers", "global_step")
 #: Beginning and end of the name of a checkpoint that is being written.
 PARTIAL = (".writing-", ".ckpt.part")
 
@@ -110,10 +113,11 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
             raise ValueError("it is no checkpoint of a stage")
         return content
     except Exception as error:  # every part of a damaged file has errors of its own
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> UserError:
+def damaged(path: Path, error: Exception) -> UserError:
+    """The sentence for a checkpoint that cannot be used."""
     cause = (str(error).splitlines() or [type(error).__name__])[0]
     return UserError(
         f"the checkpoint {path} cannot be read ({cause[:200]}); restore it from a copy, or delete "
@@ -121,7 +125,84 @@ def _damaged(path: Path, error: Exception) -> UserError:
     )
 
 
-def epochs_done(folder: Path, keep: str) -> int:
+def check_resumable(module: L.LightningModule, path: Path) -> None:
+    """Find out whether a fit can go on from a checkpoint: by one step of a copy, with no gradient.
+
+    Args:
+        module: Of the stage, as it was made; not changed.
+        path: The checkpoint.
+
+    Raises:
+        UserError: If it holds weights, or states of optimisers, that are not those of the module.
+    """
+    content = read_checkpoint(path)
+    missing = [name for name in _PARTS if name not in content]
+    if missing:
+        raise damaged(path, ValueError(f"it has no {missing[0]}"))
+    copy = deepcopy(module)
+    try:
+        copy.load_state_dict(content["state_dict"])
+        check_optimizers(copy, content["optimizer_states"])
+    except Exception as error:  # every part of a damaged file has errors of its own
+        raise damaged(path, error) from error
+
+
+def check_optimizers(module: L.LightningModule, states: Any) -> None:
+    """Step the optimisers of a module once with what they are to go on from, and no gradient.
+
+    Args:
+        module: Its weights are changed.
+        states: One for each of its optimisers.
+
+    Raises:
+        ValueError: If they are not theirs; optimisers raise errors of their own, too.
+    """
+    try:
+        optimizers = optimizers_of(module)
+    except Exception:  # a module of somebody's own may make them with what the Trainer knows
+        return
+    if not isinstance(states, list) or len(states) != len(optimizers):
+        raise ValueError(f"it does not have the states of {len(optimizers)} optimisers")
+    for optimizer, state in zip(optimizers, states, strict=True):
+        optimizer.load_state_dict(state)
+        check_state(optimizer)
+        for parameter in optimizer.state:  # frozen weights have none, and get none
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+
+
+def check_state(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse a state that cannot be that of its weights.
+
+    Raises:
+        ValueError: Saying what is wrong.
+    """
+    if len({tuple(sorted(state)) for state in optimizer.state.values()}) > 1:
+        raise ValueError("the state of an optimiser lacks a part")
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if torch.is_tensor(value) and value.ndim and value.shape != parameter.shape:
+                raise ValueError(
+                    f"an optimiser's {name} is of {tuple(value.shape)}, and its weights of "
+                    f"{tuple(parameter.shape)}"
+                )
+
+
+def optimizers_of(module: L.LightningModule) -> list[torch.optim.Optimizer]:
+    """The optimisers of a module that no Trainer has, in the order of its checkpoints."""
+    found: Any = module.configure_optimizers()
+    if isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], list):
+        found = found[0]
+    several = found if isinstance(found, list | tuple) else [found]
+    optimizers = [one["optimizer"] if isinstance(one, dict) else one for one in several]
+    if not all(isinstance(one, torch.optim.Optimizer) for one in optimizers):
+        raise TypeError("these are no optimisers")
+    return optimizers
+
+
+def epochs_done(
+    folder: Path, keep: str, module: L.LightningModule | None = None, epochs: int = 0
+) -> int:
     """Epochs a stage has finished, by its last checkpoint; 0 without one.
 
     A checkpoint that cannot be read is set aside, and the stage starts again: what it computes
@@ -130,6 +211,8 @@ def epochs_done(folder: Path, keep: str) -> int:
     Args:
         folder: Of the stage.
         keep: ``last``, or ``best`` where that checkpoint has to be sound, too.
+        module: Of the stage; before the last of its epochs it has to be able to go on.
+        epochs: How many the stage has.
     """
     last, kept = folder / "last.ckpt", folder / f"{keep}.ckpt"
     if not last.exists():
@@ -138,6 +221,8 @@ def epochs_done(folder: Path, keep: str) -> int:
         done = int(read_checkpoint(last, mmap=True)["epoch"]) + 1
         if kept != last and kept.exists():
             read_checkpoint(kept, mmap=True)
+        if module is not None and done < epochs:
+            check_resumable(module, last)
         return done
     except UserError as error:
         log.warning("%s", error)
@@ -205,7 +290,7 @@ def load_weights(module: L.LightningModule, path: Path, part: bool = False) -> N
     try:
         stray = module.load_state_dict(state, strict=not part).unexpected_keys
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     if stray:
         raise RuntimeError(f"{path} holds {stray[0]!r}, which the stage that starts from it lacks")
 

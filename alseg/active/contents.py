@@ -80,8 +80,8 @@ def refuse_changes(where: str, old: Contents, new: Contents) -> None:
         raise UserError(
             f"the files of the run in {where} are no longer those it began with, so that its "
             f"answers and scores before and after would not be about the same truth: "
-            f"{'; '.join(told)}. Restore them, or give another run_dir; query=replay:{where} there "
-            f"repeats what was bought here."
+            f"{'; '.join(told)}. Restore them, or give another run_dir; labels_from={where} there "
+            f"owns what was answered here."
         )
 
 

@@ -1,11 +1,11 @@
 """Going back to a round whose answers were corrected; nothing that was bought is lost."""
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from alseg.active.ledger import Ledger
-from alseg.core.errors import UserError
-from alseg.labels.human import READ, SEEN, masks_named, told_changes
+from alseg.labels.human import SEEN, masks_named, told_changes
 from alseg.labels.owned import ASIDE
 
 #: Folders of a round that its answers did not make.
@@ -14,39 +14,47 @@ _BEFORE = ("questions", "first_scoring")
 _MADE = ("metrics.json", "scoring.json", SEEN, "answers.npz")
 
 
-def go_back(ledger: Ledger) -> int | None:
+def go_back(
+    ledger: Ledger, read_again: Callable[[int], None], kept: Mapping[str, int]
+) -> int | None:
     """Set aside everything that corrected answers decide: the round's training and later rounds.
 
     The answers of the round go last: after a kill at any instant what is left is a run that is
-    whole up to some round and whose correction is still noticed.
+    whole up to some round and whose correction is still noticed. Where answers of later rounds have
+    changed, too, they are set aside as they are now.
 
     Args:
         ledger: Of the run folder.
+        read_again: Takes the answers of a round as they are now.
+        kept: What the method keeps in the run folder besides the rounds, by the round whose
+            training makes it.
 
     Returns:
         The round that is read again; None if no answers have changed.
 
     Raises:
-        UserError: If the answers of several rounds have changed.
+        UserError: If answers that have changed cannot be read.
     """
     rounds = sorted(ledger.root.glob("round_*"))
     changed = [f for f in rounds if (f / "answers.npz").exists() and told_changes(f)]
     if not changed:
         return None
-    if len(changed) > 1:
-        later = ", ".join(str(folder / "answers.csv") for folder in changed[1:])
-        raise UserError(
-            f"the answers of several rounds have changed; answers=recompute goes back to one round "
-            f"at a time, and would set {later} aside without the corrections: put the later files "
-            f"back to what is in their {READ}, and give the command again."
-        )
     first = changed[0]
     if ledger.writes:
+        for folder in changed[1:]:
+            read_again(_number(folder))
         aside = _next_folder(ledger.root / ASIDE)
+        for name, round in kept.items():
+            if (ledger.root / name).exists() and _number(first) <= round:
+                os.replace(ledger.root / name, aside / name)
         for folder in reversed(rounds[rounds.index(first) + 1 :]):
             os.replace(folder, aside / folder.name)
         _unmake(first, aside / f"before_{first.name}")
-    return int(first.name.removeprefix("round_"))
+    return _number(first)
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name.removeprefix("round_"))
 
 
 def _next_folder(root: Path) -> Path:

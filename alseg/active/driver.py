@@ -33,6 +33,7 @@ from alseg.labels.human import keep_seen, told_changes
 from alseg.labels.kinds import KINDS
 from alseg.labels.oracle import AwaitingAnswersError
 from alseg.labels.owned import OwnedAnswers, asked_nobody
+from alseg.labels.pool import rows_by_image
 from alseg.labels.tables import PIXELS, Answers, Query, Table, plural
 
 log = logging.getLogger(__name__)
@@ -83,13 +84,21 @@ def drive(run: Run) -> list[dict[str, Any]]:
 def correct(run: Run) -> None:
     """Go back to the round whose answers have changed, or remember that the change was seen."""
     if run.changed == "recompute":
-        round = go_back(run.ledger)
+        round = go_back(run.ledger, lambda r: _read_again(run, r), run.method.kept)
         if round is not None:
             log.info("round %d is computed again with its corrected answers", round)
     elif run.ledger.writes:
         for folder in sorted(run.ledger.root.glob("round_*")):
             if told_changes(folder):
                 keep_seen(folder)
+
+
+def _read_again(run: Run, round: int) -> None:
+    """Take the answers of a round as they are now, for them to be owned."""
+    query = run.ledger.query(round)
+    # regions that a method makes of its networks will be others: what was said of them is not used
+    if query is not None and query.regions in (PIXELS, run.regions):
+        run.ledger.write_answers(_answered(run, query))
 
 
 def publish(run: Run, rows: Sequence[dict[str, Any]]) -> None:
@@ -121,7 +130,7 @@ def buy(run: Run, round: int) -> bool:
         query, answers = run.ledger.query(round), run.ledger.answers(round)
         if query is None and run.asked is not None and run.asked.round == round:
             query = run.asked  # processes have not met, and rank 0 has not written it yet
-        if query is None or not len(query):
+        if query is None or not (len(query) or (round == 0 and run.pool.owned)):
             return None
         if query.regions != PIXELS and query.regions not in run.pool.maps:
             raise UserError(
@@ -171,6 +180,8 @@ def buy(run: Run, round: int) -> bool:
 
 def _answered(run: Run, query: Query) -> Answers:
     """Answers to a query; what was answered in rounds that were set aside is asked nobody again."""
+    if not len(query):  # of round 0, which learns what is owned
+        return Answers.of_rows(query, run.pool.num_classes, [])
     folder, pool = run.ledger.round(query.round), run.pool
     # maps that a method made of its networks may have the same name and other regions now
     owned = OwnedAnswers.set_aside(run.root, (PIXELS, run.regions))
@@ -264,6 +275,11 @@ def _ask_first(run: Run) -> None:
     if on_rank_zero(lambda: run.ledger.query(0)) is not None:
         return
     context = run.context(0)
+    planned = run.method.plans_rounds or run.method.rounds_of(context.images) is not None
+    if run.pool.owned and not planned and run.listed is None:
+        # whoever has labels has a network that chooses better than chance
+        run.asked = _empty_query(run, context)
+        return
     run.asked = _choose(run, context, {}, run.ledger.round(0) / "first_scoring")
 
 
@@ -278,7 +294,7 @@ def _choose(
         asked = run.method.ask(asking)
     if isinstance(asked, Scoring):
         return _scored(run, asking, asked, modules, folder)
-    query: Query = on_rank_zero(lambda: asked)
+    query: Query = on_rank_zero(lambda: not_owned(run, asking, asked))
     if asking.round:
         _record(run, query, folder.with_suffix(".json"), 0.0, time.perf_counter() - start)
     else:
@@ -309,7 +325,7 @@ def _scored(
         kept = {name: tables[name] for name in scoring.keep}
         if kept:
             run.ledger.write_scores(asking.round, kept)
-        return scoring.pick(tables)
+        return not_owned(run, asking, scoring.pick(tables))
 
     def record(query: Query, score_s: float, select_s: float) -> None:
         _record(run, query, folder.with_suffix(".json"), score_s, select_s)
@@ -325,6 +341,27 @@ def _scored(
     return loop.query
 
 
+def not_owned(run: Run, asking: RoundContext, query: Query) -> Query:
+    """A query without what is owned, whatever a method chooses.
+
+    That are units that were answered, and regions each pixel of which was, by an answer that says
+    its class or is of the kind that is asked.
+    """
+    pool = run.pool
+    if not pool.owned or not len(query):
+        return query
+    ask = pool.is_open(query.regions, query.image, query.unit)
+    maps = pool.maps.get(query.regions)
+    if maps is None and query.regions != PIXELS:
+        maps = run.method.regions(asking)
+    if maps is not None and maps.version == query.regions:
+        for image, rows in rows_by_image(query.image):
+            ask[rows] &= ~pool.answered(maps, image, query.answer)[query.unit[rows]]
+    if not ask.all():
+        log.info("round %d: %d questions are owned already", asking.round, int((~ask).sum()))
+    return query.rows(np.flatnonzero(ask))
+
+
 def _record(run: Run, query: Query, path: Path, score_s: float, select_s: float) -> None:
     times = {"score_s": _hundredths(score_s), "select_s": _hundredths(select_s)}
     run.ledger.write_json(path, times)
@@ -334,10 +371,12 @@ def _record(run: Run, query: Query, path: Path, score_s: float, select_s: float)
 def _empty_query(run: Run, context: RoundContext) -> Query:
     none = np.zeros(0, dtype=np.int64)
     first = run.ledger.query(0)
-    if first is None:
-        raise RuntimeError("a round without a first query")
+    kind = run.kind if first is None else first.kind
+    answer = getattr(run.method, "answer", None) or run.method.asks[run.kind][0]
+    answer = answer if first is None else first.answer
+    suggested = none.astype(np.uint8) if KINDS[answer].suggests else None
     query = Query(
-        context.round, first.kind, first.answer, run.regions, none, none, none.astype(np.float32)
+        context.round, kind, answer, run.regions, none, none, none.astype(np.float32), suggested
     )
     run.ledger.write_query(query)
     return query
@@ -356,6 +395,7 @@ def _row(run: Run, round: int, metrics: Mapping[str, Any]) -> dict[str, Any]:
         "pixels": spent.pixels,
         "clicks": spent.clicks,
         "seconds": spent.seconds,
+        **({"owned": sum(map(len, run.pool.owned))} if run.pool.owned else {}),
         **_unsure(run.pool.history[: round + 1]),
         "miou": metrics["miou"],
         **{f"miou_{stage}": miou for stage, miou in others},

@@ -36,7 +36,9 @@ def train(run: Run, context: RoundContext) -> dict[str, L.LightningModule]:
     for stage in stages:
         L.seed_everything(derive(*stage.key), workers=True, verbose=False)
         module = modules[stage.name] = made(run, stage)
-        done = on_rank_zero(lambda s=stage: epochs_done(s.folder, s.fit.keep))  # type: ignore[misc]
+        done = on_rank_zero(
+            lambda s=stage, m=module: epochs_done(s.folder, s.fit.keep, m, s.fit.epochs)  # type: ignore[misc]
+        )
         if done < stage.fit.epochs:
             _prepare(run, stage)
             origin = _origin(stage, stages)

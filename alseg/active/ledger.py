@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +192,11 @@ class Ledger:
             )
         now = json.loads(json.dumps(identity))
         unsaid = json.loads(json.dumps(dict(defaults or {})))
-        entries = {name for name in stored if name.count(".") > 1}  # of dictionaries
+        entries = {  # of dictionaries
+            name
+            for name in stored
+            if name.count(".") > 1 or unsaid.get(name.partition(".")[0]) == {}
+        }
         for name in unsaid:
             if any(entry.startswith(f"{name}.") for entry in entries):
                 unsaid[name] = "absent"  # the option is there, with other entries
@@ -211,13 +215,26 @@ class Ledger:
                 f"run_dir, or the configuration the run was started with."
             )
 
-    def claim(self, identity: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
-        """Make the folder this run's own, see `check_owner`."""
+    def claim(
+        self,
+        identity: Mapping[str, Any],
+        defaults: Mapping[str, Any] | None = None,
+        forget: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make the folder this run's own, see `check_owner`.
+
+        Args:
+            identity: See `check_owner`.
+            defaults: See `check_owner`.
+            forget: Is called where the folder was another configuration's.
+        """
         self.check_owner(identity, defaults)
         path = self.root / "run.json"
         if self.writes and self.read_json(path) != json.loads(json.dumps(identity)):
-            for stale in self.root.glob("round_*/query.npz"):
-                stale.unlink()  # chosen under another configuration, and never answered
+            if not any(self.root.glob("round_*/answers.*")):
+                for stale in self.root.glob("round_*/query.npz"):
+                    stale.unlink()  # chosen under another configuration, and never answered
+                forget()
             self.write_json(path, identity)
 
     def is_claimed(self, identity: Mapping[str, Any], contents: Contents) -> bool:

@@ -14,7 +14,7 @@ from alseg.active.stage import Stage
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.images import ImageSet
 from alseg.labels.budget import Budget
-from alseg.labels.tables import AnswerKind, Query, Table, UnitKind, plural
+from alseg.labels.tables import AnswerKind, Answers, Query, Table, UnitKind, plural
 from alseg.regions.base import Maps
 
 
@@ -61,6 +61,8 @@ class Method(ABC):
     #: What it does in a round depends on the number of rounds, which then cannot be changed once a
     #: run is begun.
     plans_rounds: ClassVar[bool] = False
+    #: What it keeps in the run folder besides the rounds, by the round whose training makes it.
+    kept: ClassVar[Mapping[str, int]] = {}
     #: Whether its choice is a ranking, which `diversity` can spread out.
     ranks: ClassVar[bool] = True
 
@@ -81,6 +83,16 @@ class Method(ABC):
 
     def check(self, images: ImageSet, budget: Budget) -> None:  # noqa: B027 - most have nothing
         """Raise `UserError` for settings that cannot work with these images or this budget."""
+
+    def learns(self, answers: Answers, own: bool) -> bool:
+        """Whether its stages learn from answers that were given before the run.
+
+        Args:
+            answers: The answers.
+            own: Whether they are about pixels or regions that this run asks about itself, and not
+                about maps of another one, which the pool then has under another version.
+        """
+        return own and answers.answer in self.asks.get(answers.kind, ())
 
     @abstractmethod
     def stages(self, context: RoundContext) -> Sequence[Stage]:

@@ -14,8 +14,9 @@ from alseg.core.errors import UserError, unknown_name
 from alseg.core.images import ImageSet
 from alseg.core.seeds import derive
 from alseg.labels.budget import Budget
+from alseg.labels.kinds import KINDS
 from alseg.labels.supervision import LabelMaps, Supervision
-from alseg.labels.tables import AnswerKind, Query, Table, UnitKind
+from alseg.labels.tables import AnswerKind, Answers, Query, Table, UnitKind
 from alseg.nn.recipe import Recipe
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -134,6 +135,12 @@ class OneFit(TrainingOptions, Method):
         known = {answer for answers in self.asks.values() for answer in answers}
         if self.answer is not None and self.answer not in known:
             raise unknown_name("method.answer", self.answer, known)
+
+    def learns(self, answers: Answers, own: bool) -> bool:
+        """Whatever says something of pixels; the class of a whole image only where it is asked."""
+        says = KINDS[answers.answer].covers_pixels
+        whole = answers.kind == "image" and answers.masks is None
+        return says and (not whole or answers.answer == self.answer)
 
     def asked(self, context: RoundContext) -> AnswerKind:
         """What is asked about a unit."""

@@ -141,11 +141,16 @@ def claim(run: "Run", found: Claim) -> None:
     Raises:
         UserError: If it belongs to another run.
     """
+    from alseg.active.inheritance import POOL, describe_pool, drop_owned
+
     if found.maps is not None:
         run.pool.add_maps(found.maps)
         run.regions = found.maps.version
-    run.ledger.claim(found.owner, found.defaults)
+    run.ledger.claim(found.owner, found.defaults, forget=lambda: drop_owned(run.root))
     run.ledger.claim_contents(found.contents)
+    path, about = run.root / POOL, describe_pool(run.splits.train, found.maps)
+    if run.ledger.writes and (not path.exists() or run.ledger.read_json(path) != about):
+        run.ledger.write_json(path, about)
 
 
 def _content(images: Any) -> str:

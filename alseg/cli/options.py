@@ -25,6 +25,9 @@ class RunOptions:
         seed: Decides everything random.
         query: replay:RUN_DIR repeats another run's purchases; list:FILE, a text file with one image
             per line, buys the masks of these images; null = the method chooses.
+        labels_from: Run folder, or [FOLDER,FOLDER], whose answers this run owns: about images that
+            are here too, whatever their names. They cost nothing, and nobody is asked them again.
+        labels_as: What a class is called here by its name in those folders, void for none.
         answers: Where a person has changed answers that were taken: recompute goes back to that
             round, and keeps aside what was bought later; keep leaves them; null = tell and go on.
         run_dir: The run folder; null = runs/<data>_<method>_seed<seed>.
@@ -40,6 +43,8 @@ class RunOptions:
     rounds: int | None = field(default=5, metadata=FREE)
     seed: int = 0
     query: str | None = None
+    labels_from: str | tuple[str, ...] | None = None
+    labels_as: dict[str, str] = field(default_factory=dict)
     answers: str | None = field(default=None, metadata=FREE)
     run_dir: str | None = field(default=None, metadata=FREE)
     cache: str | None = field(default=None, metadata=FREE)
@@ -58,9 +63,26 @@ class RunOptions:
                 f"answers is {self.answers!r}; write answers=recompute or answers=keep, or leave "
                 f"it out."
             )
+        if "" in self.sources:
+            raise UserError("labels_from is empty; give labels_from=FOLDER, or leave it out.")
+        if self.labels_as and not self.sources:
+            raise UserError(
+                "labels_as says what classes of labels_from are called; give that, too."
+            )
+        if self.sources and self.query is not None and not self.query.startswith("list:"):
+            raise UserError(
+                "labels_from owns the answers of a run, and query=replay repeats its purchases; "
+                "give one of them."
+            )
         for option in ("run_dir", "cache"):
             if getattr(self, option) == "":
                 raise UserError(f"{option} is empty; give {option}=FOLDER, or leave it out.")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The folders of `labels_from`."""
+        given = self.labels_from
+        return (given,) if isinstance(given, str) else given or ()
 
 
 @dataclass(frozen=True)

@@ -66,11 +66,14 @@ def claimed(options: Options, plan: "Plan", splits: "DataSplits") -> "Run":
     Raises:
         UserError: For a network that there is not, or as `assemble` and `look`.
     """
+    from alseg.cli.labels_from import inherit
+
     run = assemble(options, plan, splits)
     found = look(
         options, splits, run.ledger, run.rounds, plan.cache, plan.progress, listed=run.listed
     )
     claim(run, found)
+    inherit(options, run, found.owner, plan.cache)
     return run
 
 
@@ -100,6 +103,7 @@ def check(options: Options) -> Plan:
     """
     from alseg.active.method import check_question
     from alseg.active.ranks import is_rank_zero
+    from alseg.cli.labels_from import check_sources
 
     part, values = options.components, options.values
     method, unit = part["method"], part["regions"].unit
@@ -113,6 +117,7 @@ def check(options: Options) -> Plan:
             f"the methods {able}."
         )
     check_question(method, unit)
+    check_sources(options, run_dir(options))
     part["logger"].check()
     return Plan(
         root=run_dir(options),

@@ -192,6 +192,24 @@ class FolderLock:
         return UserError(f"another process is at work in {self.root}; wait for it.")
 
 
+def is_taken(root: Path) -> bool:
+    """Whether a job is at work in a run folder, of which nothing is changed."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
+    if not (root / ".lock").exists():
+        return False
+    with (root / ".lock").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system without locks
+            return False
+    return False
+
+
 def job_name() -> str:
     """A name that all processes of this job, and no others, have."""
     given = os.environ

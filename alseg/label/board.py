@@ -343,7 +343,13 @@ class Board:
 
     def answers(self) -> Answers:
         """What was answered, as far as it is a prefix of the query."""
-        rows = np.arange(self.prefix)
+        return self._answers(np.arange(self.prefix))
+
+    def all_answers(self) -> Answers:
+        """Everything that was answered, whatever is open before it."""
+        return self._answers(np.flatnonzero(self.answered))
+
+    def _answers(self, rows: NDArray[np.int64]) -> Answers:
         masks: list[NDArray[np.uint8]] = []
         if self.session.column == "masks":
             for row in rows.tolist():

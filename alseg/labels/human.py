@@ -29,6 +29,7 @@ from alseg.labels.answerfile import (
 )
 from alseg.labels.kinds import KINDS
 from alseg.labels.kinds.base import Kind, Written
+from alseg.labels.owned import numbered
 from alseg.labels.pool import LabelPool, rows_by_image
 from alseg.labels.tables import PIXELS, Answers, Query
 
@@ -282,8 +283,31 @@ def check_waiting(run_dir: Path) -> None:
                 known: list[str] = json.loads(names.read_text("utf-8"))
             except (OSError, ValueError):
                 return  # the run writes it anew
-            query = Query.load(folder / "query.npz")
+            query = numbered(folder, Query.load(folder / "query.npz"))
             _read_rows(path, read_bytes(path), query, known, _unread)
+
+
+def waiting_answers(folder: Path) -> Answers | None:
+    """Answers in the file of a round that the run has not taken yet; None where there are none.
+
+    Args:
+        folder: Folder of the round.
+
+    Raises:
+        UserError: For mistakes in the file, or masks, which cannot be read without the images.
+    """
+    path, names, asked = folder / ANSWERS, folder / NAMES, folder / "query.npz"
+    if not (path.exists() and asked.exists()):
+        return None
+    query = numbered(folder, Query.load(asked))
+    mend = "give the command of that run with oracle.accept_partial=true"
+    if not names.exists() or KINDS[query.answer].column == "masks":
+        raise UserError(f"{path} holds answers that its run has not taken yet; {mend} first.")
+    known: list[str] = read_json(names, list, mend=f"{mend} first")
+    rows = _read_rows(path, read_bytes(path), query, known, _unread)
+    measured = rows.seconds if np.isfinite(rows.seconds).any() else None
+    head = query.head(len(rows.said))
+    return Answers.of_rows(head, len(known), rows.said, measured, rows.unsure)
 
 
 def _unread(text: str, row: int) -> NDArray[np.uint8]:

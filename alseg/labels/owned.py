@@ -101,7 +101,7 @@ def asked_nobody(
     """
     path, known = folder / ROWS, np.zeros(len(query), dtype=bool)
     if path.exists():
-        known[read_json(path, mend="restore it from a copy")["rows"]] = True
+        known[_rows_of(path, len(query))] = True
         if (known & ~owned.holds(query)).any():
             raise UserError(
                 f"{path} names answers that were owned, and {folder.parent / ASIDE} no longer "
@@ -112,6 +112,37 @@ def asked_nobody(
         if known.any() and writes:
             write_atomic(path, json.dumps({"rows": np.flatnonzero(known).tolist()}) + "\n")
     return known
+
+
+def numbered(folder: Path, query: Query) -> Query:
+    """The questions of a round that somebody is asked, which the lines of its answers number.
+
+    Args:
+        folder: Folder of the round.
+        query: All of its questions.
+
+    Raises:
+        UserError: If the file that names the others is damaged.
+    """
+    path = folder / ROWS
+    if not path.exists():
+        return query
+    return query.rows(np.setdiff1d(np.arange(len(query)), _rows_of(path, len(query))))
+
+
+def _rows_of(path: Path, questions: int) -> list[int]:
+    """The numbers of questions in a file.
+
+    Raises:
+        UserError: If it is damaged.
+    """
+    mend = "restore it from a copy: it says which questions of the round are numbered"
+    rows = read_json(path, mend=mend).get("rows")
+    if not isinstance(rows, list) or not all(
+        type(row) is int and 0 <= row < questions for row in rows
+    ):
+        raise UserError(f"{path} does not hold numbers of the {questions} questions; {mend}.")
+    return rows
 
 
 def _stacked(query: Query, picked: Sequence[tuple[Answers, int]]) -> Answers:

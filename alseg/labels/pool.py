@@ -16,9 +16,11 @@ from alseg.core.images import VOID, ImageSet
 from alseg.labels.budget import Budget, Cost
 from alseg.labels.kinds import KINDS
 from alseg.labels.kinds.base import Units
+from alseg.labels.sortedids import SortedIds
 from alseg.labels.tables import PIXELS, AnswerKind, Answers, Query, UnitKind, plural
 from alseg.regions.base import Maps, RegionSource, runs_of, sizes_of
 from alseg.regions.maps import extract_regions
+from alseg.regions.runs import Runs
 
 
 class LabelPool:
@@ -31,6 +33,9 @@ class LabelPool:
         maps: Region maps the answers refer to, by version.
 
     Attributes:
+        owned: Answers that were there before anything was bought, the oldest first: they cost
+            nothing here, and nobody is asked them again.
+        history: Answers that were bought, round by round.
         regions: Version of the maps whose units are asked about next, or `PIXELS`; None where
             whoever asks says it.
         kind: What one of these units is.
@@ -93,11 +98,14 @@ class LabelPool:
         self.num_classes = num_classes
         self.budget = budget
         self.maps: dict[str, Maps] = {m.version: m for m in maps}
+        self.owned: list[Answers] = []
         self.history: list[Answers] = []
         self.costs: list[Cost] = []
-        self._rows: dict[int, list[tuple[int, NDArray[np.int64]]]] = {}  # image: (batch, rows)
+        self._rows: dict[int, list[tuple[Answers, NDArray[np.int64]]]] = {}  # by image
         self._new_images: list[int] = []  # by batch: images asked about for the first time
         self._asked: dict[tuple[str, int], SortedIds] = {}  # (regions, image): units
+        self._owned: dict[int, list[tuple[Answers, NDArray[np.int64]]]] = {}  # by image
+        self._covered: dict[int, Runs] = {}  # by image, see `_covering`
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -114,6 +122,90 @@ class LabelPool:
             return np.asarray(self.sizes.prod(axis=1))
         return np.asarray(self.maps[regions].num_regions)
 
+    @property
+    def known(self) -> list[Answers]:
+        """Everything that was answered: what is owned, then what was bought."""
+        return [*self.owned, *self.history]
+
+    def own(self, tables: Sequence[Answers]) -> None:
+        """Add answers that somebody gave before; they count as asked, and cost nothing.
+
+        A unit of the maps that are known is not open either where all of its pixels were answered,
+        be it as units of other maps.
+
+        Args:
+            tables: Answers, the oldest first. No two of a kind are about one unit.
+
+        Raises:
+            ValueError: If something was bought or owned before, or as `commit`.
+        """
+        if self.history or self.owned:
+            raise ValueError("answers can be owned only by a pool that has none")
+        for answers in tables:
+            self._check(answers)
+        for answers in tables:
+            for image, rows in rows_by_image(answers.image):
+                self._owned.setdefault(image, []).append((answers, rows))
+                self._close(answers.regions, image, np.unique(answers.unit[rows]))
+        self.owned = list(tables)
+        for image, parts in self._owned.items():
+            for version in self.maps:
+                if any(answers.regions != version for answers, _ in parts):
+                    answered = self.answered(self.maps[version], image)
+                    self._close(version, image, np.flatnonzero(answered))
+
+    def _close(self, regions: str, image: int, units: NDArray[np.int64]) -> None:
+        """Count units, ascending, as asked."""
+        asked = self._asked.setdefault((regions, image), SortedIds())
+        new = units[~asked.holds(units)]
+        if len(new):
+            asked.add(new)
+
+    def answered(self, maps: Maps, image: int, answer: AnswerKind = "") -> NDArray[np.bool_]:
+        """Regions of a map all of whose pixels owned answers speak of, (R,), bool.
+
+        Args:
+            maps: The maps; they need not be in the pool.
+            image: Image index.
+            answer: See `covered`.
+        """
+        covered = self.covered(image, answer)
+        sizes = sizes_of(maps, image)
+        inside = maps[image][covered]
+        counts = np.bincount(inside[inside >= 0], minlength=len(sizes))
+        return np.asarray((sizes > 0) & (counts == sizes))
+
+    def covered(self, image: int, answer: AnswerKind = "") -> NDArray[np.bool_]:
+        """Pixels of an image whose class an owned answer says, be it void or unsure, (H, W), bool.
+
+        Args:
+            image: Image index.
+            answer: A kind of answer that counts too, though it says no pixel's class, such as the
+                dominant class of a region.
+        """
+        height, width = (int(side) for side in self.sizes[image])
+        covered = np.zeros((height, width), dtype=bool)
+        for answers, rows in self._owned.get(image, []):
+            if answers.sets is not None:
+                rows = rows[answers.members(rows).sum(axis=1) == 1]
+            elif answers.regions != PIXELS and answers.masks is None and answers.answer != answer:
+                continue
+            units = self.units_of(answers.regions, image, answers.unit[rows])
+            if units.runs is None:
+                covered.reshape(-1)[units.unit] = True
+                continue
+            table = np.zeros(units.num_regions + 1, dtype=bool)
+            table[units.unit] = True
+            covered |= units.runs.spread(table[units.runs.ids])
+        return covered
+
+    def _covering(self, image: int) -> Runs | None:
+        """`covered` as runs of 0 where it is and -1 elsewhere; None where only pixels are owned."""
+        parts = self._owned.get(image, [])
+        if image not in self._covered and any(a.regions != PIXELS for a, _ in parts):
+            self._covered[image] = Runs.of(self.covered(image).astype(np.int32) - 1)
+        return self._covered.get(image)
+
     def commit(self, answers: Answers) -> Cost:
         """Add the answers of one round.
 
@@ -124,23 +216,12 @@ class LabelPool:
             ValueError: For a map version or unit the pool does not have, a unit asked twice, a
                 class out of range, a mask of the wrong length, or rounds out of order.
         """
-        num_classes = self._num_classes(answers)
-        if answers.num_classes != num_classes:
-            raise ValueError(f"answers for {answers.num_classes} classes, not {num_classes}")
         if self.history and answers.round <= self.history[-1].round:
             raise ValueError(
                 f"answers of round {answers.round} after those of round {self.history[-1].round}, "
                 f"which are in the pool already"
             )
-        if answers.regions != PIXELS and answers.regions not in self.maps:
-            raise ValueError(f"region maps {answers.regions!r} are not in the pool")
-        if len(answers) and not 0 <= answers.image.min() <= answers.image.max() < len(self):
-            raise ValueError("an image is not in the pool")
-        units = self.num_units(answers.regions)
-        if (answers.unit < 0).any() or (answers.unit >= units[answers.image]).any():
-            raise ValueError(f"a unit is not in {answers.regions!r}")
-        pixels = self.unit_pixels(answers)
-        KINDS[answers.answer].check(answers.said, num_classes, pixels)
+        pixels = self._check(answers)
         groups = rows_by_image(answers.image)
         asked = [np.sort(answers.unit[rows]) for _, rows in groups]
         for (image, _), units in zip(groups, asked, strict=True):
@@ -152,17 +233,33 @@ class LabelPool:
         # nothing above changed the pool: a refused commit leaves it as it was
         self._new_images.append(sum(image not in self._rows for image, _ in groups))
         for (image, rows), units in zip(groups, asked, strict=True):
-            self._rows.setdefault(image, []).append((len(self.history), rows))
+            self._rows.setdefault(image, []).append((answers, rows))
             self._asked.setdefault((answers.regions, image), SortedIds()).add(units)
         self.history.append(answers)
         self.costs.append(cost)
         return cost
 
+    def _check(self, answers: Answers) -> NDArray[np.int64]:
+        """Refuse what cannot be about this pool; the pixels of each unit, (n,)."""
+        num_classes = self._num_classes(answers)
+        if answers.num_classes != num_classes:
+            raise ValueError(f"answers for {answers.num_classes} classes, not {num_classes}")
+        if answers.regions != PIXELS and answers.regions not in self.maps:
+            raise ValueError(f"region maps {answers.regions!r} are not in the pool")
+        if len(answers) and not 0 <= answers.image.min() <= answers.image.max() < len(self):
+            raise ValueError("an image is not in the pool")
+        units = self.num_units(answers.regions)
+        if (answers.unit < 0).any() or (answers.unit >= units[answers.image]).any():
+            raise ValueError(f"a unit is not in {answers.regions!r}")
+        pixels = self.unit_pixels(answers)
+        KINDS[answers.answer].check(answers.said, num_classes, pixels)
+        return pixels
+
     def _num_classes(self, answers: Answers) -> int:
         """Classes there are for answers of a kind; those of whole images have their own table."""
         if KINDS[answers.answer].covers_pixels:
             return self.num_classes
-        before = [a.num_classes for a in self.history if a.answer == answers.answer]
+        before = [a.num_classes for a in self.known if a.answer == answers.answer]
         return before[0] if before else answers.num_classes
 
     def unit_pixels(self, answers: Answers | Query) -> NDArray[np.int64]:
@@ -224,16 +321,23 @@ class LabelPool:
 
     def images(self, kinds: Container[AnswerKind] | None = None) -> NDArray[np.int64]:
         """Images with at least one answer of certain kinds (None: any), ascending, int64."""
-        found = [
+        found = {
             image
-            for image, batches in self._rows.items()
-            if kinds is None or any(self.history[batch].answer in kinds for batch, _ in batches)
-        ]
+            for image, parts in chain(self._owned.items(), self._rows.items())
+            if kinds is None or any(answers.answer in kinds for answers, _ in parts)
+        }
         return np.array(sorted(found), dtype=np.int64)
 
     def asked(self, regions: str, image: int) -> NDArray[np.int64]:
-        """Unit ids of an image asked so far, in order of purchase, int64."""
+        """Unit ids of an image asked so far, in order of purchase, int64.
+
+        Pixels that are not open because of regions that are owned come first.
+        """
         parts = [a.unit[rows] for a, rows in self.answers(image) if a.regions == regions]
+        covering = self._covering(image) if regions == PIXELS else None
+        if covering is not None:
+            covered = np.flatnonzero(covering.dense().ravel() == 0)
+            parts = [covered, *(part[~np.isin(part, covered)] for part in parts)]
         return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
 
     def num_asked(self, regions: str, image: int) -> int:
@@ -242,16 +346,16 @@ class LabelPool:
         return 0 if asked is None else len(asked)
 
     def round_of(self, regions: str, image: int) -> NDArray[np.int16]:
-        """Round of purchase of every unit of an image, (R,), int16, -1 = open."""
+        """Round of purchase of every unit of an image, (R,), int16, -1 = not bought."""
         rounds = np.full(int(self.num_units(regions)[image]), -1, dtype=np.int16)
-        for answers, rows in self.answers(image):
+        for answers, rows in self._rows.get(image, []):
             if answers.regions == regions:
                 rounds[answers.unit[rows]] = answers.round
         return rounds
 
     def answers(self, image: int) -> list[tuple[Answers, NDArray[np.int64]]]:
-        """Answers about an image in order of purchase: each round's table and the row numbers."""
-        return [(self.history[batch], rows) for batch, rows in self._rows.get(image, [])]
+        """Answers about an image in order: each table, owned ones first, and the row numbers."""
+        return [*self._owned.get(image, []), *self._rows.get(image, [])]
 
     def is_open(
         self, regions: str, image: NDArray[np.integer[Any]], unit: NDArray[np.integer[Any]]
@@ -262,6 +366,9 @@ class LabelPool:
             asked = self._asked.get((regions, index))
             if asked is not None:
                 is_open[rows] = ~asked.holds(unit[rows])
+            covering = self._covering(index) if regions == PIXELS else None
+            if covering is not None:
+                is_open[rows] &= covering.dense().ravel()[unit[rows]] != 0
         return is_open
 
     def open_images(self, regions: str) -> NDArray[np.int64]:
@@ -275,6 +382,9 @@ class LabelPool:
         for (version, image), asked in self._asked.items():
             if version == regions:
                 left[image] -= len(asked)
+        if regions == PIXELS:
+            for image in self._owned:
+                left[image] = int(self.sizes[image].prod()) - len(self.asked(PIXELS, image))
         return np.flatnonzero(left > 0)
 
     def render(self, image: int, kinds: Container[AnswerKind] | None = None) -> NDArray[np.uint8]:
@@ -319,36 +429,6 @@ class LabelPool:
             return Units(image, unit, None, 0)
         maps = self.maps[regions]
         return Units(image, unit, runs_of(maps, image), int(maps.num_regions[image]))
-
-
-class SortedIds:
-    """A growing set of ids in sorted parts, each more than twice as long as the next.
-
-    To add and to look up takes a time that grows with the logarithm of their number; one sorted
-    array would be copied at every addition.
-    """
-
-    def __init__(self) -> None:
-        self._parts: list[NDArray[np.int64]] = []
-
-    def __len__(self) -> int:
-        return sum(len(part) for part in self._parts)
-
-    def add(self, ids: NDArray[np.int64]) -> None:
-        """Add ids that are not in the set, ascending."""
-        parts = [*self._parts, ids]
-        while len(parts) > 1 and len(parts[-2]) <= 2 * len(parts[-1]):
-            last = parts.pop()
-            parts[-1] = np.sort(np.concatenate([parts[-1], last]), kind="stable")
-        self._parts = parts
-
-    def holds(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
-        """Which of some ids are in the set, (n,), bool."""
-        found = np.zeros(len(ids), dtype=bool)
-        for part in self._parts:
-            place = np.minimum(np.searchsorted(part, ids), len(part) - 1)
-            found |= part[place] == ids
-        return found
 
 
 def rows_by_image(image: NDArray[np.integer[Any]]) -> list[tuple[int, NDArray[np.int64]]]:

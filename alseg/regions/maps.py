@@ -288,12 +288,12 @@ def _cut(source: RegionSource, images: ImageSet, index: int, path: Path) -> int:
             if regions.shape != image.shape[:2] or regions.dtype != np.int32 or regions.min() < -1:
                 raise TypeError(f"{source} must return ids >= -1 of the image's size as int32")
             count = int(regions.max()) + 1
-            _write(path, regions, count)
+            write_runs(path, Runs.of(regions), count)
     return count
 
 
-def _write(path: Path, regions: NDArray[np.int32], count: int) -> None:
-    runs = Runs.of(regions)
+def write_runs(path: Path, runs: Runs, count: int) -> None:
+    """Write a map with so many region ids: the whole file or none."""
     arrays = {
         "num_regions": np.int64(count),
         "shape": np.array(runs.shape, dtype=np.int64),
@@ -313,10 +313,11 @@ def _read_count(path: Path) -> int | None:
 
 def _read_runs(path: Path) -> Runs | None:
     """A cached map; None if there is no such map."""
-    return _read(path, _runs_of)
+    return _read(path, unpack_runs)
 
 
-def _runs_of(members: Mapping[str, NDArray[Any]]) -> Runs:
+def unpack_runs(members: Mapping[str, NDArray[Any]]) -> Runs:
+    """The map in the members of a file that `write_runs` wrote."""
     if "ids" in members:  # maps of release 0.1 are images of ids
         return Runs.of(members["ids"].astype(np.int32) - np.int32(1))
     height, width = members["shape"].tolist()

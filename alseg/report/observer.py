@@ -12,6 +12,7 @@ import yaml
 from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 
+from alseg.active.inheritance import about_owned
 from alseg.active.ledger import Ledger
 from alseg.core.files import write_atomic
 from alseg.core.images import VOID, DataSplits, ImageSet, shown
@@ -103,7 +104,7 @@ class Reporter:
         return lambda image: {**show(image), "prediction": predict(self.splits.train, image)}
 
     def _compare(self, bought: Answers, pool: LabelPool, predict: Predict, folder: Path) -> None:
-        found = compare(bought, pool, self.splits.train, predict)
+        found = compare(bought, pool, self.splits.train, predict) if len(bought) else None
         if found is not None:
             text = json.dumps(found, ensure_ascii=False) + "\n"
             write_atomic(folder / DISAGREEMENT, text)
@@ -116,7 +117,7 @@ class Reporter:
         }
         config = {**_plain(dict(self.values)), **named, "run_dir": str(self.root)}
         write_atomic(self.root / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-        kinds = {answers.answer for answers in pool.history}
+        kinds = {answers.answer for answers in pool.history if len(answers)} or {first.answer}
         sizes = {"images": len(pool)}
         if len(kinds) == 1:  # else units are of two kinds, and there is no whole of both
             sizes["units"] = int(pool.num_units(first.regions).sum())
@@ -127,13 +128,14 @@ class Reporter:
             "unit": first.kind,
             "answer": first.answer,
             "pool": sizes,
-            "answered": answered_classes(pool.history, len(classes)),
+            "answered": answered_classes(pool.known, len(classes)),
             "notes": self._notes(),
         }
         write_atomic(self.root / "report.json", json.dumps(about, ensure_ascii=False) + "\n")
 
     def _notes(self) -> list[str]:
-        notes = []
+        owned = about_owned(self.root)
+        notes = [] if owned is None else [f"{'. '.join(owned['account'])}."]
         if not self._by_hand:
             choice = (
                 "the choice of what to ask saw it too, which no one could make who has to pay for "
@@ -195,7 +197,7 @@ def pictures_of(
     """
     colors: NDArray[np.uint8] = np.asarray(images.classes.colors)
     entries = []
-    if answers.kind == "image" and most:
+    if answers.kind == "image" and most and len(answers):
         entries.append(_sheet(answers, images, score))
     if not KINDS[answers.answer].covers_pixels:  # nothing of their pixels was answered
         return entries

@@ -93,6 +93,90 @@ def test_a_damaged_checkpoint_is_set_aside_and_its_stage_repeated(whole, tmp_pat
     assert same_weights(root, whole)
 
 
+def no_moment(state):
+    del next(iter(state["optimizer_states"][0]["state"].values()))["exp_avg"]
+
+
+def other_shape(state):
+    one = next(iter(state["optimizer_states"][0]["state"].values()))
+    one["exp_avg"] = torch.zeros(3, 5)
+
+
+def no_optimizer(state):
+    state["optimizer_states"] = []
+
+
+def other_groups(state):
+    state["optimizer_states"][0]["param_groups"].pop()
+
+
+def no_loops(state):
+    del state["loops"]
+
+
+def no_weight(state):
+    state["state_dict"].popitem()
+
+
+@pytest.mark.parametrize(
+    "damage", [no_moment, other_shape, no_optimizer, other_groups, no_loops, no_weight]
+)
+def test_a_checkpoint_from_which_no_fit_goes_on_is_set_aside(half, tmp_path, caplog, damage):
+    """It can be read, and what is in it does not belong together."""
+    path = tmp_path / "last.ckpt"
+    state = torch.load(half / "round_001" / "train" / "last.ckpt", weights_only=True)
+    run = random_run(tmp_path)
+    (stage,) = run.method.stages(run.context(1))
+    torch.save(state, path)
+    assert epochs_done(tmp_path, "last", stage.module(), 4) == 2
+    assert epochs_done(tmp_path, "last", stage.module(), 2) == 2
+    damage(state)
+    torch.save(state, path)
+    with caplog.at_level(logging.WARNING):
+        assert epochs_done(tmp_path, "last", stage.module(), 4) == 0
+    assert "last.ckpt cannot be read" in caplog.text
+    assert "its stage starts again" in caplog.text
+    assert path.with_suffix(".ckpt.damaged").exists()
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory):
+    """A run that was cut off inside its second stage."""
+    root, count = tmp_path_factory.mktemp("half") / "run", 0
+    save = WholeFiles.save_checkpoint
+
+    def die(self, checkpoint, path, storage_options=None):
+        nonlocal count
+        count += 1
+        if count == 7:
+            raise Killed
+        save(self, checkpoint, path, storage_options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WholeFiles, "save_checkpoint", die)
+        with pytest.raises(Killed):
+            drive(random_run(root))
+    assert epochs_done(root / "round_001" / "train", "last") == 2
+    return root
+
+
+@pytest.mark.parametrize("damage", [None, other_shape])
+def test_a_run_goes_on_from_it_or_from_the_start_of_its_stage(
+    whole, half, tmp_path, caplog, damage
+):
+    root = tmp_path / "run"
+    shutil.copytree(half, root)
+    path = root / "round_001" / "train" / "last.ckpt"
+    if damage is not None:
+        state = torch.load(path, weights_only=True)
+        damage(state)
+        torch.save(state, path)
+    with caplog.at_level(logging.WARNING):
+        drive(random_run(root))
+    assert ("set aside" in caplog.text) == (damage is not None)
+    assert same_weights(root, whole)
+
+
 def test_the_best_checkpoint_stays_the_best_in_a_moved_folder(tmp_path):
     """Lightning would forget the best score with the name of the folder."""
     old = KeptCheckpoint(tmp_path / "old", filename="best", monitor="val/miou", mode="max")

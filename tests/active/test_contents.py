@@ -74,7 +74,7 @@ def test_images_that_are_swapped_added_or_gone_are_named(begun):
         (root / kind / "2.png").rename(root / kind / "9.png")
     told = refused(ledger, contents(root))
     assert "training images: 1 added (9), 1 gone (2); masks of training" in told
-    assert "query=replay:" in told
+    assert "labels_from=" in told
 
 
 def test_a_folder_without_answers_belongs_to_nobody(begun):

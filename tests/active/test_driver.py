@@ -169,6 +169,31 @@ def test_a_run_cut_off_inside_a_stage_goes_on_bit_for_bit(
     assert same_weights(tmp_path / "run", root)
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "scoring.json", "query.npz", "answers.npz"])
+def test_a_damaged_file_of_a_round_is_told_and_the_run_goes_on_once_it_is_mended(
+    finished, tmp_path, name
+):
+    """Tables are restored from a copy, measurements made again."""
+    root, rows = finished
+    shutil.copytree(root, tmp_path / "run")
+    path = tmp_path / "run" / "round_001" / name
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=f"{name} .*restore it from a copy, or delete"):
+        drive(toy_run(tmp_path / "run"))
+    if name.endswith(".json"):
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    again = drive(toy_run(tmp_path / "run"))
+    for one, other in zip(again, rows, strict=True):
+        assert {k: v for k, v in one.items() if k not in ("score_s", "select_s")} == {
+            k: v for k, v in other.items() if k not in ("score_s", "select_s")
+        }
+    assert bought(tmp_path / "run") == bought(root)
+    assert same_weights(tmp_path / "run", root)
+
+
 def test_a_run_waits_for_a_person_and_goes_on(tmp_path, caplog):
     run = toy_run(tmp_path, rounds=1)
     run.oracle = HumanOracle()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from alseg.core.images import VOID
-from alseg.labels.pool import SortedIds
+from alseg.labels.sortedids import SortedIds
 from alseg.labels.tables import PIXELS, Answers, pack_sets
 from tests.toys import BlockMaps, toy_pool
 

@@ -15,7 +15,7 @@ from alseg.active.stage import Stage
 from alseg.core.errors import UserError, unknown_name
 from alseg.core.images import VOID, ImageSet
 from alseg.labels.supervision import LabelFiles
-from alseg.labels.tables import AnswerKind, Query, Table, UnitKind
+from alseg.labels.tables import AnswerKind, Answers, Query, Table, UnitKind
 from alseg.regions.base import Maps
 from alseg.regions.merged import MergedMaps
 
@@ -91,6 +91,10 @@ class AdaptiveSuperpixel(TrainingOptions, Method):
             if not getattr(self, option) > 0:
                 raise UserError(f"method.{option} is {getattr(self, option)}; it must be > 0.")
 
+    def learns(self, answers: Answers, own: bool) -> bool:
+        """The class of superpixels of any map, as of those that another run has merged."""
+        return answers.kind == "region" and answers.answer in ("dominant", "correct")
+
     def stages(self, context: RoundContext) -> Sequence[Stage]:
         """One fit from scratch."""
         return [self.train(context)]
@@ -157,8 +161,9 @@ class AdaptiveSuperpixel(TrainingOptions, Method):
 
         pool = context.pool
         pixels = pool.unit_pixels(pool.history[context.round])
+        mean = float(pixels.mean()) if len(pixels) else float("nan")  # nothing but what is owned
         if truth is None:
-            return {"region_pixels": float(pixels.mean())}
+            return {"region_pixels": mean}
         learnt = self.train(context).supervision()
         images = pool.images()
         some = images[np.linspace(0, len(images) - 1, min(len(images), _MEASURED)).astype(int)]
@@ -169,7 +174,7 @@ class AdaptiveSuperpixel(TrainingOptions, Method):
             counts[1] += label_quality(learnt(image).maps["target"], known)
         raw, sieved = counts
         return {
-            "region_pixels": float(pixels.mean()),
+            "region_pixels": mean,
             "noise_answered": _noise(raw),
             "noise_learnt": _noise(sieved),
             "sieved_share": float(1 - sieved[1] / raw[1]) if raw[1] else float("nan"),

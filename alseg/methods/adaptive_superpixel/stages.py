@@ -40,7 +40,7 @@ class Train(Stage):
             limit=method.limit,
             scale=method.prediction_scale,
             predictions=self.predictions(context.round + 1) if method.sieve else None,
-            asked={int(image): asked_base(pool, int(image)) for image in pool.images()},
+            asked={int(i): asked_base(pool, int(i), context.regions) for i in pool.images()},
             network=context.network.build(pool.num_classes),
             num_classes=pool.num_classes,
             steps=self.fit.steps,
@@ -88,7 +88,7 @@ def check_answers(pool: LabelPool) -> None:
     Raises:
         UserError: Naming the first round that asked for something else.
     """
-    for answers in pool.history:
+    for answers in pool.known:
         if answers.label is None or answers.regions == PIXELS:
             raise UserError(
                 f"round {answers.round} asked for the {answers.answer} of {plural(answers.kind)}, "
@@ -97,12 +97,22 @@ def check_answers(pool: LabelPool) -> None:
             )
 
 
-def asked_base(pool: LabelPool, image: int) -> NDArray[np.int64]:
-    """Base superpixels of an image that some answer is about, whatever the map it was about."""
+def asked_base(pool: LabelPool, image: int, regions: str) -> NDArray[np.int64]:
+    """Base superpixels of an image that some answer is about, whatever the map it was about.
+
+    Args:
+        pool: The answers.
+        image: Image index.
+        regions: Version of the base superpixels.
+    """
     found = []
     for answers, rows in pool.answers(image):
         maps, units = pool.maps[answers.regions], answers.unit[rows]
         if isinstance(maps, MergedMaps):
             units = np.flatnonzero(np.isin(maps.roots[image], units))
+        elif answers.regions != regions:  # of another run
+            inside = np.isin(maps[image], units)
+            base = pool.maps[regions][image][inside]
+            units = np.unique(base[base >= 0]).astype(np.int64)
         found.append(units)
     return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)

@@ -96,7 +96,7 @@ class ImageClasses:
     def of(cls, pool: LabelPool, regions: str) -> "ImageClasses":
         """What was answered about the regions of a version, each of which is a whole image."""
         label: dict[int, int] = {}
-        for answers in pool.history:
+        for answers in pool.known:
             if answers.regions == regions and answers.label is not None:
                 said = zip(answers.image.tolist(), answers.label.tolist(), strict=True)
                 label |= {image: c for image, c in said if c != VOID}

@@ -100,6 +100,10 @@ class Als4gan(Options):
             return "dominant"
         return "scene"
 
+    def learns(self, answers: Answers, own: bool) -> bool:
+        """Masks of whatever regions, and the classes of whole images."""
+        return answers.masks is not None or super().learns(answers, own)
+
     def _is_last(self, context: RoundContext) -> bool:
         """Whether a round is that of the masks."""
         return context.round == context.rounds - 1
@@ -201,6 +205,8 @@ class Als4gan(Options):
             )
         plan = self._plan(len(context.pool))
         drawn = context.rng("first").permutation(len(context.pool))
+        version = context.regions if self._is_last(context) else self._version(context)
+        drawn = drawn[context.pool.is_open(version, drawn, np.zeros_like(drawn))]
         if self._is_last(context):
             return whole_images(context, drawn[: plan.masks])
         return self._ask_classes(context, drawn[: plan.initial])

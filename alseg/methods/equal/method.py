@@ -12,7 +12,7 @@ from alseg.active.context import RoundContext
 from alseg.active.method import Method, Scoring
 from alseg.active.stage import KEEPS, Fit, Stage, Start
 from alseg.core.errors import UserError, unknown_name
-from alseg.labels.tables import AnswerKind, Query, Table, UnitKind
+from alseg.labels.tables import AnswerKind, Answers, Query, Table, UnitKind
 from alseg.methods.equal import schedule
 from alseg.methods.equal.patches import patch_grid, patch_of_region
 from alseg.methods.equal.recipe import recipe
@@ -155,6 +155,10 @@ class Equal(Method):
             )
         return each
 
+    def learns(self, answers: Answers, own: bool) -> bool:
+        """Masks of whatever regions."""
+        return answers.masks is not None
+
     def grid(self, context: RoundContext) -> tuple[int, int]:
         """Rows and columns of patches.
 
@@ -209,7 +213,7 @@ class Equal(Method):
 
         images = len(context.pool.images())
         labelled = sum(len(answers) for answers in context.pool.history)
-        each = len(context.pool.history[0]) if context.pool.history else 1
+        each = max(1, len(context.pool.history[0])) if context.pool.history else 1
         every = schedule.milestone(each * context.rounds, each)
         milestone = schedule.at_milestone(labelled, every)
         last = context.round == context.rounds - 1

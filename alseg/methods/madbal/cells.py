@@ -51,7 +51,7 @@ def check_answers(pool: LabelPool) -> None:
     Raises:
         UserError: If anything but the class of pixels was asked.
     """
-    for answers in pool.history:
+    for answers in pool.known:
         if answers.answer != "class" or answers.regions != PIXELS:
             raise UserError(
                 f"round {answers.round} asked for the {answers.answer} of {answers.kind}s, and "
@@ -67,7 +67,7 @@ def labelled_pixels(pool: LabelPool) -> NDArray[np.int64]:
         (C,), int64.
     """
     counts = np.zeros(VOID + 1, dtype=np.int64)
-    for answers in pool.history:
+    for answers in pool.known:
         if answers.label is not None:
             counts += np.bincount(answers.label, minlength=VOID + 1)
     return counts[: pool.num_classes]

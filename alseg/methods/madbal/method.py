@@ -88,6 +88,7 @@ class Madbal(Method):
     """
 
     #: The units are what it finds pixels by; what it asks is the class of these pixels.
+    kept: ClassVar[Mapping[str, int]] = {"clusters.npz": 0, "superpixel_features": 0}
     asks: ClassVar[Mapping[UnitKind, tuple[AnswerKind, ...]]] = {
         "region": ("class",),
         "patch": ("class",),

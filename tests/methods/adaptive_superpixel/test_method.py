@@ -130,8 +130,8 @@ def answered(run):
 def test_what_was_answered_about_merged_superpixels_is_known_of_their_base(tmp_path):
     run = toy_run(tmp_path, method=AdaptiveSuperpixel(**SHORT))
     answered(run)
-    assert asked_base(run.pool, 0).tolist() == [0, 1, 2, 6, 7]
-    assert asked_base(run.pool, 1).tolist() == []
+    assert asked_base(run.pool, 0, run.regions).tolist() == [0, 1, 2, 6, 7]
+    assert asked_base(run.pool, 1, run.regions).tolist() == []
 
 
 def test_void_and_sieved_pixels_keep_the_earlier_label(tmp_path):
