@@ -15,6 +15,7 @@ from alseg.active.ledger import Ledger
 from alseg.cli import command
 from alseg.cli.command import WAITING
 from alseg.cli.compose import Options, options
+from alseg.cli.feasible import check_shared_memory, check_stages
 from alseg.cli.finished import is_finished, waits_for
 from alseg.cli.help import help_text
 from alseg.cli.identity import claim, look
@@ -33,9 +34,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
     from alseg.active.method import Method
     from alseg.active.run import Run
-    from alseg.cli.options import TrainerOptions
     from alseg.core.images import DataSplits, ImageSet
-    from alseg.nn.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
 
@@ -174,6 +173,7 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
     from alseg.label.session import SessionWriter
     from alseg.labels.pool import LabelPool
     from alseg.labels.tables import PIXELS
+    from alseg.regions.base import reads_truth
     from alseg.report.observer import Reporter
 
     part, images = options.components, splits.train
@@ -214,17 +214,8 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
     )
     # weights that cannot be had are found out now
     built = network.build(len(images.classes))
-    _check_stages(run, built, datamodule.train_transform.crop, part["trainer"])
-    from alseg.regions.base import reads_truth
-
-    devices, nodes = part["trainer"].world()
-    _check_shared_memory(
-        run,
-        datamodule.train_transform.crop,
-        values["workers"],
-        values["eval_batch_size"],
-        devices * nodes,
-    )
+    check_stages(run, built, datamodule, part["trainer"])
+    check_shared_memory(run, datamodule, part["trainer"])
     reporter = Reporter(
         plan.root,
         splits,
@@ -238,59 +229,6 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
     partial = getattr(part["oracle"], "accept_partial", False)
     run.observers += [reporter, SessionWriter(images, partial)]
     return run
-
-
-def _check_stages(
-    run: "Run", network: "Segmenter", crop: tuple[int, int] | None, trainer: "TrainerOptions"
-) -> None:
-    """Refuse stages that these images, or so few of them at a time, cannot feed."""
-    from alseg.core.images import choice_of
-    from alseg.nn.batches import takes_one_image
-
-    devices, nodes = trainer.world()
-    world, channels = devices * nodes, getattr(run.splits.train, "channels", 3)
-    shared = trainer.sync_batchnorm and world > 1
-    for round in {0, run.rounds - 1}:  # some stages come in the end only
-        for stage in run.method.stages(run.context(round)):
-            if stage.fit.keep == "best" and not len(choice_of(run.splits)):
-                raise UserError(
-                    f"stage {stage.name} keeps the weights that are best on the validation images, "
-                    f"and there are none; give some, or let it keep the last weights."
-                )
-            single = stage.fit.batch_size <= world and not (shared or stage.takes_single)
-            if single and crop and not takes_one_image(network, channels, crop):
-                raise UserError(
-                    f"stage {stage.name} trains with one image at a time (batch_size is "
-                    f"{stage.fit.batch_size} on {world} devices), but {run.network.architecture} "
-                    f"pools an image to one value per channel and normalises that over the batch, "
-                    f"which takes two images; raise the batch_size of the stage, such as "
-                    f"method.batch_size={2 * world}, or give another network, such as "
-                    f"network.architecture=FPN."
-                )
-
-
-def _check_shared_memory(
-    run: "Run", crop: tuple[int, int] | None, workers: int, whole: int, world: int
-) -> None:
-    """Refuse loader processes whose batches the shared memory cannot hold, even as bytes.
-
-    Args:
-        run: The run.
-        crop: Of training images.
-        workers: Loader processes.
-        whole: Whole images per batch where all have one size.
-        world: Processes of the run.
-    """
-    from alseg.core.images import channels_of
-    from alseg.data.workers import require_shared_memory
-
-    height, width = crop or (0, 0)
-    fits = [s.fit for r in {0, run.rounds - 1} for s in run.method.stages(run.context(r))]
-    trained = max((fit.batch_size for fit in fits), default=0) // world * height * width
-    sizes = {(int(h), int(w)) for h, w in run.pool.sizes}
-    scored = max(h * w for h, w in sizes) * (whole if len(sizes) == 1 else 1)
-    bytes_per_pixel = channels_of(run.splits.train) + 1
-    require_shared_memory(workers, max(trained, scored) * bytes_per_pixel)
 
 
 def _given_query(query: str | None) -> tuple[Path | None, Path | None]:
