@@ -49,7 +49,7 @@ def words_of(command: str) -> tuple[str, list[str]]:
 
 def is_open(word: str) -> bool:
     """Whether a word stands for others that the reader fills in."""
-    return "…" in word or word in ("...", "WORDS")
+    return "…" in word or word in ("...", "WORDS", "PRESET")
 
 
 def links(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 from alseg.core.images import ImageSet
 from alseg.core.pickles import read_pickle
-from alseg.labels.kinds.class_set import pack_sets, unpack_sets
+from alseg.labels.kinds.class_set import ClassSet, pack_sets, unpack_sets
 from alseg.labels.oracle import affordable
 from alseg.labels.pool import LabelPool
 from alseg.labels.tables import Answers, Query, load_arrays, pack
@@ -192,7 +192,7 @@ class TableOracle:
 
     def answer(self, query: Query, pool: LabelPool, images: ImageSet, folder: Path) -> Answers:
         """Look the regions up, see `alseg.labels.oracle.Oracle.answer`."""
-        if query.answer != "class_set" or query.kind != "region":
+        if query.answer != ClassSet.name or query.kind != "region":
             raise UserError(
                 f"oracle=table knows the class sets of regions, and the {query.answer} of a "
                 f"{query.kind} was asked; use it with method=mulquery and regions=files."

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
+from alseg.labels.kinds import KINDS
 from alseg.report import people, sections, wording
 from alseg.report.chart import Chart
 from alseg.report.curves import (
@@ -115,6 +116,7 @@ def _run_page(run: Run) -> dict[str, Any]:
     colors = run.about.color_of()
     header, rows = sections.rounds_table(run)
     parts, bars = sections.machine(run)
+    kind = KINDS.get(run.about.answer)
     return {
         "title": sections.title(run),
         "facts": sections.facts(run),
@@ -129,7 +131,7 @@ def _run_page(run: Run) -> dict[str, Any]:
         "model": people.model(run),
         "panels": sections.panels(run),
         "unit": run.about.unit or "unit",
-        "stripes": run.about.answer in ("", "class_set"),
+        "stripes": kind is None or kind.column == "sets",
         "legend": list(colors.items()),
         "rounds": run.rounds,
         "miou": run.table["miou"].tolist(),
