@@ -15,11 +15,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "choose.md"
 ORDER = ("medium", "small", "aerial")
 _START, _END = "<!-- measured: start -->\n", "<!-- measured: end -->\n"
 _TITLES = {
-    "pixels": "pixel: class",
-    "superpixels": "superpixel: dominant class",
-    "class_sets": "superpixel: all classes",
-    "patches": "patch: mask",
-    "images": "image: mask",
+    "pixels": "pixel",
+    "superpixels": "superpixel, one class",
+    "class_sets": "superpixel, all",
+    "patches": "patch",
+    "images": "image",
 }
 _DATA = {"camvid": "CamVid", "aerial": "aerial"}
 _COLUMNS = (
