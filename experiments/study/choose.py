@@ -21,10 +21,10 @@ _TITLES = {
     "patches": "patch",
     "images": "image",
 }
-_DATA = {"camvid": "CamVid", "aerial": "aerial"}
+#: What is added for data other than CamVid.
+_DATA = {"camvid": "", "aerial": ", aerial"}
 _COLUMNS = (
     "row",
-    "data",
     "asked",
     "batches",
     "seeds",
@@ -42,7 +42,7 @@ def table(found: Mapping[str, Mapping[str, Comparison]]) -> str:
     """
     lines = [
         "| " + " | ".join(_COLUMNS) + " |",
-        "| --- | --- | --- |" + " ---: |" * (len(_COLUMNS) - 3),
+        "| --- | --- |" + " ---: |" * (len(_COLUMNS) - 3),
     ]
     for board in BOARDS:
         shown: set[tuple[str, str]] = set()
@@ -54,7 +54,7 @@ def table(found: Mapping[str, Mapping[str, Comparison]]) -> str:
             for group in comparison.groups:
                 if (data, group.name) not in shown:
                     shown.add((data, group.name))
-                    first = [f"`{group.name}`", data, _TITLES[board], str(steps)]
+                    first = [f"`{group.name}`", f"{_TITLES[board]}{data}", str(steps)]
                     lines.append(f"| {' | '.join([*first, *_cells(comparison, group)])} |")
     return "\n".join(lines) + "\n"
 
