@@ -42,7 +42,7 @@ def table(found: Mapping[str, Mapping[str, Comparison]]) -> str:
     """
     lines = [
         "| " + " | ".join(_COLUMNS) + " |",
-        "| --- | --- |" + " ---: |" * (len(_COLUMNS) - 3),
+        "| --- | --- |" + " ---: |" * (len(_COLUMNS) - 2),
     ]
     for board in BOARDS:
         shown: set[tuple[str, str]] = set()
