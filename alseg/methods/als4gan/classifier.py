@@ -17,6 +17,7 @@ from alseg.core.images import VOID
 from alseg.labels.pool import LabelPool
 from alseg.labels.supervision import Target
 from alseg.methods.als4gan.learner import Strategy, uncertainty
+from alseg.nn.weights import offered_packages, packaged_weights, timm_names
 
 #: Classifiers of the reference; all others are timm's, with the prefix ``tu-``.
 BACKBONES = ("vgg16", "resnet50", "resnet101")
@@ -30,7 +31,8 @@ def build_classifier(backbone: str, weights: str | None, num_classes: int) -> nn
 
     Args:
         backbone: One of `BACKBONES`, or a timm model with the prefix ``tu-``.
-        weights: ``imagenet`` (downloaded once), a path to a state dict of the backbone, or None.
+        weights: ``imagenet`` (of an installed package, see `alseg.nn.weights.PACKAGES`, or
+            downloaded once), a path to a state dict of the backbone, or None.
         num_classes: Scene classes.
 
     Returns:
@@ -40,18 +42,20 @@ def build_classifier(backbone: str, weights: str | None, num_classes: int) -> nn
         UserError: For an unknown backbone, or weights that cannot be had or do not fit.
     """
     imagenet = weights == "imagenet"
+    file = packaged_weights(backbone) if imagenet else None if weights is None else Path(weights)
     try:
-        model = _backbone(backbone, imagenet)
+        model = _backbone(backbone, imagenet and file is None)
     except (OSError, RuntimeError) as error:
         if not imagenet:
             raise
         raise UserError(
             f"ImageNet weights for {backbone!r} could not be had ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}); give method.classifier_weights=PATH to a file you "
-            f"have, or method.classifier_weights=null to start from random weights."
+            f"{str(error).splitlines()[0]}); {offered_packages(backbone, 'method.classifier')}, "
+            f"give method.classifier_weights=PATH to a file you have, or "
+            f"method.classifier_weights=null to start from random weights."
         ) from error
-    if weights is not None and not imagenet:
-        _load(model, Path(weights))
+    if file is not None:
+        _load(model, file)
     return nn.Sequential(model, nn.Linear(_BACKBONE_OUTPUTS, num_classes))
 
 
@@ -73,7 +77,8 @@ def _backbone(name: str, imagenet: bool) -> nn.Module:
 def _load(model: nn.Module, path: Path) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(state.get("state_dict", state))
+        state = state.get("state_dict", state)
+        model.load_state_dict(timm_names(state, model.state_dict()) or state)
     except Exception as error:  # a missing file, another format, another network
         raise UserError(
             f"method.classifier_weights: {path} cannot be loaded "

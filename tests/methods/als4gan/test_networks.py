@@ -2,7 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from alseg.methods.als4gan.classifier import build_classifier
 from alseg.methods.als4gan.discriminator import Discriminator
+from alseg.nn.weights import packaged_weights
 
 
 @pytest.mark.parametrize("size", [(16, 16), (31, 50), (256, 256), (335, 320)])
@@ -39,3 +41,16 @@ def test_dropout_takes_whole_channels_before_the_last_convolution():
         kept = out.abs().sum((2, 3)) > 0
         torch.testing.assert_close(out, 2 * given * kept[..., None, None])
     assert 0 < sum(int((out.abs().sum((2, 3)) > 0).sum()) for _, out in seen) < 3 * 28
+
+
+def test_the_classifier_starts_from_weights_of_a_package():
+    file = packaged_weights("tu-tf_efficientnet_lite0")
+    if file is None:
+        pytest.skip("alseg[weights] is not installed")
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    backbone, last = build_classifier("tu-tf_efficientnet_lite0", "imagenet", 4)
+    found = backbone.state_dict()
+    for theirs, ours in (("_conv_stem", "conv_stem"), ("_conv_head", "conv_head")):
+        assert torch.equal(found[f"{ours}.weight"], state[f"{theirs}.weight"])
+    assert torch.equal(found["classifier.bias"], state["_fc.bias"])
+    assert last.out_features == 4
