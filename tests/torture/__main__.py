@@ -33,7 +33,7 @@ def main() -> int:
         _in_own_mounts()
     results = Path(arguments.results)
     if arguments.worlds:
-        _import_everything()
+        import_everything()
         found = compare_worlds(_folder(), arguments.methods, results.with_suffix(".worlds.jsonl"))
         if not arguments.no_page:
             tables.write_worlds(PAGE, found)
@@ -77,7 +77,7 @@ def torture(
     runs = folder / "runs"
     runs.mkdir()
     bench = Bench(runs, disk if has_mounts else None, elsewhere)
-    _import_everything()
+    import_everything()
     until = time.monotonic() + 60 * minutes
     done = {(r["seed"], r["method"], r["kind"], r["number"]) for r in read(results)}
     results.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +155,7 @@ def _in_own_mounts() -> None:
     os.execvp(words[0], words)
 
 
-def _import_everything() -> None:
+def import_everything() -> None:
     """What the runs import, so that a fork has it."""
     import albumentations  # noqa: F401
     import cv2  # noqa: F401

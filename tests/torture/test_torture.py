@@ -1,6 +1,7 @@
 """The short form of ``make torture``, and that its comparison can fail."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.torture.heirs import INSTANTS
 from tests.torture.runs import difference
 from tests.torture.tables import between, of_incidents
 
@@ -45,6 +47,18 @@ def test_the_published_methods_are_killed(tmp_path):
     done, rows = torture(tmp_path / "r.jsonl", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(rows) >= 10
+
+
+@pytest.mark.slow
+def test_heirs_are_killed(tmp_path):
+    """In the copying of what they own, in training, and before and after the next query."""
+    command = [sys.executable, "-m", "tests.torture.heirs", str(tmp_path)]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=one_thread, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(": equal") == len(INSTANTS)
 
 
 @pytest.fixture
