@@ -11,10 +11,10 @@ import pytest
 
 from alseg.cli.command import WAITING
 from alseg.data import ucmerced
+from tests.data.layouts import camvid, cityscapes
 from tests.data.make import ids, picture, save
 from tests.documents import ROOT, commands, words_of
 from tests.serving import page_of
-from tests.test_presets_run import camvid, cityscapes
 
 pytestmark = pytest.mark.slow
 
