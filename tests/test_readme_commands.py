@@ -46,8 +46,13 @@ ADDED = {
     "exchange export": [],
     "export": [],
 }
-#: Places the README names that are elsewhere here, and a grid of fewer runs.
-ELSEWHERE = {"/data/cityscapes": "cityscapes", "RUN_DIR": "runs/asked", "seed=0,1,2": "seed=0"}
+#: Places the README names that are elsewhere here, and a grid of two runs: each is a process.
+ELSEWHERE = {
+    "/data/cityscapes": "cityscapes",
+    "RUN_DIR": "runs/asked",
+    "method=random,margin,pixelpick": "method=random,margin",
+    "seed=0,1,2": "seed=0",
+}
 
 
 def do(*words, module="run", status=0):
