@@ -12,7 +12,7 @@ from typing import Any
 
 from alseg.core.moved import install
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 #: The public names, and the modules they live in.
 _HOMES = {

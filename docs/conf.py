@@ -1,11 +1,11 @@
 """How Sphinx builds the site: pages in Markdown, the reference from the docstrings, no network."""
 
-from importlib.metadata import version as installed
+from alseg import __version__
 
 project = "alseg"
 author = "the alseg authors"
 copyright = "the alseg authors, Apache-2.0"
-release = version = installed("alseg")
+release = version = __version__
 
 extensions = [
     "myst_parser",

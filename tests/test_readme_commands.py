@@ -11,10 +11,10 @@ import pytest
 
 from alseg.cli.command import WAITING
 from alseg.data import ucmerced
+from tests.data.layouts import camvid, cityscapes
 from tests.data.make import ids, picture, save
 from tests.documents import ROOT, commands, words_of
 from tests.serving import page_of
-from tests.test_presets_run import camvid, cityscapes
 
 pytestmark = pytest.mark.slow
 
@@ -46,8 +46,13 @@ ADDED = {
     "exchange export": [],
     "export": [],
 }
-#: Places the README names that are elsewhere here, and a grid of fewer runs.
-ELSEWHERE = {"/data/cityscapes": "cityscapes", "RUN_DIR": "runs/asked", "seed=0,1,2": "seed=0"}
+#: Places the README names that are elsewhere here, and a grid of two runs: each is a process.
+ELSEWHERE = {
+    "/data/cityscapes": "cityscapes",
+    "RUN_DIR": "runs/asked",
+    "method=random,margin,pixelpick": "method=random,margin",
+    "seed=0,1,2": "seed=0",
+}
 
 
 def do(*words, module="run", status=0):

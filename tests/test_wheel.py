@@ -1,6 +1,7 @@
 """What `pip install` brings: every file of the package, and nothing else; and that it is enough."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 
+import alseg
 from tests.data.make import picture, save
 from tests.serving import page_of
 
@@ -41,6 +43,19 @@ def test_the_package_is_what_the_tree_holds(monkeypatch):
     modules = {Path(file).as_posix() for *_, file in build.find_all_modules()}
     data = {f"{source}/{name}" for _, source, _, names in build.data_files for name in names}
     assert modules | data == tree()
+
+
+def test_every_file_says_the_same_version(monkeypatch):
+    """pyproject.toml reads it from the package; the citation and the changes repeat it."""
+    dist = pytest.importorskip("setuptools.dist", reason="setuptools comes with torch")
+    monkeypatch.chdir(ROOT)
+    package = dist.Distribution({"script_name": "setup.py"})
+    package.parse_config_files()
+    assert package.metadata.version == alseg.__version__
+    assert f"\nversion: {alseg.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    number, is_dev, _ = alseg.__version__.partition(".dev")
+    newest = re.search(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.M).group(1)
+    assert newest == (f"{number} (unreleased)" if is_dev else number)
 
 
 @pytest.fixture(scope="module")

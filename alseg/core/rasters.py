@@ -256,7 +256,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _rawmode(image: Image.Image) -> str:
     tiles = getattr(image, "tile", ())
-    arguments = tiles[0].args if tiles else ""
+    arguments = tiles[0][3] if tiles else ""  # a plain tuple before Pillow 11
     return arguments if isinstance(arguments, str) else str((*arguments, "")[0])
 
 
