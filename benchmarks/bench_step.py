@@ -1,7 +1,8 @@
 """What a training step costs the host besides the network: a fit beside a plain loop.
 
 The network is so small that hardly anything else is measured, and the clock is that of the
-process, which other programs do not disturb much.
+process, which other programs do not disturb much. The border of an epoch is by the clock of the
+wall: from its last batch to the first of the next, with two processes that load.
 """
 
 import logging
@@ -12,7 +13,7 @@ from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 from statistics import median
-from time import process_time
+from time import perf_counter, process_time
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -20,14 +21,17 @@ from unittest.mock import patch
 import lightning as L
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from alseg.active.callbacks import Reseed, Stopwatch
 from alseg.active.checkpoints import LastCheckpoint
 from alseg.active.finite import FiniteNumbers
 from alseg.active.fits import make_trainer
 from alseg.active.module import CrossEntropyModule
+from alseg.active.stage import Fit
 from alseg.cli.options import TrainerOptions
+from alseg.data.loaders import FitLoader
+from alseg.data.samplers import OnePlace, TrainStream
 from alseg.nn.interface import LinearClassifier, Segmenter
 from alseg.nn.recipe import Recipe
 
@@ -56,6 +60,28 @@ class Bare(L.LightningModule):
         return self.inner[0].configure_optimizers()
 
 
+class Borders(L.Callback):
+    """Seconds from the last batch of an epoch to the first of the next."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._last = 0.0
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        self._last = perf_counter()
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        if trainer.current_epoch and trainer.fit_loop.epoch_loop.batch_idx == 0:
+            self.seconds.append(perf_counter() - self._last)
+
+
+class Batches(Dataset[dict[str, torch.Tensor]]):
+    """Batches of two small images, made in an instant."""
+
+    def __getitem__(self, items: Any) -> dict[str, torch.Tensor]:
+        return batch()
+
+
 def module(steps: int) -> CrossEntropyModule:
     torch.manual_seed(0)
     network = Segmenter(
@@ -64,14 +90,32 @@ def module(steps: int) -> CrossEntropyModule:
     return CrossEntropyModule(network=network, num_classes=3, steps=steps, recipe=Recipe(1e-3))
 
 
-def batches(steps: int) -> DataLoader[Any]:
+def batch() -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    batch = {
+    return {
         "image": torch.randn(2, 3, 16, 16, generator=generator),
         "target": torch.randint(0, 3, (2, 16, 16), generator=generator).to(torch.uint8),
         "index": torch.tensor([0, 1]),
     }
-    return DataLoader([batch] * steps, batch_size=None)  # type: ignore[arg-type]
+
+
+def batches(steps: int) -> DataLoader[Any]:
+    return DataLoader([batch()] * steps, batch_size=None)  # type: ignore[arg-type]
+
+
+def border(epochs: int, ahead: bool) -> float:
+    """Median seconds of a border; without `ahead` each epoch starts processes of its own."""
+    fit = Fit(steps=epochs * 20, batch_size=2, epoch_steps=20)
+    stream = TrainStream(8, fit, (0, "borders"), OnePlace())
+    kind = FitLoader if ahead else DataLoader
+    loader: DataLoader[Any] = kind(Batches(), batch_size=None, sampler=stream, num_workers=2)
+    borders = Borders()
+    off = dict.fromkeys(
+        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    )
+    trainer = L.Trainer(max_epochs=epochs, accelerator="cpu", callbacks=[borders], **off)  # type: ignore[arg-type]
+    trainer.fit(Bare(module(fit.steps)), loader)
+    return median(borders.seconds)
 
 
 def plain(steps: int) -> float:
@@ -138,3 +182,7 @@ def main(quick: bool) -> None:
     print("| --- | ---: | ---: |")
     for name, found in times.items():
         print(f"| {name} | {median(found) * 1e3:.2f} ms | {(median(found) - base) * 1e3:.2f} ms |")
+    epochs = 2 if quick else 11
+    print("\n| border of an epoch, 2 processes that load | time |\n| --- | ---: |")
+    for name, ahead in (("processes of the epoch", False), ("of the fit, as alseg", True)):
+        print(f"| {name} | {border(epochs, ahead) * 1e3:.0f} ms |")

@@ -175,9 +175,11 @@ def region_argmax(values: Tensor, regions: Tensor, num_regions: int) -> Tensor:
     flat = values.detach().reshape(-1)
     largest = flat.new_full((num_regions + 1,), -torch.inf).scatter_reduce(0, bins, flat, "amax")
     # index_select gathers several times faster than indexing
-    pixel = (flat == largest.index_select(0, bins)).nonzero().squeeze(1)
-    first = bins.new_full((num_regions + 1,), flat.numel())
-    first = first.scatter_reduce(0, bins[pixel], pixel, "amin")[1:]
+    is_largest = flat == largest.index_select(0, bins)
+    none = flat.numel()  # no pixel is looked for by its size: the host would wait for a GPU
+    pixel = torch.arange(none, device=flat.device).masked_fill_(~is_largest, none)
+    first = bins.new_full((num_regions + 1,), none)
+    first = first.scatter_reduce(0, bins, pixel, "amin")[1:]
     return first.where(first < flat.numel(), -1)
 
 
@@ -256,16 +258,41 @@ def sparse_class_sums(
     >>> [column.tolist() for column in rows]
     [[0, 7], [2, 0], [0.75, 1.0], [2, 1]]
     """
-    _check_shapes(values, regions)
     if num_regions is None:
         num_regions = int(regions.max()) + 1 if regions.numel() else 0
+    sums, counts = class_sums(values, labels, regions, num_classes, num_regions)
+    region, label = counts.nonzero(as_tuple=True)
+    return ClassSums(region, label, sums[region, label], counts[region, label])
+
+
+def class_sums(
+    values: Tensor, labels: Tensor, regions: Tensor, num_classes: int, num_regions: int
+) -> tuple[Tensor, Tensor]:
+    """Sum of a map over the pixels of each class in each region; no device is waited for.
+
+    Args:
+        values: See `sparse_class_sums`.
+        labels: Likewise.
+        regions: Region ids or -1, any shape, integer.
+        num_classes: C.
+        num_regions: R.
+
+    Returns:
+        Sums, (R, C), float64, and pixels, (R, C), int64.
+
+    Raises:
+        ValueError: If the shapes differ, an id is below -1 or not below `num_regions`.
+
+    >>> u, y, r = torch.tensor([0.5, 0.25]), torch.tensor([1, 1]), torch.tensor([0, 0])
+    >>> [maps.tolist() for maps in class_sums(u, y, r, 2, 1)]
+    [[[0.0, 0.75]], [[0, 2]]]
+    """
+    _check_shapes(values, regions)
     pairs = _pairs(labels, regions, num_regions, num_classes)
     size = (num_regions + 1) * (num_classes + 1)
     shape = num_regions + 1, num_classes + 1
     counts = _counts(pairs, size).view(shape)[1:, :num_classes]
-    sums = _sums(values, pairs, size).view(shape)[1:, :num_classes]
-    region, label = counts.nonzero(as_tuple=True)
-    return ClassSums(region, label, sums[region, label], counts[region, label])
+    return _sums(values, pairs, size).view(shape)[1:, :num_classes], counts
 
 
 def _bins(regions: Tensor, num_regions: int, stride: int = 1) -> Tensor:

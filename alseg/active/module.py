@@ -76,11 +76,36 @@ class LoopDataModule(L.LightningDataModule):
         return {}
 
 
+def normalisation(images: Tensor, datamodule: LoopDataModule) -> tuple[Tensor, Tensor]:
+    """By what the channels of images were normalised, for which no device is waited for.
+
+    Args:
+        images: Of any shape, on any device.
+        datamodule: They are its.
+
+    Returns:
+        Mean and standard deviation, (3, 1, 1) each, where the images are.
+    """
+    about = datamodule.description()
+    mean, std = (
+        torch.tensor(about[key], dtype=images.dtype).to(images.device, non_blocking=True)
+        for key in ("mean", "std")
+    )
+    return mean[:, None, None], std[:, None, None]
+
+
 class CheckedModule(L.LightningModule):
     """A module that knows what it is trained for, and can say so when its loss is no number."""
 
     #: What is at work, such as ``round 1, stage train of Entropy``, for messages.
     where: str = "training"
+    #: Losses that are looked at together; None = each by itself on a CPU, where looking costs
+    #: nothing, and 50 on other devices, which would run idle while the host looks.
+    read_every: int | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._unread: list[tuple[int, str, Tensor, Tensor | None]] = []
 
     def require_finite(
         self,
@@ -103,6 +128,54 @@ class CheckedModule(L.LightningModule):
         indices = None if images is None else images.tolist()
         at = self.global_step if step is None else step
         return require_finite(self.where, name, loss, at, indices)
+
+    def look_at(self, loss: Tensor, name: str = "loss", images: Tensor | None = None) -> None:
+        """Refuse a loss that is not finite, at once or together with those of the next steps.
+
+        Args:
+            loss: One number.
+            name: What it is.
+            images: Indices of the images it was computed on.
+
+        Raises:
+            UserError: If it, or one that was not looked at yet, is not finite.
+        """
+        self._unread.append((self.global_step, name, loss.detach(), images))
+        if len(self._unread) >= self._every(loss):
+            self.read_losses()
+
+    def read_losses(self) -> None:
+        """Look at the losses since the last look, for which the host waits once.
+
+        Raises:
+            UserError: If one of them is not finite.
+        """
+        unread, self._unread = self._unread, []
+        losses = [loss.float() for _, _, loss, _ in unread]
+        if unread and not all(map(isfinite, torch.stack(losses).tolist())):
+            for step, name, loss, images in unread:
+                self.require_finite(loss, name, images, step)
+
+    def _every(self, loss: Tensor) -> int:
+        return self.read_every or (1 if loss.device.type == "cpu" else _READ_EVERY)
+
+    def on_train_epoch_end(self) -> None:
+        """No weights are kept whose loss was not looked at."""
+        self.read_losses()
+
+    def tell(self, values: Mapping[str, Tensor], loss: Tensor) -> None:
+        """Log the values of a step where somebody reads them; it costs more than all else of it.
+
+        Args:
+            values: Numbers by name.
+            loss: What a progress bar shows.
+        """
+        trainer = self._trainer
+        if trainer is None or is_logged(trainer):
+            self.log_dict({name: value.detach() for name, value in values.items()})
+        bar = None if trainer is None else trainer.progress_bar_callback
+        if bar is not None and not isinstance(bar, Bar):  # that one is given what a step returns
+            self.log("loss", loss.detach(), prog_bar=True, logger=False)
 
 
 class EvaluatedModule(CheckedModule):
@@ -190,12 +263,7 @@ class SegmentationModule(EvaluatedModule):
         self.steps = steps
         self.recipe = recipe
         self._nothing_to_learn = False
-        self._unread: list[tuple[int, Tensor, Tensor | None]] = []
         self._teaches: bool | None = None  # of the batch at hand; None = not looked at
-
-    #: Steps after which losses are looked at; None = every step on a CPU, where looking costs
-    #: nothing, and every 50 steps on other devices, which would run idle while the host looks.
-    read_every: int | None = None
 
     @abstractmethod
     def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -208,37 +276,18 @@ class SegmentationModule(EvaluatedModule):
         """Compute, check and log the loss."""
         terms = self.loss(batch)
         loss = terms["loss"]
-        self._look_at(loss, batch.get("index"))
+        self._look_and_know(loss, batch.get("index"))
         self._teaches = None
-        self._tell(terms)
+        self.tell({f"train/{name}": term for name, term in terms.items()}, loss)
         return loss
 
-    def _tell(self, terms: Mapping[str, Tensor]) -> None:
-        """Log the loss terms where somebody reads them; it costs more than all else of a step."""
-        trainer = self._trainer
-        if trainer is None or is_logged(trainer):
-            self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
-        bar = None if trainer is None else trainer.progress_bar_callback
-        if bar is not None and not isinstance(bar, Bar):  # that one is given what a step returns
-            self.log("loss", terms["loss"].detach(), prog_bar=True, logger=False)
-
-    def _look_at(self, loss: Tensor, images: Tensor | None) -> None:
-        """Find out whether a loss is finite, at once or with those of the next steps."""
-        every = self.read_every or (1 if loss.device.type == "cpu" else _READ_EVERY)
-        if every == 1 or not self._teaches:
-            self._nothing_to_learn = self.require_finite(loss, "loss", images) == 0.0
-            return
+    def _look_and_know(self, loss: Tensor, images: Tensor | None) -> None:
+        """Look at a loss, and find out whether there was nothing to learn."""
         self._nothing_to_learn = False
-        self._unread.append((self.global_step, loss.detach(), images))
-        if len(self._unread) >= every:
-            self._read()
-
-    def _read(self) -> None:
-        """Look at the losses since the last look."""
-        unread, self._unread = self._unread, []
-        if unread and not all(map(isfinite, torch.stack([loss for _, loss, _ in unread]).tolist())):
-            for step, loss, images in unread:
-                self.require_finite(loss, "loss", images, step)
+        if self._every(loss) == 1 or not self._teaches:
+            self._nothing_to_learn = self.require_finite(loss, "loss", images) == 0.0
+        else:
+            self.look_at(loss, "loss", images)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """See on the host whether a batch has anything to learn, before a device has it."""
@@ -249,10 +298,6 @@ class SegmentationModule(EvaluatedModule):
     def has_labels(self, batch: Mapping[str, Tensor]) -> bool:
         """Whether the batch at hand has anything to learn, without a look at the device."""
         return teaches(batch) if self._teaches is None else self._teaches
-
-    def on_train_epoch_end(self) -> None:
-        """No weights are kept whose loss was not looked at."""
-        self._read()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Skip the update when no process had anything to learn (momentum would move weights)."""

@@ -3,8 +3,10 @@
 from collections import Counter
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -14,7 +16,16 @@ from alseg.active.scoring import ScoringModule, UnitScorer
 from alseg.active.transfer import on_host, packed, unpacked
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
+from alseg.methods.adaptive_superpixel import module as adaptive
+from alseg.methods.als4gan import mean_teacher
+from alseg.methods.als4gan.classifier import SceneClassifier
+from alseg.methods.als4gan.discriminator import Discriminator
+from alseg.methods.als4gan.module import S4GANModule
+from alseg.methods.als4gan.step import FIXED
 from alseg.methods.equal.module import TwoViews
+from alseg.methods.madbal import superpixels
+from alseg.methods.madbal.module import PhaseOne, PhaseTwo
+from alseg.methods.madbal.supported import Supported
 from alseg.methods.mulquery.module import StageOne, StageTwo
 from alseg.nn.recipe import Recipe
 from alseg.nn.segmenter import build_segmenter
@@ -93,9 +104,21 @@ def silent(module):
     return module
 
 
+def phase_two(void=None):
+    options = shared() | {"network": Supported(network(), 3, hidden_channels=8)}
+    module = PhaseTwo(
+        class_losses=None, images=None, reading="pixel_js", edges_as_written=True, grid=4,
+        asked=lambda image: np.arange(image), void=void, class_weights=torch.ones(3), **options
+    )  # fmt: skip
+    module._colors = lambda images: images.abs() * 50
+    return module
+
+
 @pytest.mark.parametrize(
     "make",
     [
+        lambda: PhaseOne(torch.ones(3), **shared()),
+        phase_two,
         lambda: CrossEntropyModule(**shared()),
         lambda: StageTwo(0.1, **shared(cosine=True)),
         lambda: TwoViews(True, True, (2, 2), **shared()),
@@ -113,13 +136,81 @@ def test_no_step_of_training_waits(make):
     assert sum(work.calls.values()) == coins
 
 
+def scenes(outputs):
+    return nn.Sequential(nn.Sequential(nn.AvgPool2d(32), nn.Flatten()), nn.Linear(3, outputs))
+
+
+def test_no_step_of_the_classifier_of_scenes_waits():
+    module = silent(SceneClassifier(scenes(4), 1e-2, "entropy"))
+    batch = training_batch() | {"scene": torch.tensor([[0], [3]])}
+    assert waits(lambda: module.training_step(batch, 0).backward()) == 0
+    assert [name for _, name, _, _ in module._unread] == ["loss"]
+
+
+def test_no_step_of_the_two_networks_waits(tmp_path):
+    module = silent(
+        S4GANModule(
+            network(), 3, Discriminator(3, width=2), FIXED, steps=9, lr=1e-2,
+            discriminator_lr=1e-3, weight_decay=0, decay_steps=9, checkpoint_every=1,
+            folder=tmp_path,
+        )
+    )  # fmt: skip
+    updates = [
+        torch.optim.SGD(part.parameters(), 1e-2) for part in (module.network, module.discriminator)
+    ]
+    module.optimizers, module.iteration = lambda: updates, lambda batch: 1
+    module.manual_backward = torch.Tensor.backward
+    batch = training_batch() | {"inside": torch.ones(2, 32, 32)}
+    streams = dict.fromkeys(("labelled", "unlabelled", "real"), batch)
+    # one_hot looks at the smallest and the largest id, on a CPU alone
+    assert waits(lambda: module.training_step(streams, 0)) == 2
+    names = [name for _, name, _, _ in module._unread]
+    assert names == ["loss of the segmenter", "loss of the discriminator"]
+    kept = []
+    module._trainer = SimpleNamespace(global_step=4)
+    module._trainer.save_checkpoint = lambda path, weights_only: kept.append(path)
+    module.on_train_batch_end(None, streams, 0)
+    assert len(kept) == 1
+    assert not module._unread  # looked at before
+    module._unread = [(3, names[1], torch.tensor(torch.inf), None)]
+    with pytest.raises(UserError, match="the loss of the discriminator is inf at step 3"):
+        module.on_train_batch_end(None, streams, 0)
+    assert len(kept) == 1
+
+
+@pytest.mark.parametrize("labels", ["some", "none", "told"])
+def test_no_step_of_the_mean_teacher_waits(monkeypatch, labels):
+    monkeypatch.setattr(mean_teacher, "weak_view", lambda images: images)  # coins are the host's
+    monkeypatch.setattr(mean_teacher, "strong_view", lambda images, mean, std: 2 * images)
+    monkeypatch.setattr(mean_teacher.MeanTeacher, "_normalisation", lambda *_: (0, 1))
+    module = silent(mean_teacher.MeanTeacher(network(), 3, scenes(3), 9, 0.1, 0, 0.2))
+    module._trainer = SimpleNamespace(current_epoch=4, global_step=4, progress_bar_callback=None)
+    monkeypatch.setattr("alseg.active.module.is_logged", lambda trainer: True)
+    labelled = training_batch()
+    labelled["target"][0] = VOID  # the first says nothing
+    if labels == "none":
+        labelled["target"][:] = VOID
+    if labels == "told":
+        labelled["present"] = torch.tensor([[1, 0, 0], [0, 0, 0]])
+    streams = {"labelled": labelled, "unlabelled_1": training_batch()}
+    seen = module.on_before_batch_transfer(streams, 0)
+    assert seen["labelled"]["known"].tolist() == {"some": [1], "none": [], "told": [0]}[labels]
+    assert "known" not in labelled
+    losses = []
+    assert waits(lambda: losses.append(module.training_step(seen, 0))) == 0
+    assert torch.equal(losses[0], module.loss(streams, 4)["loss"])  # looked for there
+
+
 def test_losses_are_looked_at_together_and_the_step_at_fault_is_named():
     module, batch = silent(CrossEntropyModule(**shared())), training_batch()
     module.read_every = 3
-    module._unread = [(7, torch.tensor(1.0), None), (8, torch.tensor(torch.nan), batch["index"])]
+    module._unread = [
+        (7, "loss", torch.tensor(1.0), None),
+        (8, "loss", torch.tensor(torch.nan), batch["index"]),
+    ]
     with pytest.raises(UserError, match=r"the loss is nan at step 8 \(images \[3, 5\]\)"):
         module.training_step(batch, 0)
-    module._unread = [(9, torch.tensor(torch.inf), None)]
+    module._unread = [(9, "loss", torch.tensor(torch.inf), None)]
     with pytest.raises(UserError, match="inf at step 9"):
         module.on_train_epoch_end()  # before a checkpoint is kept
 
@@ -201,6 +292,45 @@ def test_the_pass_of_mulquery_waits_twice():
     batch = training_batch()
     with torch.no_grad():
         assert waits(lambda: module.predict_step(batch, 0)) <= 1
+
+
+@pytest.fixture
+def packets(monkeypatch):
+    """Counts the packets to the host, which are no calls on a CPU."""
+    sent = []
+
+    def counted(tables):
+        sent.append(sorted(tables))
+        return on_host(tables)
+
+    for module in (adaptive, superpixels):
+        monkeypatch.setattr(module, "on_host", counted)
+    return sent
+
+
+@pytest.mark.parametrize("void", [None, VOID])
+def test_the_pass_of_madbal_waits_twice(packets, void):
+    module, batch = phase_two(void).eval(), training_batch()
+    tables = {}
+    with torch.no_grad():
+        count = waits(lambda: tables.update(module.predict_step(batch, 0)))
+    assert count + len(packets) == 2  # the image numbers, and all columns
+    assert {c.device.type for c in tables["superpixels"].values()} == {"cpu"}
+    assert set(tables["superpixels"]["image"].tolist()) == {3, 5}
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_pass_that_merges_waits_twice(packets, tmp_path, kept):
+    module = adaptive.Merger(
+        num_regions=np.full(6, 4), eps=0.5, limit=None, scale=1.0, asked={},
+        predictions=adaptive.Predictions(tmp_path) if kept else None, **shared(),
+    ).eval()  # fmt: skip
+    tables = {}
+    with torch.no_grad():
+        count = waits(lambda: tables.update(module.predict_step(training_batch(), 0)))
+    assert count + len(packets) == 2  # what is merged by, and what is said of the merged
+    assert set(tables["regions"]["image"].tolist()) == {3, 5}
+    assert len(list(tmp_path.iterdir())) == 2 * kept
 
 
 def test_a_packet_holds_all_columns_to_the_bit():

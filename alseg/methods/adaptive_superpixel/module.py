@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alseg.acquisition.region_table import region_rows
 from alseg.acquisition.scores import best_two
-from alseg.acquisition.statistics import region_vectors
+from alseg.acquisition.statistics import class_sums, region_vectors
 from alseg.active.features import shrunken
 from alseg.active.module import CrossEntropyModule
+from alseg.active.transfer import on_host
 from alseg.core.images import VOID
 from alseg.labels.imagefiles import ImageFiles
 from alseg.labels.pool import LabelPool
@@ -52,11 +52,14 @@ class Predictions:
         return ImageFiles(self.folder)
 
     def write(
-        self, image: int, logits: Tensor, canvas: tuple[int, int], size: tuple[int, int]
+        self,
+        image: int,
+        logits: NDArray[np.float16],
+        canvas: tuple[int, int],
+        size: tuple[int, int],
     ) -> None:
         """Write the logits of an image, (C, h, w), that cover a canvas of which a part is image."""
-        array = logits.to("cpu", torch.float16).numpy()
-        self.files.write(image, logits=array, canvas=np.array(canvas), size=np.array(size))
+        self.files.write(image, logits=logits, canvas=np.array(canvas), size=np.array(size))
 
     def probabilities(self, image: int, align_corners: bool = False) -> Tensor | None:
         """Class probabilities of an image, (C, H, W) at the size predicted; None without a file.
@@ -128,36 +131,81 @@ class Merger(CrossEntropyModule):
         small = shrunken(batch["image"], self.scale)
         size = (small.shape[-2], small.shape[-1])
         coarse, _, canvas = self.network.features(small)
-        indices = batch["index"].tolist()
-        jobs, scored = [], []
-        for index, logits, regions in zip(indices, coarse, batch["regions"], strict=True):
-            if self.predictions is not None:
-                self.predictions.write(index, logits, canvas, size)
+        scored, means = [], []
+        for logits, regions in zip(coarse, batch["regions"], strict=True):
             # of one image at a time
             full = self.network.enlarge(logits[None].float(), canvas, size)
             scores = best_two(full)
-            count = int(self.num_regions[index])
             maps = torch.cat([full.softmax(dim=1)[0], scores.bvsb])
-            means = region_vectors(maps, regions, count).cpu().numpy()
-            features, uncertainty = means[:, :-1].copy(), means[:, -1].copy()
-            base = regions.cpu().numpy().astype(np.int32)
-            jobs.append((base, count, features, uncertainty, self.eps, self.limit))
-            scored.append((scores.bvsb, scores.top1))
-        parts = []
-        for index, (base, count, *_), (bvsb, top1), roots in zip(
-            indices, jobs, scored, self._merged(jobs), strict=True
-        ):
-            merged = merged_map(base, roots)
-            grid = torch.from_numpy(resample_corners(merged, *size)).long()
-            rows = region_rows(bvsb, top1, grid[None].to(top1.device), self.num_classes)
-            parts.append(
-                {
-                    "regions": {name: _narrow(column) for name, column in rows.items()},
-                    "sizes": self._sizes(index, base, merged, count),
-                    "merges": {"root": torch.from_numpy(roots.astype(np.int32))},
-                }
+            # which image it is, and so how many regions it has, only the device knows yet
+            means.append(region_vectors(maps, regions, int(self.num_regions.max())))
+            scored.append((scores.bvsb[0], scores.top1[0]))
+        columns = {"index": batch["index"], "base": batch["regions"].int()}
+        columns["mean"] = torch.stack(means)
+        if self.predictions is not None:
+            columns["logits"] = coarse.half()
+        host = {name: c.numpy() for name, c in on_host({"batch": columns})["batch"].items()}
+        indices: list[int] = host["index"].tolist()
+        if self.predictions is not None:
+            for index, stored in zip(indices, host["logits"], strict=True):
+                self.predictions.write(index, stored, canvas, size)
+        jobs = [
+            self._job(index, *maps)
+            for index, *maps in zip(indices, host["base"], host["mean"], strict=True)
+        ]
+        roots = self._merged(jobs)
+        bases = [job[0] for job in jobs]
+        merged = [merged_map(*pair) for pair in zip(bases, roots, strict=True)]
+        parts = [
+            {
+                "regions": rows,
+                "sizes": self._sizes(index, base, own, int(self.num_regions[index])),
+                "merges": {"root": torch.from_numpy(root.astype(np.int32))},
+            }
+            for index, base, own, root, rows in zip(
+                indices, bases, merged, roots, self._rows(scored, merged, size), strict=True
             )
+        ]
         return _joined(parts, indices)
+
+    def _job(
+        self, index: int, base: NDArray[np.int32], means: NDArray[np.float64]
+    ) -> tuple[Any, ...]:
+        """Arguments of `roots_of` for an image."""
+        count = int(self.num_regions[index])
+        features, uncertainty = means[:count, :-1].copy(), means[:count, -1].copy()
+        return base, count, features, uncertainty, self.eps, self.limit
+
+    def _rows(
+        self,
+        scored: Sequence[tuple[Tensor, Tensor]],
+        merged: Sequence[NDArray[np.int32]],
+        size: tuple[int, int],
+    ) -> list[dict[str, Tensor]]:
+        """Rows of a `RegionTable`, on the CPU, for every image without its column ``image``.
+
+        Args:
+            scored: Uncertainty and predicted class of the pixels of each image, (h, w).
+            merged: Its merged superpixels, (H, W).
+            size: h and w.
+        """
+        sums = {}
+        for item, ((bvsb, top1), own) in enumerate(zip(scored, merged, strict=True)):
+            grid = torch.from_numpy(resample_corners(own, *size)).to(top1.device, non_blocking=True)
+            count = int(own.max(initial=-1)) + 1
+            both = class_sums(bvsb, top1, grid, self.num_classes, count)
+            sums[str(item)] = dict(zip(("uncertainty", "pixels"), both, strict=True))
+        rows = []
+        for table in on_host(sums).values():
+            unit, label = np.nonzero(table["pixels"].numpy())
+            columns = {
+                "unit": unit.astype(np.int32),
+                "label": label.astype(np.int32),
+                "uncertainty": table["uncertainty"].numpy()[unit, label],
+                "pixels": table["pixels"].numpy()[unit, label].astype(np.int32),
+            }
+            rows.append({name: torch.from_numpy(column) for name, column in columns.items()})
+        return rows
 
     def _sizes(
         self, index: int, base: NDArray[np.int32], merged: NDArray[np.int32], count: int
@@ -214,10 +262,6 @@ def roots_of(
 
 def _roots_of(job: tuple[Any, ...]) -> NDArray[np.int64]:
     return roots_of(*job)
-
-
-def _narrow(column: Tensor) -> Tensor:
-    return column.cpu() if column.is_floating_point() else column.int().cpu()
 
 
 def _joined(

@@ -146,8 +146,8 @@ class SceneClassifier(CheckedModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Compute, check and log the loss."""
         terms = self.loss(batch)
-        self.require_finite(terms["loss"], "loss", batch.get("index"))
-        self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
+        self.look_at(terms["loss"], "loss", batch.get("index"))
+        self.tell({f"train/{name}": term for name, term in terms.items()}, terms["loss"])
         return terms["loss"]
 
     def configure_optimizers(self) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from alseg.acquisition.scores import most_probable
-from alseg.active.module import EvaluatedModule, LoopDataModule
+from alseg.active.module import EvaluatedModule, normalisation
 from alseg.methods.als4gan.mlmt import (
     classes_present,
     consistency,
@@ -122,32 +122,40 @@ class MeanTeacher(EvaluatedModule):
             views = weak_view(unlabelled)
             together = torch.cat([seen, views]) if self.teacher_sees_all else views
             weak = self.teacher(together)[-len(views) :]
-        if "present" in labelled:
-            present = labelled["present"].bool()
-        else:
-            present = classes_present(labelled["target"], self.num_classes)
-        known = present.any(dim=1)  # a crop without labels does not say that nothing is there
+        present = self._present(labelled)
+        known = labelled["known"] if "known" in labelled else rows_known(present)
         weight = consistency_weight(epoch, self.epochs, self.burn_in)
         agreement = consistency(strong, weak)
-        if known.any():
+        if len(known):
             loss = mlmt_loss(logits[known], present[known], strong, weak, weight)
         else:
             loss = weight * agreement + 0 * logits.sum()
         return {"loss": loss, "consistency": agreement}
 
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """See on the host which crops have labels, before a device has them."""
+        if not isinstance(batch, Mapping) or "labelled" not in batch:
+            return batch
+        labelled = batch["labelled"]
+        known = rows_known(self._present(labelled))
+        return {**batch, "labelled": {**labelled, "known": known}}
+
+    def _present(self, labelled: Mapping[str, Tensor]) -> Tensor:
+        """Classes that labelled images contain, (B, C), bool."""
+        if "present" in labelled:
+            return labelled["present"].bool()
+        return classes_present(labelled["target"], self.num_classes)
+
     def _normalisation(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the images' channels, (3, 1, 1) each."""
-        datamodule: LoopDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        about = datamodule.description()
-        mean, std = (images.new_tensor(about[key])[:, None, None] for key in ("mean", "std"))
-        return mean, std
+        return normalisation(images, self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def training_step(self, batch: Mapping[str, Mapping[str, Tensor]], batch_idx: int) -> Tensor:
         """Compute, check and log the loss."""
         terms = self.loss(batch, self.trainer.current_epoch)
         images = torch.cat([part["index"] for part in batch.values()])
-        self.require_finite(terms["loss"], "loss of the classifier", images)
-        self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
+        self.look_at(terms["loss"], "loss of the classifier", images)
+        self.tell({f"train/{name}": term for name, term in terms.items()}, terms["loss"])
         return terms["loss"]
 
     def on_train_batch_end(self, *args: Any) -> None:
@@ -160,6 +168,18 @@ class MeanTeacher(EvaluatedModule):
         present = self.teacher(resized(batch["image"], self.side)).float().sigmoid()
         fused = fuse(scores, present, self.threshold)
         self.iou.update(most_probable(fused), batch["target"])
+
+
+def rows_known(present: Tensor) -> Tensor:
+    """Crops that show some class: one without labels does not say that nothing is there.
+
+    Args:
+        present: Classes of each crop, (B, C), bool.
+
+    Returns:
+        Their positions, (n,), int64.
+    """
+    return present.any(dim=1).nonzero().squeeze(1)
 
 
 def resized(images: Tensor, side: int | None) -> Tensor:

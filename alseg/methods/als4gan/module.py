@@ -91,8 +91,12 @@ class S4GANModule(EvaluatedModule):
         """Batches before this one, those of earlier epochs included."""
         return self.trainer.current_epoch * int(self.trainer.num_training_batches) + batch_idx
 
-    def training_step(self, batch: Streams, batch_idx: int) -> None:
-        """Step both networks, and log how they do."""
+    def training_step(self, batch: Streams, batch_idx: int) -> Tensor:
+        """Step both networks, and log how they do.
+
+        Returns:
+            The loss of the segmenter, detached.
+        """
         now = self.iteration(batch_idx)
         optimizers: Any = self.optimizers()
         generator_optimizer, discriminator_optimizer = optimizers
@@ -109,9 +113,9 @@ class S4GANModule(EvaluatedModule):
             self.manual_backward,
         )
         images = torch.cat([part["index"] for part in batch.values()])
-        self.require_finite(result.generator, "loss of the segmenter", images)
-        self.require_finite(result.discriminator, "loss of the discriminator", images)
-        self.log_dict(
+        self.look_at(result.generator, "loss of the segmenter", images)
+        self.look_at(result.discriminator, "loss of the discriminator", images)
+        self.tell(
             {
                 "train/loss": result.generator,
                 "train/cross_entropy": result.cross_entropy,
@@ -123,14 +127,16 @@ class S4GANModule(EvaluatedModule):
                 "share/passed": result.passed.float().mean(),
                 "share/score_of_predicted": result.scores.mean(),
                 "share/score_of_real": result.real_scores.mean(),
-            }
+            },
+            result.generator,
         )
-        self.log("loss", result.generator, prog_bar=True, logger=False)
+        return result.generator
 
     def on_train_batch_end(self, outputs: Any, batch: Streams, batch_idx: int) -> None:
         """Keep numbered checkpoints."""
         done = self.iteration(batch_idx) + 1
         if self.checkpoint_every and done % self.checkpoint_every == 0:
+            self.read_losses()  # no weights are kept whose loss was not looked at
             path = self.folder / f"batch_{done:06d}.ckpt"
             self.trainer.save_checkpoint(path, weights_only=True)
 

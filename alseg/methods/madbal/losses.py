@@ -200,7 +200,8 @@ def phase_two_loss(
     """
     detector = detector_loss(hard_logits, hard, edges)
     losses = auxiliary_losses(auxiliary, labels, weights)
-    weighted = (losses * losses.new_tensor(DEPTH_FACTORS)).sum()
+    factors = torch.tensor(DEPTH_FACTORS, dtype=losses.dtype).to(losses.device, non_blocking=True)
+    weighted = (losses * factors).sum()
     total = detector.edge + detector.interior + AUXILIARY_FACTOR * weighted
     return PhaseTwoLoss(total, detector.edge, detector.interior, losses)
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from alseg.acquisition.scores import entropy, most_probable
-from alseg.acquisition.statistics import region_vectors
-from alseg.active.module import LoopDataModule, SegmentationModule
+from alseg.acquisition.statistics import region_vectors, side_by_side
+from alseg.active.module import LoopDataModule, SegmentationModule, normalisation
 from alseg.labels.imagefiles import ImageFiles
 from alseg.methods.madbal import losses
 from alseg.methods.madbal.cells import CellLabels
@@ -158,32 +158,53 @@ class PhaseTwo(PhaseOne):
         self, batch: dict[str, Tensor], batch_idx: int
     ) -> dict[str, dict[str, Tensor]]:
         """Table ``superpixels`` (F21): image, unit, score, pixels, label, and top, a cell."""
-        parts = []
-        colors = self._colors(batch["image"]).round().to(torch.uint8)
+        images = batch["image"]
+        device, size = images.device, grid_of(images.shape[-2], images.shape[-1], self.grid)
+        highest = batch["regions"].flatten(1).amax(1)
+        # one wait for both
+        known = torch.stack([batch["index"].to(device, non_blocking=True), highest.long()])
+        indices, ids = known.tolist()
+        scores, labels = self._scored(images, size)
+        regions = self._left(batch, indices)
+        stride = max(ids) + 1
+        joined, _ = side_by_side(regions, stride)
+        rows = superpixel_scores(scores, labels, joined, len(indices) * stride, self.num_classes)
+        item, cells = rows.unit // stride, size[0] * size[1]
+        whole = {
+            "image": torch.tensor(indices)[item].int(),
+            "unit": (rows.unit % stride).int(),
+            "score": rows.score,
+            "pixels": rows.pixels.int(),
+            "label": rows.label.int(),
+            "top": (rows.top - item * cells).int(),
+        }
+        return {"superpixels": whole}
+
+    def _scored(self, images: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Scores and predicted classes of the cells of images, (B, h, w) each."""
+        colors = self._colors(images).round().to(torch.uint8)
         edges = cells_of(edge_mask(colors, self.edges_as_written), self.grid)
-        for item, index in enumerate(batch["index"].tolist()):
-            image = batch["image"][item : item + 1]
-            size = grid_of(image.shape[-2], image.shape[-1], self.grid)
+        scores, labels = [], []
+        for image, edge in zip(images.split(1), edges.split(1), strict=True):
+            # maps of full size take a lot of memory
             found = on_grid(self.network, self.network.maps(image), image, size)
             if self.reading is None:
-                scores = entropy(found[0])[0]
+                scores.append(entropy(found[0]))
             else:
-                scores = pixel_scores(*found, edges[item : item + 1], self.reading)[0]
-            regions = cells_of(batch["regions"][item], self.grid).clone()
-            regions.view(-1)[torch.from_numpy(self.asked(index)).to(regions.device)] = -1
-            if self.void is not None:
-                regions[cells_of(batch["target"][item], self.grid) == self.void] = -1
-            rows = superpixel_scores(
-                scores,
-                most_probable(found[0][0], dim=0),
-                regions,
-                int(batch["regions"][item].max()) + 1,
-                self.num_classes,
-            )
-            parts.append({"image": torch.full_like(rows.unit, index), **rows._asdict()})
-        columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        whole = {n: c if c.is_floating_point() else c.int() for n, c in columns.items()}
-        return {"superpixels": whole}
+                scores.append(pixel_scores(*found, edge, self.reading))
+            labels.append(most_probable(found[0]))
+        return torch.cat(scores), torch.cat(labels)
+
+    def _left(self, batch: dict[str, Tensor], indices: list[int]) -> Tensor:
+        """Superpixels of the cells of a batch, (B, h, w), -1 where they may not be asked."""
+        regions = cells_of(batch["regions"], self.grid).clone()
+        cells = regions[0].numel()
+        asked = [item * cells + self.asked(index) for item, index in enumerate(indices)]
+        places = torch.from_numpy(np.concatenate(asked)).to(regions.device, non_blocking=True)
+        regions.view(-1).index_fill_(0, places, -1)
+        if self.void is not None:
+            regions.masked_fill_(cells_of(batch["target"], self.grid) == self.void, -1)
+        return regions
 
 
 def on_grid(
@@ -236,8 +257,7 @@ def colors_of(images: Tensor, datamodule: LoopDataModule) -> Tensor:
     Returns:
         RGB in 0..255, (B, 3, H, W), float32.
     """
-    about = datamodule.description()
-    mean, std = (images.new_tensor(about[key])[:, None, None] for key in ("mean", "std"))
+    mean, std = normalisation(images, datamodule)
     return ((images * std + mean) * 255).clamp(0, 255)
 
 

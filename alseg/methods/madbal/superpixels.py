@@ -6,6 +6,8 @@ A map of superpixels is on the grid, with ids 0..R-1, and -1 where a pixel has b
 
 from typing import NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from alseg.acquisition.statistics import (
@@ -15,6 +17,7 @@ from alseg.acquisition.statistics import (
     region_majority,
     region_sums,
 )
+from alseg.active.transfer import on_host
 
 
 class SuperpixelScores(NamedTuple):
@@ -35,25 +38,26 @@ class SuperpixelScores(NamedTuple):
 def superpixel_scores(
     scores: Tensor, labels: Tensor, regions: Tensor, num_regions: int, num_classes: int
 ) -> SuperpixelScores:
-    """Reduce the pixels of an image to its superpixels (F21).
+    """Reduce the pixels of images to their superpixels (F21).
 
     Args:
-        scores: `alseg.methods.madbal.disagreement.pixel_scores`, (h, w).
-        labels: Class predicted by the final logits, (h, w), integer.
-        regions: Superpixel of each pixel, -1 where it has been asked, (h, w), integer.
+        scores: `alseg.methods.madbal.disagreement.pixel_scores`, (..., h, w).
+        labels: Class predicted by the final logits, (..., h, w), integer.
+        regions: Superpixel of each pixel, -1 where it has been asked, (..., h, w), integer.
         num_regions: R.
         num_classes: C.
 
     Returns:
-        On the device of the maps.
+        On the CPU; a GPU is waited for once.
     """
     pixels = region_counts(regions, num_regions)
-    unit = pixels.nonzero().squeeze(1)
-    histogram = class_histogram(labels, regions, num_regions, num_classes)
-    return SuperpixelScores(
-        unit,
-        (region_sums(scores, regions, num_regions) / pixels.clamp(min=1))[unit],
-        pixels[unit],
-        region_majority(histogram)[unit],
-        region_argmax(scores, regions, num_regions)[unit],
+    every = SuperpixelScores(
+        torch.arange(num_regions),
+        region_sums(scores, regions, num_regions) / pixels.clamp(min=1),
+        pixels,
+        region_majority(class_histogram(labels, regions, num_regions, num_classes)),
+        region_argmax(scores, regions, num_regions),
     )
+    table = on_host({"superpixels": every._asdict()})["superpixels"]
+    left = torch.from_numpy(np.flatnonzero(table["pixels"].numpy()))
+    return SuperpixelScores(**{name: column[left] for name, column in table.items()})

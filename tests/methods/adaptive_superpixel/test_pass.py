@@ -216,7 +216,7 @@ def test_upsampled_and_stored_is_what_was_predicted(tmp_path, aligned):
     """Canvases larger than the image, and sizes that are no multiple of anything."""
     stored = Predictions(tmp_path)
     logits = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0)).half()
-    stored.write(7, logits, (32, 40), (29, 33))
+    stored.write(7, logits.numpy(), (32, 40), (29, 33))
     full = F.interpolate(logits.float()[None], (32, 40), mode="bilinear", align_corners=aligned)
     expected = full[0, :, :29, :33].softmax(dim=0)
     assert torch.equal(stored.probabilities(7, aligned), expected)
