@@ -125,12 +125,14 @@ def buy(run: Run, round: int) -> bool:
         AwaitingAnswersError: If a person has to answer first.
         UserError: If the folder's query and answers do not belong together.
     """
+    # a round that asks nothing, for all is owned, may have one behind it that asks something else
+    prescribed = run.method.rounds_of(run.splits.train) is not None
 
     def decide() -> Answers | None:
         query, answers = run.ledger.query(round), run.ledger.answers(round)
         if query is None and run.asked is not None and run.asked.round == round:
             query = run.asked  # processes have not met, and rank 0 has not written it yet
-        if query is None or not (len(query) or (round == 0 and run.pool.owned)):
+        if query is None or not (len(query) or (run.pool.owned and (round == 0 or prescribed))):
             return None
         if query.regions != PIXELS and query.regions not in run.pool.maps:
             raise UserError(
@@ -180,7 +182,7 @@ def buy(run: Run, round: int) -> bool:
 
 def _answered(run: Run, query: Query) -> Answers:
     """Answers to a query; what was answered in rounds that were set aside is asked nobody again."""
-    if not len(query):  # of round 0, which learns what is owned
+    if not len(query):  # of a round that learns what is owned
         return Answers.of_rows(query, run.pool.num_classes, [])
     folder, pool = run.ledger.round(query.round), run.pool
     # maps that a method made of its networks may have the same name and other regions now
@@ -292,6 +294,8 @@ def _choose(
         asked: Query | Scoring = whole_images(asking, run.listed)
     else:
         asked = run.method.ask(asking)
+    if isinstance(asked, Scoring) and asked.images is not None and not len(asked.images):
+        return _empty_query(run, asking)
     if isinstance(asked, Scoring):
         return _scored(run, asking, asked, modules, folder)
     query: Query = on_rank_zero(lambda: not_owned(run, asking, asked))

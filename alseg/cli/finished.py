@@ -103,8 +103,8 @@ def _published(root: Path) -> int:
 def _closed(ledger: Ledger, round: int, rounds: int, published: int) -> bool | None:
     """Whether a round is closed and published; None if there was nothing to ask in it."""
     query, answers = ledger.query(round), ledger.answers(round)
-    if query is not None and not len(query) and round:
-        return None  # in round 0 everything is owned
+    if query is not None and not len(query) and answers is None and round:
+        return None  # and in round 0 everything is owned
     if query is None or answers is None or ledger.metrics(round) is None:
         return False
     if round < rounds - 1 and ledger.query(round + 1) is None:

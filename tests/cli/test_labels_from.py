@@ -4,10 +4,12 @@ import csv
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from alseg.cli.compose import options
 from alseg.cli.labels_from import check_sources, untaken
@@ -16,6 +18,7 @@ from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.labels.tables import Answers
 from tests.cli.test_run import TINY
+from tests.torture.runs import words_of
 
 SHORT = [*(w for w in TINY if not w.startswith(("method.", "regions.", "rounds", "data.train"))),
          "pictures=0", "method.steps=1", "method.batch_size=2", "method.epoch_steps=1"]  # fmt: skip
@@ -29,8 +32,11 @@ def words(monkeypatch):
 
 def asked(root: Path) -> list[tuple[int, int]]:
     tables = [Answers.load(path) for path in sorted(root.glob("round_*/answers.npz"))]
-    pairs = [zip(t.image.tolist(), t.unit.tolist(), strict=True) for t in tables]
-    return [pair for table in pairs for pair in table]
+    return [pair for table in tables for pair in pairs(table)]
+
+
+def pairs(table: Answers) -> list[tuple[int, int]]:
+    return list(zip(table.image.tolist(), table.unit.tolist(), strict=True))
 
 
 def test_a_run_goes_on_with_the_answers_of_another(tmp_path, capsys):
@@ -64,6 +70,62 @@ def test_a_run_goes_on_with_the_answers_of_another(tmp_path, capsys):
     (second / "round_001" / "metrics.json").unlink()
     assert main([*more, f"labels_from={first}"]) == 2
     assert "and this one goes on with it; restore it" in capsys.readouterr().err
+
+
+def said_otherwise(root: Path) -> None:
+    """Change every answer of a run to the next class."""
+    for path in root.glob("round_*/answers.npz"):
+        table = Answers.load(path)
+        if table.sets is not None:
+            table = replace(table, sets=np.packbits(np.roll(table.members(), 1, axis=1), axis=1))
+        elif table.masks is None:
+            label = np.where(table.label == VOID, VOID, (table.label + 1) % table.num_classes)
+            table = replace(table, label=label.astype(np.uint8))
+        else:
+            masks = [np.where(m == VOID, VOID, (m + 1) % table.num_classes) for m in table.masks]
+            table = replace(table, masks=tuple(m.astype(np.uint8) for m in masks))
+        table.save(path)
+
+
+def weights(root: Path, stage: str) -> dict[str, torch.Tensor]:
+    return torch.load(root / stage / "last.ckpt", weights_only=True)["state_dict"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "asks", "learn"),
+    [
+        ("adaptive_superpixel", [0, 12], ["round_000/train", "round_001/train"]),
+        ("als4gan", [3, 1, 0, 3], ["round_000/classifier", "round_003/segment"]),
+        ("equal", [12, 12], ["round_000/train", "round_001/final"]),
+        ("madbal", [0, 9], ["round_000/segment", "round_000/support", "round_001/segment"]),
+        ("mulquery", [0, 6], ["round_000/stage_one", "round_001/stage_two"]),
+    ],
+)
+def test_methods_learn_what_they_own_and_ask_nothing_of_it(tmp_path, method, asks, learn):
+    given = [word for word in words_of(method) if not word.startswith(("data.train", "rounds"))]
+    given += [f"cache={tmp_path / 'cache'}", *([] if method == "als4gan" else ["rounds=2"])]
+    first, other = tmp_path / "first", tmp_path / "other"
+    assert main([*given, "data.train=6", f"run_dir={first}"]) == 0
+    shutil.copytree(first, other)
+    said_otherwise(other)
+    for source in (first, other):
+        heir = tmp_path / f"of_{source.name}"
+        assert main([*given, "data.train=9", f"labels_from={source}", f"run_dir={heir}"]) == 0
+    heir = tmp_path / "of_first"
+    tables = [Answers.load(path) for path in sorted(heir.glob("round_*/answers.npz"))]
+    assert list(map(len, tables)) == asks
+    owned = [Answers.load(path) for path in sorted(heir.glob("owned/*.npz"))]
+    assert sum(map(len, owned)) == len(asked(first))
+    told = {(t.answer, *pair) for t in owned for pair in pairs(t)}
+    assert not told & {(t.answer, *pair) for t in tables for pair in pairs(t)}
+    for stage in learn:
+        one, two = weights(heir, stage), weights(tmp_path / "of_other", stage)
+        assert any(not torch.equal(one[name], two[name]) for name in one), stage
+    # the same command finds nothing left to do
+    before = {path: path.stat().st_mtime_ns for path in heir.rglob("*.npz")}
+    assert main([*given, "data.train=9", f"labels_from={first}", f"run_dir={heir}"]) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in heir.rglob("*.npz")}
 
 
 def folder(root: Path) -> Path:

@@ -238,12 +238,26 @@ class Als4gan(Options):
         """The masks of what the classifier asked about (E10)."""
         from alseg.methods.als4gan.learner import selection_list
 
-        plan, history = self._plan(len(context.pool)), context.pool.history
+        plan, pool, history = self._plan(len(context.pool)), context.pool, context.pool.history
         asked = [answers.image for answers in history[1:]]
         wanted = min(plan.masks, sum(map(len, asked)))  # a person may have answered less
         score = np.concatenate([doubts(context, answers) for answers in history])
         first = len(history[0])
-        return whole_images(context, selection_list(asked, wanted), score[first : first + wanted])
+        images, score = selection_list(asked, wanted), score[first : first + wanted]
+        if pool.owned:
+            known = self._owned(context)
+            images = np.concatenate([images, known[~np.isin(known, images)]])
+            score = np.pad(score, (0, len(images) - len(score)))
+            open_ = np.flatnonzero(pool.is_open(context.regions, images, np.zeros_like(images)))
+            images, score = images[open_[: plan.masks]], score[open_[: plan.masks]]
+        return whole_images(context, images, score)
+
+    def _owned(self, context: RoundContext) -> NDArray[np.int64]:
+        """Images another run was told the classes of, those it asked about last first."""
+        version = self._version(context)
+        tables = [table.image for table in context.pool.owned if table.regions == version]
+        images = np.concatenate([np.zeros(0, dtype=np.int64), *reversed(tables)])
+        return images[np.sort(np.unique(images, return_index=True)[1])]
 
     def measures(self, context: RoundContext, truth: ImageSet | None) -> Mapping[str, float]:
         """The two kinds of answers apart: classes of images, and masks."""

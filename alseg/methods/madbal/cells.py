@@ -52,7 +52,7 @@ def check_answers(pool: LabelPool) -> None:
         UserError: If anything but the class of pixels was asked.
     """
     for answers in pool.known:
-        if answers.answer != "class" or answers.regions != PIXELS:
+        if len(answers) and (answers.answer != "class" or answers.regions != PIXELS):
             raise UserError(
                 f"round {answers.round} asked for the {answers.answer} of {answers.kind}s, and "
                 f"method=madbal learns classes of pixels; repeat the queries of a run that asked "

@@ -16,7 +16,7 @@ from alseg.core.images import ImageSet, require_rgb
 from alseg.core.seeds import derive
 from alseg.labels.budget import Budget
 from alseg.labels.imagefiles import ImageFiles
-from alseg.labels.tables import AnswerKind, Query, Table, UnitKind
+from alseg.labels.tables import PIXELS, AnswerKind, Answers, Query, Table, UnitKind
 from alseg.methods.madbal.cells import cell_query, random_cells
 from alseg.methods.madbal.clustering import SuperpixelClusters, feature_files
 from alseg.methods.madbal.measures import (
@@ -166,6 +166,10 @@ class Madbal(Method):
     def reads_truth(self) -> bool:
         """With `skip_void`."""
         return self.skip_void
+
+    def learns(self, answers: Answers, own: bool) -> bool:
+        """The class of pixels, whatever found them."""
+        return answers.answer == "class" and answers.regions == PIXELS
 
     def check(self, images: ImageSet, budget: Budget) -> None:
         """Find out early whether the feature network can be had and reads these images."""
