@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from alseg.active.ledger import Ledger
-from alseg.labels.human import SEEN, masks_named, told_changes
+from alseg.labels.human import SEEN, masks_named, told_changes, waiting_answers
 from alseg.labels.owned import ASIDE
+from alseg.labels.tables import Answers
 
 #: Folders of a round that its answers did not make.
 _BEFORE = ("questions", "first_scoring")
@@ -15,19 +16,24 @@ _MADE = ("metrics.json", "scoring.json", SEEN, "answers.npz")
 
 
 def go_back(
-    ledger: Ledger, read_again: Callable[[int], None], kept: Mapping[str, int]
+    ledger: Ledger,
+    read_again: Callable[[int], None],
+    kept: Mapping[str, int],
+    untaken: Callable[[Path], Answers | None] = waiting_answers,
 ) -> int | None:
     """Set aside everything that corrected answers decide: the round's training and later rounds.
 
     The answers of the round go last: after a kill at any instant what is left is a run that is
     whole up to some round and whose correction is still noticed. Where answers of later rounds have
-    changed, too, they are set aside as they are now.
+    changed, too, they are set aside as they are now, and what was said of a round that still waits
+    lies in a folder of its own.
 
     Args:
         ledger: Of the run folder.
         read_again: Takes the answers of a round as they are now.
         kept: What the method keeps in the run folder besides the rounds, by the round whose
             training makes it.
+        untaken: Answers of the folder of a round that the run has not taken yet.
 
     Returns:
         The round that is read again; None if no answers have changed.
@@ -41,13 +47,19 @@ def go_back(
         return None
     first = changed[0]
     if ledger.writes:
+        later = rounds[rounds.index(first) + 1 :]
+        waiting = [folder for folder in later if not (folder / "answers.npz").exists()]
+        said = [(folder.name, untaken(folder)) for folder in waiting]
         for folder in changed[1:]:
             read_again(_number(folder))
+        for name, answers in said:
+            if answers is not None and len(answers):
+                answers.save(_next_folder(ledger.root / ASIDE) / name / "answers.npz")
         aside = _next_folder(ledger.root / ASIDE)
         for name, round in kept.items():
             if (ledger.root / name).exists() and _number(first) <= round:
                 os.replace(ledger.root / name, aside / name)
-        for folder in reversed(rounds[rounds.index(first) + 1 :]):
+        for folder in reversed(later):
             os.replace(folder, aside / folder.name)
         _unmake(first, aside / f"before_{first.name}")
     return _number(first)

@@ -84,7 +84,8 @@ def drive(run: Run) -> list[dict[str, Any]]:
 def correct(run: Run) -> None:
     """Go back to the round whose answers have changed, or remember that the change was seen."""
     if run.changed == "recompute":
-        round = go_back(run.ledger, lambda r: _read_again(run, r), run.method.kept)
+        kept = run.method.kept
+        round = go_back(run.ledger, lambda r: _read_again(run, r), kept, run.untaken)
         if round is not None:
             log.info("round %d is computed again with its corrected answers", round)
     elif run.ledger.writes:

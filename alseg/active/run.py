@@ -18,9 +18,10 @@ from alseg.active.module import LoopDataModule
 from alseg.active.ranks import is_rank_zero
 from alseg.core.errors import UserError
 from alseg.core.images import DataSplits, WithoutTruth
+from alseg.labels.human import waiting_answers
 from alseg.labels.oracle import Oracle
 from alseg.labels.pool import LabelPool
-from alseg.labels.tables import Query, UnitKind
+from alseg.labels.tables import Answers, Query, UnitKind
 from alseg.nn.network import Network
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Run:
         cache: Folder that runs share; None = one inside the run folder.
         changed: What to do where a person has changed answers that were taken: ``tell`` and go on,
             ``recompute`` from that round on, or ``keep`` what was taken and tell it no more.
+        untaken: Answers of the folder of a round that were given and not taken yet.
     """
 
     method: Method
@@ -86,6 +88,7 @@ class Run:
     keep_rounds: int | None = None
     cache: Path | None = None
     changed: Literal["tell", "recompute", "keep"] = "tell"
+    untaken: Callable[[Path], Answers | None] = waiting_answers
 
     def __post_init__(self) -> None:
         if self.rounds < 1:

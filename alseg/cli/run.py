@@ -168,6 +168,7 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
     import numpy as np
 
     from alseg.active.run import Run
+    from alseg.cli.labels_from import untaken
     from alseg.core.images import channels_of
     from alseg.data.datamodule import ActiveDataModule
     from alseg.label.session import SessionWriter
@@ -211,6 +212,7 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
         keep_rounds=values["keep_rounds"],
         cache=plan.cache,
         changed=values["answers"] or "tell",
+        untaken=untaken,
     )
     # weights that cannot be had are found out now
     built = network.build(len(images.classes))

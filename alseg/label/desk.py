@@ -21,6 +21,7 @@ from alseg.label.pictures import Pictures
 from alseg.label.session import Session
 from alseg.label.suggestions import Suggestions, of_query
 from alseg.labels.agreement import Agreement, agreement
+from alseg.labels.owned import with_owned
 from alseg.labels.tables import Answers, plural
 
 #: Questions sent at once: the one that is asked, and those whose pictures are fetched meanwhile.
@@ -405,7 +406,7 @@ class Desk:
         answers = self.answers()
         self.write_work()
         if not (folder / "answers.npz").exists():
-            answers.save(folder / "answers.npz")
+            with_owned(folder, answers).save(folder / "answers.npz")
         return answers
 
     def write_work(self) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from alseg.core.errors import UserError
 from alseg.core.files import read_json, write_atomic
-from alseg.labels.tables import Answers, Query
+from alseg.labels.tables import PIXELS, Answers, Query
 
 #: Folder of a run with the rounds that were set aside, one folder per correction.
 ASIDE = "set_aside"
@@ -128,6 +128,22 @@ def numbered(folder: Path, query: Query) -> Query:
     if not path.exists():
         return query
     return query.rows(np.setdiff1d(np.arange(len(query)), _rows_of(path, len(query))))
+
+
+def with_owned(folder: Path, answers: Answers) -> Answers:
+    """Answers of a round as its query asks: those given now, between those that were owned.
+
+    Args:
+        folder: Folder of the round, in its run folder.
+        answers: To the first of the questions that somebody was asked, see `numbered`.
+
+    Raises:
+        UserError: If a table of the rounds that were set aside is damaged.
+    """
+    if not (folder / ROWS).exists():
+        return answers
+    query = Query.load(folder / "query.npz")
+    return OwnedAnswers.set_aside(folder.parent, (PIXELS, query.regions)).merged(query, answers)
 
 
 def _rows_of(path: Path, questions: int) -> list[int]:
