@@ -21,7 +21,7 @@ from experiments.study import choose, results
 from experiments.study.plan import BOARDS, FULL, ROWS, SETTINGS, Job, Setting, words
 from experiments.study.results import ASKED, OWN, Rows
 
-#: What the boards are measured in, where it is not clicks.
+#: What the boards are measured in, where it is not clicks; of images only the masks are counted.
 _AXES = {"patches": "units", "images": "units"}
 _TITLES = {
     "pixels": "The class of a pixel",
@@ -171,6 +171,8 @@ def _run_folder(job: Job, rows: Sequence[Mapping[str, str]], setting: Setting, r
     folder.mkdir()
     run = options(*words(job, setting), f"data.root={setting.data}")
     (folder / "run.json").write_text(json.dumps(identity(run)))
+    if ROWS[job.row].board == "images":  # rounds that only ask for scenes are measured by nothing
+        rows = [{**row, "units": row["masks"]} for row in rows if row["miou"]]
     columns = [name for name in rows[0] if name not in OWN]
     with (folder / "rounds.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
