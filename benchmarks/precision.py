@@ -124,6 +124,11 @@ def choose(
     """The second query of a run whose first round is trained elsewhere."""
     run = made(words, root)
     shutil.copytree(trained / "round_000", root / "round_000", dirs_exist_ok=True)
+    for name in run.method.kept:  # made when the round was trained
+        if (trained / name).is_dir():
+            shutil.copytree(trained / name, root / name, dirs_exist_ok=True)
+        elif (trained / name).exists():
+            shutil.copyfile(trained / name, root / name)
     keywords = run.trainer
     run.trainer = lambda needs=None: {**keywords(needs or {}), "precision": precision}
     buy(run, 0)
