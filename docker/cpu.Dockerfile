@@ -4,9 +4,8 @@ FROM python:${PYTHON}-slim
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
-# The torch that pip finds brings CUDA (6 GB) and runs on CPUs as well. For a small image give the
-# options of pip for builds without it, as PyTorch's own instructions say:
-#   --build-arg TORCH="torch torchvision --index-url ADDRESS"
+# The torch that pip finds brings CUDA (6 GB) and runs on CPUs as well. For a small image give, as
+# --build-arg TORCH=..., what PyTorch's own instructions put after `pip install` for CPUs.
 ARG TORCH="torch torchvision"
 RUN pip install ${TORCH}
 

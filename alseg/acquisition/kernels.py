@@ -21,6 +21,16 @@ SCALE = 2**32
 
 
 @triton.jit
+def _between(z, w, y0, y1, x0, x1, down, right, inside):
+    """The logit of a class between four neighbours of the network's grid."""
+    upper = tl.load(z + y0 * w + x0, inside, 0.0).to(tl.float32) * (1 - right)
+    upper += tl.load(z + y0 * w + x1, inside, 0.0).to(tl.float32) * right
+    lower = tl.load(z + y1 * w + x0, inside, 0.0).to(tl.float32) * (1 - right)
+    lower += tl.load(z + y1 * w + x1, inside, 0.0).to(tl.float32) * right
+    return upper * (1 - down) + lower * down
+
+
+@triton.jit
 def _score(
     logits, regions, entropy, confidence, margin, bvsb, top1, sums, counts,
     classes, h, w, canvas_h, canvas_w, height, width, num_regions,
@@ -48,12 +58,7 @@ def _score(
     second = tl.full([BLOCK], float("-inf"), tl.float32)
     label = tl.full([BLOCK], 0, tl.int32)
     for c in range(classes):
-        z = first + c * h * w
-        upper = tl.load(z + y0 * w + x0, inside, 0.0).to(tl.float32) * (1 - right)
-        upper += tl.load(z + y0 * w + x1, inside, 0.0).to(tl.float32) * right
-        lower = tl.load(z + y1 * w + x0, inside, 0.0).to(tl.float32) * (1 - right)
-        lower += tl.load(z + y1 * w + x1, inside, 0.0).to(tl.float32) * right
-        value = upper * (1 - down) + lower * down
+        value = _between(first + c * h * w, w, y0, y1, x0, x1, down, right, inside)
         second = tl.maximum(second, tl.minimum(best, value))
         label = tl.where(value > best, c, label)
         best = tl.maximum(best, value)
@@ -62,12 +67,7 @@ def _score(
     weighted = tl.full([BLOCK], 0.0, tl.float32)
     if ENTROPY or CONFIDENCE or MARGIN:
         for c in range(classes):  # the grid is small, and in the cache by now
-            z = first + c * h * w
-            upper = tl.load(z + y0 * w + x0, inside, 0.0).to(tl.float32) * (1 - right)
-            upper += tl.load(z + y0 * w + x1, inside, 0.0).to(tl.float32) * right
-            lower = tl.load(z + y1 * w + x0, inside, 0.0).to(tl.float32) * (1 - right)
-            lower += tl.load(z + y1 * w + x1, inside, 0.0).to(tl.float32) * right
-            value = upper * (1 - down) + lower * down
+            value = _between(first + c * h * w, w, y0, y1, x0, x1, down, right, inside)
             gap = tl.maximum((value - best) * inverse_temperature, log_zero)
             power = tl.exp(gap)
             total += power
