@@ -27,6 +27,13 @@ def test_every_benchmark_runs():
     assert done.stdout.count("| task |") >= len(names)
 
 
+def test_only_all_of_it_is_kept():
+    for arguments in (("acquisition", "--write"), ("--quick", "--write")):
+        done = run(*arguments)
+        assert done.returncode == 2
+        assert "--write keeps all benchmarks at their full size: give it alone" in done.stderr
+
+
 def test_unknown_benchmark_is_named():
     done = run("acquisitions", "--quick")
     assert done.returncode == 2
