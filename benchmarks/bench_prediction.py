@@ -24,10 +24,11 @@ def main(quick: bool) -> None:
 def windows(quick: bool) -> list[Comparison]:
     """The most probable class of every pixel, by windows that share a quarter of a side."""
     side, window, repeats = (160, 64, 1) if quick else (1280, 512, 3)
-    return [
+    rows = [
         _windows(architecture, side, window, repeats)
         for architecture in ("LRASPP", "DeepLabV3Plus")
     ]
+    return rows if quick else [*rows, _windows("LRASPP", 6000, 1024, 1)]
 
 
 def _windows(architecture: str, side: int, window: int, repeats: int) -> Comparison:

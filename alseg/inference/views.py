@@ -167,7 +167,7 @@ def score_tiles(
         for left, right in columns:
             scores = network(crop(top, left, tall, wide))
             if above is None:
-                above = scores.new_zeros((*scores.shape[:2], shared, width))
+                above = scores.new_empty((*scores.shape[:2], shared, width))
             known, new = reached - left, left + wide
             beside, sums = sums, scores
             if beside is not None:
