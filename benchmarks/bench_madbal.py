@@ -28,7 +28,7 @@ DISTINCT = 4
 
 def main(quick: bool = False) -> None:
     size = (64, 128) if quick else (256, 512)
-    images = pool(size, 2 if quick else 200)
+    images = pool(size, 2 if quick else 40)
     repeats = 1 if quick else 7
     print(table([*pixels(images, repeats), *superpixels(images, repeats), *whole(images, repeats)]))
 
