@@ -1,5 +1,6 @@
 """The study: its plan composes, its work goes on, and its tables are those of its results."""
 
+import csv
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -133,3 +134,24 @@ def test_the_table_of_the_readme_is_that_of_the_results():
             final = comparison.measured(group, "final")
             expected[group.name] = (spread(final), f"{100 * final.mean() / comparison.level:.1f}")
     assert shown == expected
+
+
+def test_the_table_of_the_half_size_runs_is_that_of_their_results():
+    with (ROOT / "experiments/results/camvid_imagenet.csv").open(newline="") as file:
+        rounds = list(csv.DictReader(file))
+    full = next(float(line["miou"]) for line in rounds if line["run"] == "imagenet_supervised")
+    text = (
+        (ROOT / "experiments/README.md").read_text().partition("`results/camvid_imagenet.csv`")[2]
+    )
+    name, found = "", []
+    for line in text.partition("```")[0].splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 5 and cells[2].isdigit():
+            name = cells[0].strip("`").removesuffix(".yaml") or name
+            found.append((name, *cells[2:]))
+    expected = []
+    for line in rounds:
+        miou, clicks = float(line["miou"]), round(float(line["clicks"]))
+        share = "" if line["run"] == "imagenet_supervised" else f"{100 * miou / full:.1f}"
+        expected.append((line["run"], str(clicks), f"{100 * miou:.1f}", share))
+    assert found == expected
