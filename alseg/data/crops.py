@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alseg.core.centre import centre_square
-from alseg.core.images import ClassTable, ImageSet, truth_fingerprint
+from alseg.core.images import truth_fingerprint
+from alseg.data.derived import Derived
 from alseg.data.files import resize_nearest
 
 
 @dataclass(frozen=True)
-class CentreCrops:
+class CentreCrops(Derived):
     """Another set's images, shorter sides resized to one length, cut to the central square.
 
     What lies outside is neither seen nor scored (mulquery section 7, arXiv 2309.09319). Pictures
@@ -24,31 +25,15 @@ class CentreCrops:
         side: Height and width of the squares in pixels.
     """
 
-    whole: ImageSet
     side: int
 
     def __len__(self) -> int:
         return len(self.whole)
 
     @property
-    def classes(self) -> ClassTable:
-        """See `ImageSet.classes`."""
-        return self.whole.classes
-
-    @property
     def names(self) -> Sequence[str]:
         """See `ImageSet.names`."""
         return self.whole.names
-
-    @property
-    def has_truth(self) -> bool:
-        """See `ImageSet.has_truth`."""
-        return self.whole.has_truth
-
-    @property
-    def scenes(self) -> tuple[str, ...]:
-        """See `ImageSet.scenes`."""
-        return self.whole.scenes
 
     def size(self, index: int) -> tuple[int, int]:
         """See `ImageSet.size`."""

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.core.images import ClassTable, ImageSet, channels_of, truth_fingerprint
+from alseg.core.images import truth_fingerprint
+from alseg.data.derived import Derived
 
 
 @dataclass(frozen=True)
-class SomeImages:
+class SomeImages(Derived):
     """Images of a set by their numbers in it; an `ImageSet`.
 
     Attributes:
@@ -18,33 +19,12 @@ class SomeImages:
         indices: The images.
     """
 
-    whole: ImageSet
     indices: tuple[int, ...]
-
-    @property
-    def classes(self) -> ClassTable:
-        """Those of the set."""
-        return self.whole.classes
 
     @property
     def names(self) -> Sequence[str]:
         """One name per image."""
         return [self.whole.names[index] for index in self.indices]
-
-    @property
-    def channels(self) -> int:
-        """See `alseg.core.images.channels_of`."""
-        return channels_of(self.whole)
-
-    @property
-    def has_truth(self) -> bool:
-        """Whether the set has."""
-        return self.whole.has_truth
-
-    @property
-    def scenes(self) -> tuple[str, ...]:
-        """Those of the set."""
-        return self.whole.scenes
 
     def __len__(self) -> int:
         return len(self.indices)
