@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from alseg.acquisition.fused import grid_scores
+from alseg.acquisition.fused import Grid, grid_scores
 from alseg.active.scoring import SCORES, ScoringModule, UnitScorer
 from alseg.labels.imagefiles import ImageFiles
 from alseg.methods.adaptive_superpixel.module import Merger
@@ -50,15 +50,15 @@ def on_a_gpu(quick: bool) -> str:
     )
     if not torch.cuda.is_available():
         return told + " There is no GPU here to measure it on."
-    grid = torch.randn(1, CLASSES, height // 4, width // 4, device="cuda")
     size = (height, width)
+    grid = Grid(torch.randn(1, CLASSES, height // 4, width // 4, device="cuda"), size, size)
 
     def seconds(kernel: bool) -> float:
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         for turn in range(30):
             if turn == 10:
                 start.record()
-            grid_scores(grid, size, size, ["entropy"], fused=kernel)
+            grid_scores(grid, ["entropy"], fused=kernel)
         end.record()
         torch.cuda.synchronize()
         return float(start.elapsed_time(end)) / 20
@@ -234,10 +234,10 @@ def passes(quick: bool) -> list[Comparison]:
     bald = ScoringModule("bald", UnitScorer(1, seed=0), passes, **shared(net)).eval()
 
     def stacked():
-        for drop in bald._dropouts:
+        for drop in bald._committee.dropouts:
             drop.train()
         p = torch.stack([net(image).softmax(1) for _ in range(passes)])
-        for drop in bald._dropouts:
+        for drop in bald._committee.dropouts:
             drop.eval()
         mean = p.mean(0)
         score = torch.special.entr(mean).sum(1) - torch.special.entr(p).sum(2).mean(0)

@@ -84,6 +84,9 @@ class VoidScoringModule(ScoringModule):
         void = void_cross_entropy(scores[:, self.num_classes], answered, self.num_classes)
         return {"loss": known + void, "void": void}
 
+    def _region_sums(self, batch: Mapping[str, Tensor]) -> None:
+        """None: the classes and void need two looks at the logits."""
+
     def _pixel_scores(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Pixel scores of a batch, (B, H, W)."""
         score = SCORES[self.score] if isinstance(self.score, str) else self.score
