@@ -52,7 +52,7 @@ def _sums(
     classes, h, w, canvas_h, canvas_w, height, width, num_regions, stray,
     inverse_temperature, log_zero, scale, broken,
     ALIGNED: tl.constexpr, SCORE: tl.constexpr, BY_CLASS: tl.constexpr, SHARES: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    COLUMNS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     image = tl.program_id(0).to(tl.int64)
     x = (tl.program_id(2) * BLOCK + tl.arange(0, BLOCK))[None, :]
@@ -62,6 +62,8 @@ def _sums(
     held = tl.full([1, BLOCK], -1, tl.int64)  # the bin that these two have not been added to
     summed = tl.full([1, BLOCK], 0, tl.int64)
     counted = tl.full([1, BLOCK], 0, tl.int64)
+    column = tl.arange(0, COLUMNS)
+    shared = tl.full([COLUMNS], 0, tl.int64)  # of all classes, and where there is no number
     top = tl.program_id(1) * ROWS
     for row in range(tl.minimum(ROWS, height - top)):
         y = top + row
@@ -76,15 +78,15 @@ def _sums(
                 inverse_temperature, log_zero, 1, BLOCK,
             )  # fmt: skip
         if SHARES:
-            first = shares + image * (classes + 1)
             for c in range(classes):
                 value = between(z + c * h * w, w, y0, y1, x0, x1, down, right, inside)
                 power, _ = power_of(value, best, inverse_temperature, log_zero)
                 share = tl.where(inside & (total == total), power / total, 0.0)
                 whole = (share * scale + 0.5).to(tl.int64)
-                tl.atomic_add(first + c, tl.reduce(tl.reduce(whole, 1, plus), 0, plus))
-            lost = (total != total).to(tl.int64)
-            tl.atomic_add(first + classes, tl.reduce(tl.reduce(lost, 1, plus), 0, plus))
+                whole = tl.reduce(tl.reduce(whole, 1, plus), 0, plus)
+                shared += tl.where(column == c, whole, 0)
+            lost = tl.reduce(tl.reduce((total != total).to(tl.int64), 1, plus), 0, plus)
+            shared += tl.where(column == classes, lost, 0)
         score = doubt(best, second, total, weighted, inverse_temperature, SCORE)
         region = tl.load(regions + (image * height + y) * width + x, inside, 0)
         region, whole, count = whole_numbers(score, region, num_regions, inside, scale, broken)
@@ -100,6 +102,8 @@ def _sums(
         held = place
     tl.atomic_add(sums + held, summed, held >= 0)
     tl.atomic_add(counts + held, counted, held >= 0)
+    if SHARES:
+        tl.atomic_add(shares + image * (classes + 1) + column, shared, column <= classes)
 
 
 def score_sums(
@@ -145,6 +149,6 @@ def score_sums(
             classes, h, w, *canvas, *size, num_regions, stray,
             inverse_temperature, log_zero, float(SCALE), BROKEN,
             ALIGNED=align_corners, SCORE=score, BY_CLASS=by_class, SHARES=shares,
-            ROWS=_ROWS, BLOCK=_BLOCK,
+            COLUMNS=triton.next_power_of_2(classes + 1), ROWS=_ROWS, BLOCK=_BLOCK,
         )  # fmt: skip
     return WholeSums(sums[:-1].view(shape), counts[:-1].view(shape), counts[-1], found)
