@@ -24,11 +24,12 @@ def reloaded():
 
 
 @contextmanager
-def interpreted_kernels():
+def interpreted_kernels(columns=16):
     """Kernels run on tensors of the CPU, where they are asked for; yields their module.
 
     They add by Triton's own function, which its interpreter knows as a sum: by any other it adds
-    two numbers at a time. Programs are small, so that small images have several.
+    two numbers at a time. Programs are small, so that small images have several, of so many
+    columns.
     """
     triton = pytest.importorskip("triton")
     try:
@@ -37,7 +38,7 @@ def interpreted_kernels():
             kernels = reloaded()
             for part in ("sums", "opinions"):
                 patch.setattr(f"{NAME}.{part}.plus", triton.language.standard._sum_combine)
-            patch.setattr(f"{NAME}.sums._BLOCK", 16)
+            patch.setattr(f"{NAME}.sums._BLOCK", columns)
             patch.setattr(f"{NAME}.sums._ROWS", 4)
             patch.setattr(fused, "_kernels", lambda: kernels)
             yield kernels
