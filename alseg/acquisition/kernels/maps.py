@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from alseg.acquisition.kernels.pixels import best_two, cells_of, doubt, powers
+from alseg.acquisition.kernels.pixels import cells_of, doubt, look
 
 #: Pixels of one program.
 _BLOCK = 256
@@ -28,15 +28,10 @@ def _maps(
     y0, y1, down = cells_of(pixel // width, h, canvas_h, ALIGNED)
     x0, x1, right = cells_of(pixel % width, w, canvas_w, ALIGNED)
     z = logits + image * classes * h * w
-    best, second, label = best_two(
-        z, classes, h, w, y0, y1, x0, x1, down, right, inside, 1, BLOCK
+    best, second, label, total, weighted = look(
+        z, classes, h, w, y0, y1, x0, x1, down, right, inside, inverse_temperature, log_zero,
+        ENTROPY or CONFIDENCE or MARGIN, 1, BLOCK,
     )  # fmt: skip
-    total, weighted = best, best
-    if ENTROPY or CONFIDENCE or MARGIN:
-        total, weighted = powers(
-            z, best, classes, h, w, y0, y1, x0, x1, down, right, inside,
-            inverse_temperature, log_zero, 1, BLOCK,
-        )  # fmt: skip
     place = image * height * width + pixel
     if BVSB:
         found = doubt(best, second, total, weighted, inverse_temperature, "bvsb")

@@ -10,12 +10,11 @@ import triton.language as tl
 from torch import Tensor
 
 from alseg.acquisition.kernels.pixels import (
-    best_two,
     between,
     cells_of,
+    look,
     plus,
     power_of,
-    powers,
     whole_numbers,
 )
 from alseg.acquisition.kernels.sums import BROKEN, SCALE, WholeSums
@@ -39,12 +38,9 @@ def _committee(
     opinion = tl.arange(0, OPINIONS)[:, None]
     heard = opinion < opinions
     z = grids + opinion.to(tl.int64) * classes * h * w
-    best, _, label = best_two(
-        z, classes, h, w, y0, y1, x0, x1, down, right, heard & inside, OPINIONS, BLOCK
-    )
-    total, weighted = powers(
-        z, best, classes, h, w, y0, y1, x0, x1, down, right, heard & inside, 1.0, log_zero,
-        OPINIONS, BLOCK,
+    best, _, label, total, weighted = look(
+        z, classes, h, w, y0, y1, x0, x1, down, right, heard & inside, 1.0, log_zero,
+        SCORE != "vote_entropy", OPINIONS, BLOCK,
     )  # fmt: skip
     entropy = tl.full([BLOCK], 0.0, tl.float32)  # of the mean, or of the votes
     first = tl.full([BLOCK], 0.0, tl.float32)
@@ -54,7 +50,7 @@ def _committee(
             share = (label == c).to(tl.float32)
         else:
             value = between(z + c * h * w, w, y0, y1, x0, x1, down, right, heard & inside)
-            power, _ = power_of(value, best, 1.0, log_zero)
+            power, _ = power_of(value - best, 1.0, log_zero)
             share = power / total
         mean = tl.reduce(tl.where(heard, share, 0.0), 0, plus) / opinions
         floor = tl.maximum(mean, 1e-37, propagate_nan=tl.PropagateNan.ALL)  # 0 ln 0 is 0

@@ -35,47 +35,41 @@ def between(z, w, y0, y1, x0, x1, down, right, inside):
 
 
 @triton.jit
-def best_two(
-    z, classes, h, w, y0, y1, x0, x1, down, right, inside,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr,
+def look(
+    z, classes, h, w, y0, y1, x0, x1, down, right, inside, inverse_temperature, log_zero,
+    SUMS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The two highest logits and the class of the first, the lowest id among equals.
+    """What scores are made of, (ROWS, BLOCK) each, from one reading of all classes, h * w apart.
 
-    (ROWS, BLOCK) each; NaN where a logit is. Classes are h * w apart.
+    The two highest logits, the class of the first (the lowest id among equals), and where SUMS are
+    wanted ``s`` and ``t`` of `alseg.acquisition.blocks`. Where a class is higher than all before,
+    these shrink to what they are beside it. NaN where a logit is.
     """
-    best = tl.full([ROWS, BLOCK], float("-inf"), tl.float32)
-    second = tl.full([ROWS, BLOCK], float("-inf"), tl.float32)
+    best = tl.full([ROWS, BLOCK], -1e30, tl.float32)  # finite: -inf is below it
+    second = tl.full([ROWS, BLOCK], -1e30, tl.float32)
     label = tl.full([ROWS, BLOCK], 0, tl.int32)
-    for c in range(classes):
-        value = between(z + c * h * w, w, y0, y1, x0, x1, down, right, inside)
-        second = tl.maximum(second, tl.minimum(best, value))
-        label = tl.where(value > best, c, label)
-        best = tl.maximum(best, value, propagate_nan=tl.PropagateNan.ALL)
-    return best, second, label
-
-
-@triton.jit
-def power_of(value, best, inverse_temperature, log_zero):
-    """Probability of a class over that of the best, and its logarithm."""
-    gap = (value - best) * inverse_temperature
-    gap = tl.maximum(gap, log_zero, propagate_nan=tl.PropagateNan.ALL)
-    return tl.exp(gap), gap
-
-
-@triton.jit
-def powers(
-    z, best, classes, h, w, y0, y1, x0, x1, down, right, inside, inverse_temperature, log_zero,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """``s`` and ``t`` of `alseg.acquisition.blocks`: the grid is in the cache by now."""
     total = tl.full([ROWS, BLOCK], 0.0, tl.float32)
     weighted = tl.full([ROWS, BLOCK], 0.0, tl.float32)
     for c in range(classes):
         value = between(z + c * h * w, w, y0, y1, x0, x1, down, right, inside)
-        power, gap = power_of(value, best, inverse_temperature, log_zero)
-        total += power
-        weighted += power * gap
-    return total, weighted
+        higher = value > best
+        if SUMS:
+            below = tl.where(higher, best - value, value - best)
+            power, gap = power_of(below, inverse_temperature, log_zero)
+            weighted = tl.where(higher, power * (weighted + gap * total), weighted + power * gap)
+            total = tl.where(higher, total * power + 1, total + power)
+        second = tl.maximum(second, tl.minimum(best, value))
+        label = tl.where(higher, c, label)
+        best = tl.maximum(best, value, propagate_nan=tl.PropagateNan.ALL)
+    return best, second, label, total, weighted
+
+
+@triton.jit
+def power_of(below, inverse_temperature, log_zero):
+    """Probability of a class over that of a better one, and its logarithm."""
+    gap = below * inverse_temperature
+    gap = tl.maximum(gap, log_zero, propagate_nan=tl.PropagateNan.ALL)
+    return tl.exp(gap), gap
 
 
 @triton.jit

@@ -12,13 +12,12 @@ import triton.language as tl
 from torch import Tensor
 
 from alseg.acquisition.kernels.pixels import (
-    best_two,
     between,
     cells_of,
     doubt,
+    look,
     plus,
     power_of,
-    powers,
     whole_numbers,
 )
 
@@ -68,19 +67,14 @@ def _sums(
     for row in range(tl.minimum(ROWS, height - top)):
         y = top + row
         y0, y1, down = cells_of(y, h, canvas_h, ALIGNED)
-        best, second, label = best_two(
-            z, classes, h, w, y0, y1, x0, x1, down, right, inside, 1, BLOCK
+        best, second, label, total, weighted = look(
+            z, classes, h, w, y0, y1, x0, x1, down, right, inside, inverse_temperature, log_zero,
+            SHARES or SCORE != "bvsb", 1, BLOCK,
         )  # fmt: skip
-        total, weighted = best, best
-        if SHARES or SCORE != "bvsb":
-            total, weighted = powers(
-                z, best, classes, h, w, y0, y1, x0, x1, down, right, inside,
-                inverse_temperature, log_zero, 1, BLOCK,
-            )  # fmt: skip
         if SHARES:
-            for c in range(classes):
+            for c in range(classes):  # the grid is in the cache by now
                 value = between(z + c * h * w, w, y0, y1, x0, x1, down, right, inside)
-                power, _ = power_of(value, best, inverse_temperature, log_zero)
+                power, _ = power_of(value - best, inverse_temperature, log_zero)
                 share = tl.where(inside & (total == total), power / total, 0.0)
                 whole = (share * scale + 0.5).to(tl.int64)
                 whole = tl.reduce(tl.reduce(whole, 1, plus), 0, plus)
