@@ -3,7 +3,8 @@
 Each function has two back ends. On a CPU the logits are enlarged and `alseg.acquisition.blocks`
 reads them. On a GPU a Triton kernel enlarges, takes the softmax, scores pixel by pixel and adds up
 regions on the way: what it reads is the grid, what it writes the maps or sums that are wanted.
-Where there is no Triton, or a GPU is too old for it, plain torch does the same.
+Where there is no Triton, where a GPU is too old for it, and for logits in float64, plain torch does
+the same.
 
 Kernels add up regions in fixed point, as integers: additions of floating-point numbers by many
 threads round differently each time, and a query must not depend on that.
@@ -49,8 +50,8 @@ class Grid(NamedTuple):
     """How the grid lies on the canvas, see `alseg.nn.interface.upsample`."""
 
     def enlarged(self) -> Tensor:
-        """Logits at the size of the images, (B, C, H, W), float32."""
-        full = self.logits.float()
+        """Logits at the size of the images, (B, C, H, W), float32 (float64 of float64 logits)."""
+        full = self.logits if self.logits.dtype == torch.float64 else self.logits.float()
         if full.shape[-2:] != self.canvas:
             how: dict[str, Any] = {"mode": "bilinear", "align_corners": self.align_corners}
             full = F.interpolate(full, size=self.canvas, **how)
@@ -86,7 +87,7 @@ def grid_scores(
         fused: Whether the kernel computes it; None = where the device has it.
 
     Returns:
-        Maps by name, (B, H, W), float32; ``top1`` uint8.
+        Maps by name, (B, H, W), float32 (float64 of float64 logits); ``top1`` uint8.
 
     Raises:
         ValueError: For an unknown name.
@@ -165,7 +166,7 @@ def committee_map(opinions: Grid, score: str, fused: bool | None = None) -> Tens
         fused: Whether the kernel computes it; None = where the device has it.
 
     Returns:
-        (H, W), float32.
+        (H, W), float32 (float64 of float64 logits).
     """
     kernels = _chosen("committee", opinions, fused)
     if kernels is None:
@@ -220,8 +221,9 @@ def has_kernel(device: torch.device, kernel: Kernel = "maps") -> bool:
 
 def _chosen(kernel: Kernel, grid: Grid, fused: bool | None) -> Any:
     """The module of the kernels; None where plain torch is to compute."""
-    use = has_kernel(grid.logits.device, kernel) if fused is None else fused
-    return _kernels() if use else None
+    if fused is None:  # kernels compute in float32
+        fused = grid.logits.dtype != torch.float64 and has_kernel(grid.logits.device, kernel)
+    return _kernels() if fused else None
 
 
 def _places(grid: Grid) -> tuple[Tensor, tuple[int, int], tuple[int, int], bool]:

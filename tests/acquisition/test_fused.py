@@ -20,7 +20,7 @@ from alseg.acquisition.fused import (
     grid_sums,
     has_kernel,
 )
-from tests.kernels import interpreted_kernels
+from tests.kernels import as_on_a_gpu, interpreted_kernels
 
 CPU = torch.device("cpu")
 #: A canvas larger than the images.
@@ -200,7 +200,7 @@ def test_no_number_is_told(interpreted):
     some = logits()
     some[1, 2, 3, 4] = torch.nan
     pixels, regions = grid(size, size, of=some), torch.arange(5)[:, None].expand(2, 5, 7)
-    for name in SUMMED:
+    for name in ("entropy", "bvsb"):
         maps = grid_scores(pixels, [name], fused=True)[name]
         assert maps.isnan().nonzero().tolist() == [[1, 3, 4]], name
         found = grid_sums(pixels, name, regions, 6, mean=True, fused=True)
@@ -220,6 +220,21 @@ def test_half_precision_is_computed_in_float32(interpreted):
     torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
     one, two = (committee_map(half, "bald", fused=k) for k in (False, True))
     torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
+
+
+def test_double_precision_is_not_for_kernels(interpreted):
+    size = (10, 14)
+    double, regions = grid(size, size, of=logits().double()), ids(size)
+    with as_on_a_gpu() as ran:
+        maps = grid_scores(double, ["bvsb"])
+        sums = grid_sums(double, "bvsb", regions, 6, mean=True)
+        scores = committee_map(double, "bald")
+    assert not ran
+    assert maps["bvsb"].dtype == scores.dtype == torch.float64
+    values = by_hand(probabilities(double))["bvsb"]
+    torch.testing.assert_close(maps["bvsb"], values, rtol=0, atol=1e-12)
+    places = regions[0] == 2
+    torch.testing.assert_close(sums.sums[0, 2], values[0][places].sum(), rtol=0, atol=1e-10)
 
 
 def test_an_unread_size_is_left_as_it_is(interpreted):

@@ -94,7 +94,7 @@ class TwoViews(SegmentationModule):
                 plain = mirrored = self.network(images)
             return two_view_entropy(plain.float(), mirrored.float())
         views = torch.cat([images, images.flip(-1)]) if self.consistency else images
-        entropy = grid_scores(self.network.grid(views), ["entropy"])["entropy"]
+        entropy = grid_scores(self.network.grid(views), ["entropy"])["entropy"].float()
         if not self.consistency:
             return 2 * entropy
         plain, mirrored = entropy.chunk(2)
