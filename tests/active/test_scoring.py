@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from alseg.active import dropout, scoring
+from alseg.active import dropout, scoring, voids
 from alseg.active.scoring import SCORES, ScoringModule, UnitScorer
 from alseg.active.voids import VoidScoringModule
 from alseg.core.errors import UserError
@@ -47,7 +47,7 @@ def both(module, batch, monkeypatch):
     with torch.inference_mode():
         plain = module.predict_step(batch, 0)["units"]
         no_logits_at_full_size(module.network, monkeypatch)
-        with as_on_a_gpu(scoring, dropout) as ran:
+        with as_on_a_gpu(scoring, dropout, voids) as ran:
             found = module.predict_step(batch, 0)["units"]
     return plain, found, ran
 
@@ -133,14 +133,16 @@ def test_scores_of_somebodys_own_have_no_kernel():
     assert not ran
 
 
-def test_a_network_with_an_output_for_void_has_no_kernel():
+@pytest.mark.parametrize("units", ["pixels", "regions"])
+def test_a_network_with_an_output_for_void(units, monkeypatch):
     own = module("entropy", outputs=4, kind=VoidScoringModule, max_void=0.5)
-    with torch.inference_mode():
-        plain = own.predict_step(batch(), 0)["units"]
-        with as_on_a_gpu(scoring, dropout) as ran:
-            found = own.predict_step(batch(), 0)["units"]
-    assert torch.equal(plain["score"], found["score"])
-    assert not ran
+    asked = batch()
+    if units == "pixels":
+        del asked["regions"]
+    plain, found, ran = both(own, asked, monkeypatch)
+    assert torch.equal(plain["unit"], found["unit"])
+    torch.testing.assert_close(found["score"], plain["score"], rtol=1e-6, atol=1e-4)
+    assert ran == ["score_maps"]  # whatever is made of them
 
 
 def test_what_fails_leaves_dropout_off():

@@ -45,11 +45,12 @@ def _committee(
     entropy = tl.full([BLOCK], 0.0, tl.float32)  # of the mean, or of the votes
     first = tl.full([BLOCK], 0.0, tl.float32)
     second = tl.full([BLOCK], 0.0, tl.float32)
+    plane = z
     for c in range(classes):
         if SCORE == "vote_entropy":
             share = (label == c).to(tl.float32)
         else:
-            value = between(z + c * h * w, w, y0, y1, x0, x1, down, right, heard & inside)
+            value = between(plane, w, y0, y1, x0, x1, down, right, heard & inside)
             power, _ = power_of(value - best, 1.0, log_zero)
             share = power / total
         mean = tl.reduce(tl.where(heard, share, 0.0), 0, plus) / opinions
@@ -57,6 +58,7 @@ def _committee(
         entropy -= mean * tl.log(floor)
         second = tl.maximum(second, tl.minimum(first, mean))
         first = tl.maximum(first, mean, propagate_nan=tl.PropagateNan.ALL)
+        plane += h * w
     found = tl.maximum(entropy, 0.0, propagate_nan=tl.PropagateNan.ALL)
     if SCORE == "bald":
         each = tl.where(heard, tl.log(total) - weighted / total, 0.0)

@@ -50,8 +50,9 @@ def look(
     label = tl.full([ROWS, BLOCK], 0, tl.int32)
     total = tl.full([ROWS, BLOCK], 0.0, tl.float32)
     weighted = tl.full([ROWS, BLOCK], 0.0, tl.float32)
+    plane = z  # c * h * w may need more than 32 bits
     for c in range(classes):
-        value = between(z + c * h * w, w, y0, y1, x0, x1, down, right, inside)
+        value = between(plane, w, y0, y1, x0, x1, down, right, inside)
         higher = value > best
         if SUMS:
             below = tl.where(higher, best - value, value - best)
@@ -61,6 +62,7 @@ def look(
         second = tl.maximum(second, tl.minimum(best, value))
         label = tl.where(higher, c, label)
         best = tl.maximum(best, value, propagate_nan=tl.PropagateNan.ALL)
+        plane += h * w
     return best, second, label, total, weighted
 
 

@@ -72,13 +72,15 @@ def _sums(
             SHARES or SCORE != "bvsb", 1, BLOCK,
         )  # fmt: skip
         if SHARES:
+            plane = z
             for c in range(classes):  # the grid is in the cache by now
-                value = between(z + c * h * w, w, y0, y1, x0, x1, down, right, inside)
+                value = between(plane, w, y0, y1, x0, x1, down, right, inside)
                 power, _ = power_of(value - best, inverse_temperature, log_zero)
                 share = tl.where(inside & (total == total), power / total, 0.0)
                 whole = (share * scale + 0.5).to(tl.int64)
                 whole = tl.reduce(tl.reduce(whole, 1, plus), 0, plus)
                 shared += tl.where(column == c, whole, 0)
+                plane += h * w
             lost = tl.reduce(tl.reduce((total != total).to(tl.int64), 1, plus), 0, plus)
             shared += tl.where(column == classes, lost, 0)
         score = doubt(best, second, total, weighted, inverse_temperature, SCORE)
