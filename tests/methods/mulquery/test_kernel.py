@@ -16,9 +16,8 @@ def interpreted():
         yield kernels
 
 
-@pytest.mark.parametrize("centre", [None, 10])
-@pytest.mark.parametrize("num_regions", [None, 7])
-def test_the_table_and_the_prior(centre, num_regions, monkeypatch):
+@pytest.mark.parametrize(("num_regions", "centre"), [(None, None), (7, 10)])
+def test_the_table_and_the_prior(num_regions, centre, monkeypatch):
     """Cosines divided by 0.1: three classes and one that stands for none of them."""
     torch.manual_seed(0)
     small = {"encoder_depth": 3}
