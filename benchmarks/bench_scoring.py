@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from alseg.acquisition.fused import grid_scores
 from alseg.active.scoring import SCORES, ScoringModule, UnitScorer
 from alseg.labels.imagefiles import ImageFiles
 from alseg.methods.adaptive_superpixel.module import Merger
@@ -23,6 +22,7 @@ from alseg.nn.recipe import Recipe
 from alseg.nn.segmenter import build_segmenter
 from benchmarks.bench_mulquery import wavy_regions
 from benchmarks.harness import Comparison, compare, equal, table, within
+from benchmarks.kernels import on_a_gpu
 
 CLASSES = 19
 TAU = 0.1
@@ -33,38 +33,6 @@ def main(quick: bool) -> None:
         rows = [*formulas(quick), *labels(quick), *passes(quick)]
         print(table(rows))
         print(on_a_gpu(quick))
-
-
-def on_a_gpu(quick: bool) -> str:
-    """What the fused kernel has to move, and how long it takes where there is a GPU."""
-    height, width = (64, 128) if quick else (1024, 2048)
-    cells, pixels = height * width // 16, height * width
-    fused = 4 * (CLASSES * cells + pixels)
-    # the grid is read and enlarged, the logits are read and their logarithms written, read again
-    unfused = 4 * (CLASSES * cells + 4 * CLASSES * pixels + pixels)
-    told = (
-        f"\nEntropy of {CLASSES}x{height}x{width} from a grid of a quarter: "
-        f"{fused / 1e6:.1f} MB move in the fused kernel, {unfused / 1e6:.0f} MB at least without "
-        f"it: {fused / 3.35e6:.1f} and {unfused / 3.35e6:.0f} us at 3.35 TB/s, which are limits "
-        f"and not measured."
-    )
-    if not torch.cuda.is_available():
-        return told + " There is no GPU here to measure it on."
-    grid = torch.randn(1, CLASSES, height // 4, width // 4, device="cuda")
-    size = (height, width)
-
-    def seconds(kernel: bool) -> float:
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        for turn in range(30):
-            if turn == 10:
-                start.record()
-            grid_scores(grid, size, size, ["entropy"], fused=kernel)
-        end.record()
-        torch.cuda.synchronize()
-        return float(start.elapsed_time(end)) / 20
-
-    times = f"{seconds(True):.3f} ms fused, {seconds(False):.3f} ms by plain torch"
-    return f"{told} Measured on {torch.cuda.get_device_name()}: {times}."
 
 
 def obvious(name: str, logits: torch.Tensor) -> torch.Tensor:
@@ -234,10 +202,10 @@ def passes(quick: bool) -> list[Comparison]:
     bald = ScoringModule("bald", UnitScorer(1, seed=0), passes, **shared(net)).eval()
 
     def stacked():
-        for drop in bald._dropouts:
+        for drop in bald._committee.dropouts:
             drop.train()
         p = torch.stack([net(image).softmax(1) for _ in range(passes)])
-        for drop in bald._dropouts:
+        for drop in bald._committee.dropouts:
             drop.eval()
         mean = p.mean(0)
         score = torch.special.entr(mean).sum(1) - torch.special.entr(p).sum(2).mean(0)

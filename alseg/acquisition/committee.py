@@ -5,6 +5,7 @@ one or two, never that of T. The scores are functions of the sums. Monte Carlo d
 dropout only; batch normalisation stays in evaluation mode.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
 
@@ -117,6 +118,17 @@ def margin(sums: CommitteeSums) -> Tensor:
 def least_confidence(sums: CommitteeSums) -> Tensor:
     """One minus the best mean probability, 0..1 - 1/C, (B, H, W)."""
     return scores.least_confidence(_mean_logits(sums))
+
+
+#: Scores of several opinions by name; those of `alseg.active.scoring.SCORES` are of the mean
+#: probabilities.
+COMMITTEE_SCORES: dict[str, Callable[[CommitteeSums], Tensor]] = {
+    "entropy": predictive_entropy,
+    "least_confidence": least_confidence,
+    "margin": margin,
+    "bald": bald,
+    "vote_entropy": vote_entropy,
+}
 
 
 def _mean_logits(sums: CommitteeSums) -> Tensor:

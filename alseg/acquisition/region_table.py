@@ -73,6 +73,27 @@ def region_rows(
     }
 
 
+def rows_of_sums(sums: Tensor, pixels: Tensor) -> dict[str, Tensor]:
+    """The same rows from what has been summed already.
+
+    Args:
+        sums: Uncertainty of the pixels of each class in each region, (B, R, C), float64.
+        pixels: Their number, (B, R, C), int64.
+
+    Returns:
+        As `region_rows`.
+    """
+    image, unit, label = pixels.nonzero(as_tuple=True)
+    place = image, unit, label
+    return {
+        "image": image,
+        "unit": unit,
+        "label": label,
+        "uncertainty": sums[place],
+        "pixels": pixels[place],
+    }
+
+
 def summarize(table: RegionTable, weights: NDArray[np.floating] | None = None) -> RegionSummary:
     """Mean uncertainty, most frequent class and size of each region.
 

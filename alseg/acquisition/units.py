@@ -55,17 +55,39 @@ def batch_region_scores(
     joined, stride = side_by_side(regions, num_regions)
     count = len(regions) * stride
     every = region_counts(joined, count)
+    if reduce != "max":
+        sums = region_sums(scores, joined, count)
+        return units_of_sums(sums.view(-1, stride), every.view(-1, stride), reduce)
     row = every.nonzero().squeeze(1)
-    pixels = every[row]
-    if reduce == "max":
-        # the first place takes the pixels of no region
-        score = torch.full((count + 1,), -torch.inf, device=scores.device)
-        ids, values = joined.reshape(-1).long() + 1, scores.reshape(-1).float()
-        score = score.scatter_reduce(0, ids, values, "amax")[1:][row]
-    else:
-        score = region_sums(scores, joined, count)[row]
-        score = (score / pixels if reduce == "mean" else score).float()
-    return row // stride, UnitScores(row % stride, score, pixels)
+    # the first place takes the pixels of no region
+    score = torch.full((count + 1,), -torch.inf, device=scores.device)
+    ids, values = joined.reshape(-1).long() + 1, scores.reshape(-1).float()
+    score = score.scatter_reduce(0, ids, values, "amax")[1:][row]
+    return row // stride, UnitScores(row % stride, score, every[row])
+
+
+def units_of_sums(
+    sums: Tensor, pixels: Tensor, reduce: Literal["mean", "sum"] = "mean"
+) -> tuple[Tensor, UnitScores]:
+    """Units of images whose scores have been summed over every region.
+
+    Args:
+        sums: Sum of the pixel scores of each region, (B, R), float64.
+        pixels: Pixels of each region, (B, R), int64.
+        reduce: See `region_scores`.
+
+    Returns:
+        As `batch_region_scores`.
+
+    >>> image, units = units_of_sums(torch.tensor([[6.0, 0.0]]), torch.tensor([[3, 0]]))
+    >>> image.tolist(), units.unit.tolist(), units.score.tolist()
+    ([0], [0], [2.0])
+    """
+    row = pixels.flatten().nonzero().squeeze(1)
+    score, count = sums.flatten()[row], pixels.flatten()[row]
+    score = (score / count if reduce == "mean" else score).float()
+    stride = pixels.shape[1]
+    return row // stride, UnitScores(row % stride, score, count)
 
 
 def top_pixels(scores: Tensor, n: int) -> UnitScores:

@@ -7,11 +7,17 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from alseg.acquisition import badge, committee, scores
-from alseg.acquisition.blocks import SCANNED
-from alseg.acquisition.fused import grid_scores, has_kernel
+from alseg.acquisition import badge, scores
+from alseg.acquisition.fused import (
+    SUMMED,
+    GridSums,
+    Kernel,
+    grid_scores,
+    grid_sums,
+    has_kernel,
+)
 from alseg.acquisition.pixels import draw_pixels, exclude_pixels
 from alseg.acquisition.randomized import power_noise
 from alseg.acquisition.scores import most_probable
@@ -21,13 +27,19 @@ from alseg.acquisition.statistics import (
     region_majority,
     side_by_side,
 )
-from alseg.acquisition.units import Reduce, UnitScores, batch_region_scores, top_pixels
+from alseg.acquisition.units import (
+    Reduce,
+    UnitScores,
+    batch_region_scores,
+    top_pixels,
+    units_of_sums,
+)
 from alseg.active.choose import most_units
 from alseg.active.context import Asking
+from alseg.active.dropout import DropoutCommittee
 from alseg.active.features import region_grid, shrunken
 from alseg.active.module import CrossEntropyModule
 from alseg.active.transfer import on_host
-from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.core.seeds import derive
 from alseg.labels.tables import PIXELS, AnswerKind, UnitKind
@@ -42,14 +54,6 @@ SCORES: dict[str, Score] = {
     "least_confidence": scores.least_confidence,
     "margin": scores.margin,
     "bvsb": scores.best_vs_second_best,
-}
-#: Scores of several passes with dropout; those of `SCORES` are of the mean probabilities.
-COMMITTEE_SCORES: dict[str, Callable[[committee.CommitteeSums], Tensor]] = {
-    "entropy": committee.predictive_entropy,
-    "least_confidence": committee.least_confidence,
-    "margin": committee.margin,
-    "bald": committee.bald,
-    "vote_entropy": committee.vote_entropy,
 }
 #: Scores that are no function of the logits alone.
 SPECIAL_SCORES = ("class", "bvsb_and_class", "features", "gradients", "error")
@@ -182,9 +186,10 @@ class ScoringModule(CrossEntropyModule):
     """Learns label maps; ``predict_step`` returns the table ``units``.
 
     Args:
-        score: What is measured: a name of `SCORES`, `COMMITTEE_SCORES` or `SPECIAL_SCORES` (of
-            which ``error`` needs batches with ``target``), or a function from logits
-            (B, C, H, W) to scores (B, H, W).
+        score: What is measured: a name of `SCORES`, with several passes of
+            `alseg.acquisition.committee.COMMITTEE_SCORES`, or of `SPECIAL_SCORES` (of which
+            ``error`` needs batches with ``target``), or a function from logits (B, C, H, W) to
+            scores (B, H, W).
         scorer: How pixel scores become units.
         passes: Stochastic passes of a committee; 1 = one pass without dropout.
         scale: Factor on the size of images for ``bvsb_and_class``; regions are then measured on
@@ -208,15 +213,7 @@ class ScoringModule(CrossEntropyModule):
         self.score = score
         self.scorer = scorer
         self.passes = passes
-        self._dropouts = [
-            m for m in self.network.modules() if isinstance(m, nn.modules.dropout._DropoutNd)
-        ]
-        if passes > 1 and not any(m.p > 0 for m in self._dropouts):
-            raise UserError(
-                "this method asks a committee of dropout masks, and the network has no dropout; "
-                "choose an architecture with dropout, such as DeepLabV3Plus, or give "
-                "network.options one (e.g. decoder_aspp_dropout, dropout)."
-            )
+        self._committee = DropoutCommittee(self.network, passes, str(score)) if passes > 1 else None
 
     def predict_step(
         self, batch: dict[str, Tensor], batch_idx: int
@@ -226,16 +223,16 @@ class ScoringModule(CrossEntropyModule):
             return {"units": self._vectors(batch)}
         if self.score == "bvsb_and_class":
             return {"units": self._doubt_and_class(batch)}
+        if self.score == "class" and "regions" in batch:
+            return {"units": self.scorer.rows(*self._dominant(batch), batch["index"])}
         if self.score == "class":
-            labels = torch.cat([most_probable(z) for z in self._logits(batch["image"])])
-            if "regions" in batch:
-                dominant = self._dominant(labels, batch["regions"])
-                return {"units": self.scorer.rows(*dominant, batch["index"])}
-            return {"units": self.scorer.table(labels.float(), batch)}
+            labels = self._labels(batch["image"]).float()
+            return {"units": self.scorer.table(labels, batch)}
         if self.score == "error":
-            parts = [z[:, : self.num_classes] for z in self._logits(batch["image"])]
-            labels = torch.cat([most_probable(z) for z in parts])
+            labels = self._labels(batch["image"], self.num_classes)
             return {"units": self.scorer.table(_wrong(labels, batch["target"]), batch)}
+        if "regions" in batch and (sums := self._region_sums(batch)) is not None:
+            return {"units": self.scorer.rows(*self._units(sums), batch["index"])}
         return {"units": self.scorer.table(self._pixel_scores(batch), batch)}
 
     def _logits(self, images: Tensor) -> Iterator[Tensor]:
@@ -247,58 +244,67 @@ class ScoringModule(CrossEntropyModule):
         for part in images.split(1 if images.device.type == "cpu" else len(images)):
             yield self.network(part).float()
 
+    def _labels(self, images: Tensor, classes: int | None = None) -> Tensor:
+        """The most probable of the first classes at each pixel, (B, H, W), uint8."""
+        if has_kernel(images.device):
+            grid = self.network.grid(images)
+            return grid_scores(grid._replace(logits=grid.logits[:, :classes]), ["top1"])["top1"]
+        return torch.cat([most_probable(z[:, :classes]) for z in self._logits(images)])
+
     def _pixel_scores(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Pixel scores of a batch, (B, H, W)."""
-        if self.passes == 1 and self.score in SCANNED and has_kernel(batch["image"].device):
-            return self._from_grid(batch["image"], str(self.score))
-        if self.passes == 1:
-            score = SCORES[self.score] if isinstance(self.score, str) else self.score
-            return torch.cat([score(logits) for logits in self._logits(batch["image"])])
-        images = batch["image"].split(1)  # what is dropped of one is not what the others drew
-        numbers = batch["index"].tolist()
-        return torch.cat(
-            [self._committee(image, n) for image, n in zip(images, numbers, strict=True)]
-        )
+        images = batch["image"]
+        if self._committee is not None:
+            return torch.cat([self._committee.scores(*one) for one in self._seeded(batch)])
+        if self.score in SUMMED and has_kernel(images.device):
+            return grid_scores(self.network.grid(images), [str(self.score)])[str(self.score)]
+        score = SCORES[self.score] if isinstance(self.score, str) else self.score
+        return torch.cat([score(logits) for logits in self._logits(images)])
 
-    def _from_grid(self, images: Tensor, score: str) -> Tensor:
-        """Pixel scores of images, (B, H, W), whose logits are not enlarged."""
-        network = self.network
-        grid, _, canvas = network.features(images)
-        size = (images.shape[-2], images.shape[-1])
-        aligned = network.align_corners
-        return grid_scores(grid, canvas, size, [score], align_corners=aligned).maps[score]
+    def _region_sums(self, batch: Mapping[str, Tensor]) -> GridSums | None:
+        """Sums of scores over the regions of a batch; None where maps have to be written first."""
+        images, regions, score = batch["image"], batch["regions"], self.score
+        kernel: Kernel = "sums" if self._committee is None else "committee"
+        known = self._committee is not None or score in SUMMED
+        if self.scorer.reduce == "max" or not known or not has_kernel(images.device, kernel):
+            return None
+        highest = self._num_regions(regions)
+        if self._committee is None:
+            return grid_sums(self.network.grid(images), str(score), regions, highest)
+        each = zip(self._seeded(batch), regions.split(1), strict=True)
+        found = [self._committee.sums(*one, ids, highest) for one, ids in each]
+        return GridSums(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
-    def _committee(self, image: Tensor, index: int) -> Tensor:
-        """Pixel scores of an image by several passes with dropout, (1, H, W)."""
-        assert isinstance(self.score, str)
-        sums: committee.CommitteeSums | None = None
-        with torch.random.fork_rng(devices=[image.device] if image.is_cuda else []):
-            torch.manual_seed(derive(self.scorer.seed, index))
-            for module in self._dropouts:
-                module.train()
-            for _ in range(self.passes):
-                logits = self.network(image).float()
-                if sums is None:
-                    sums = committee.CommitteeSums.of(logits)
-                else:
-                    sums.add(logits)
-            for module in self._dropouts:
-                module.eval()
-        assert sums is not None
-        return COMMITTEE_SCORES[self.score](sums)
+    def _seeded(self, batch: Mapping[str, Tensor]) -> list[tuple[Tensor, int]]:
+        """The images of a batch, each (1, 3, H, W), with a seed of its own."""
+        seeds = [derive(self.scorer.seed, index) for index in batch["index"].tolist()]
+        return list(zip(batch["image"].split(1), seeds, strict=True))
+
+    def _num_regions(self, regions: Tensor) -> int:
+        return self.scorer.num_regions or max(1, int(regions.max()) + 1)
+
+    def _units(self, found: GridSums) -> tuple[Tensor, UnitScores]:
+        reduce = self.scorer.reduce
+        assert reduce != "max"
+        return units_of_sums(found.sums, found.pixels, reduce)
 
     def _doubt_and_class(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Uncertainty and dominant class of the regions of a batch."""
         images = shrunken(batch["image"], self.scale)
-        found = [scores.best_two(logits) for logits in self._logits(images)]
-        doubt, labels = (torch.cat([part[k] for part in found]) for k in (0, 1))
         scorer, regions = self.scorer, batch["regions"]
         if self.scale != 1:
             host, size = regions.cpu().numpy(), (images.shape[-2], images.shape[-1])
             small = np.stack([resample_corners(one, *size) for one in host])
             regions = torch.from_numpy(small).to(regions.device)
-        image, units = batch_region_scores(doubt, regions, scorer.reduce, scorer.num_regions)
-        label = self._majority(labels, regions, image, units.unit)
+        if scorer.reduce != "max" and has_kernel(images.device, "sums"):
+            found, histogram = self._class_sums(images, regions)
+            image, units = self._units(found)
+        else:
+            parts = [scores.best_two(logits) for logits in self._logits(images)]
+            doubt, labels = (torch.cat([part[k] for part in parts]) for k in (0, 1))
+            image, units = batch_region_scores(doubt, regions, scorer.reduce, scorer.num_regions)
+            histogram = self._histogram(labels, regions)
+        label = _majority(histogram, image, units.unit)
         pixels = units.pixels
         if self.scale != 1:  # those a person would see
             joined, stride = side_by_side(batch["regions"], scorer.num_regions)
@@ -306,18 +312,34 @@ class ScoringModule(CrossEntropyModule):
             pixels = whole[image * stride + units.unit]
         return unit_rows(batch["index"], image, units.unit, pixels, score=units.score, label=label)
 
-    def _dominant(self, labels: Tensor, regions: Tensor) -> tuple[Tensor, UnitScores]:
+    def _dominant(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, UnitScores]:
         """The most frequent label of every region of a batch as its score."""
-        image, units = batch_region_scores(labels, regions, num_regions=self.scorer.num_regions)
-        label = self._majority(labels, regions, image, units.unit)
-        return image, units._replace(score=label.float())
+        images, regions = batch["image"], batch["regions"]
+        if has_kernel(images.device, "sums"):
+            found, histogram = self._class_sums(images, regions)
+            image, units = units_of_sums(found.sums, found.pixels)
+        else:
+            labels = self._labels(images)
+            highest = self.scorer.num_regions
+            image, units = batch_region_scores(labels, regions, num_regions=highest)
+            histogram = self._histogram(labels, regions)
+        return image, units._replace(score=_majority(histogram, image, units.unit).float())
 
-    def _majority(self, labels: Tensor, regions: Tensor, image: Tensor, unit: Tensor) -> Tensor:
-        """The most frequent label of some regions, (n,), int32."""
+    def _class_sums(self, images: Tensor, regions: Tensor) -> tuple[GridSums, Tensor]:
+        """Best versus second best summed over regions, and their pixels of each class, (B, R, C).
+
+        By the kernel.
+        """
+        highest = self._num_regions(regions)
+        found = grid_sums(self.network.grid(images), "bvsb", regions, highest, by_class=True)
+        histogram = found.pixels[..., : self.num_classes]
+        return found._replace(sums=found.sums.sum(2), pixels=found.pixels.sum(2)), histogram
+
+    def _histogram(self, labels: Tensor, regions: Tensor) -> Tensor:
+        """Pixels of each class in each region, (B, R, C)."""
         joined, stride = side_by_side(regions, self.scorer.num_regions)
-        count = len(regions) * stride
-        histogram = class_histogram(labels, joined, count, self.num_classes)
-        return region_majority(histogram)[image * stride + unit].int()
+        found = class_histogram(labels, joined, len(regions) * stride, self.num_classes)
+        return found.view(len(regions), stride, -1)
 
     def _vectors(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Mean features, and mean prediction error, of the regions of a batch."""
@@ -360,6 +382,12 @@ def unit_rows(
     """
     of = index.to(image.device, non_blocking=True)[image]
     return {"image": of.int(), "unit": unit.int(), "pixels": pixels.int(), **columns}
+
+
+def _majority(histogram: Tensor, image: Tensor, unit: Tensor) -> Tensor:
+    """The most frequent label of some regions, (n,), int32."""
+    most = region_majority(histogram.flatten(0, 1))
+    return most[image * histogram.shape[1] + unit].int()
 
 
 def _wrong(labels: Tensor, truth: Tensor) -> Tensor:

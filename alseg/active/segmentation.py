@@ -5,9 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
+from alseg.acquisition.committee import COMMITTEE_SCORES
 from alseg.active.context import Asking
 from alseg.active.module import LoopDataModule
-from alseg.active.scoring import COMMITTEE_SCORES, SCORES, ScoringModule, UnitScorer
+from alseg.active.scoring import SCORES, ScoringModule, UnitScorer
 from alseg.core.errors import UserError, unknown_name
 from alseg.nn.network import Network
 from alseg.nn.recipe import Recipe
@@ -25,7 +26,8 @@ class Segmentation(ScoringModule):
         num_classes: C.
         weights: ``imagenet``, a path to a state dict, or None for random weights.
         score: What makes a pixel doubtful: a name of `alseg.active.scoring.SCORES` or
-            ``COMMITTEE_SCORES``, or a function from logits (B, C, H, W) to scores (B, H, W).
+            `alseg.acquisition.committee.COMMITTEE_SCORES`, or a function from logits
+            (B, C, H, W) to scores (B, H, W).
         passes: Passes with dropout, for scores of a committee; 1 = one pass without.
         lr: Learning rate.
         recipe: Optimiser and schedule in full; None = AdamW that falls polynomially from `lr`.

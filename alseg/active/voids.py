@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from alseg.acquisition.fused import SUMMED, Grid, grid_scores, has_kernel
 from alseg.active.scoring import SCORES, ScoringModule
 from alseg.core.images import VOID
 from alseg.nn.losses import labelled_cross_entropy
@@ -84,11 +85,22 @@ class VoidScoringModule(ScoringModule):
         void = void_cross_entropy(scores[:, self.num_classes], answered, self.num_classes)
         return {"loss": known + void, "void": void}
 
+    def _region_sums(self, batch: Mapping[str, Tensor]) -> None:
+        """None: the classes and void need two looks at the logits."""
+
     def _pixel_scores(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Pixel scores of a batch, (B, H, W)."""
+        if self.score in SUMMED and has_kernel(batch["image"].device):
+            return self._from_grid(self.network.grid(batch["image"]), str(self.score))
         score = SCORES[self.score] if isinstance(self.score, str) else self.score
         parts = []
         for logits in self._logits(batch["image"]):
             classes, void = logits[:, : self.num_classes], logits[:, self.num_classes]
             parts.append(left_for_last(score(classes), void, self.max_void))
         return torch.cat(parts)
+
+    def _from_grid(self, grid: Grid, score: str) -> Tensor:
+        """The same where a kernel reads the classes: of all outputs void alone is enlarged."""
+        classes, void = grid.logits[:, : self.num_classes], grid.logits[:, self.num_classes :]
+        scores = grid_scores(grid._replace(logits=classes), [score])[score]
+        return left_for_last(scores, grid._replace(logits=void).enlarged()[:, 0], self.max_void)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alseg.acquisition.fused import Grid
+
 
 def cosine_logits(features: Tensor, weight: Tensor, eps: float = 1e-12) -> tuple[Tensor, Tensor]:
     """Cosine classifier: similarity of unit features and unit class weights.
@@ -155,6 +157,11 @@ class Segmenter(nn.Module):
             images = F.pad(images, pad, mode="replicate")
         scores, features = self.classifier(self.decoder(self.encoder(images)))
         return scores, features, canvas
+
+    def grid(self, images: Tensor) -> Grid:
+        """Scores on the decoder's own grid, (B, C, h, w), and what it covers; see `features`."""
+        scores, _, canvas = self.features(images)
+        return Grid(scores, canvas, (images.shape[-2], images.shape[-1]), self.align_corners)
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores at the size of the images: (B, 3, H, W) to (B, C, H, W), cosines or logits."""

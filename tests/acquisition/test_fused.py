@@ -1,4 +1,5 @@
-import importlib
+"""Both back ends beside the definitions in float64."""
+
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,36 +9,58 @@ import torch.nn.functional as F
 
 from alseg.acquisition import fused
 from alseg.acquisition.blocks import SCANNED
-from alseg.acquisition.fused import grid_scores, has_kernel
-from alseg.active import scoring
-from alseg.active.scoring import ScoringModule, UnitScorer
-from alseg.nn.recipe import Recipe
-from alseg.nn.segmenter import build_segmenter
+from alseg.acquisition.committee import COMMITTEE_SCORES
+from alseg.acquisition.fused import (
+    SUMMED,
+    Grid,
+    committee_map,
+    committee_sums,
+    fits_together,
+    grid_scores,
+    grid_sums,
+    has_kernel,
+)
+from tests.kernels import as_on_a_gpu, interpreted_kernels
 
 CPU = torch.device("cpu")
+#: A canvas larger than the images.
+PADDED = (8, 13), (6, 11)
 
 
 @pytest.fixture(scope="module")
 def interpreted():
-    """The kernel under Triton's interpreter, which needs no GPU."""
-    pytest.importorskip("triton")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")
-        kernels = importlib.import_module("alseg.acquisition.kernels")
-        kernels = importlib.reload(kernels)
-        patch.setattr(fused, "_kernels", lambda: kernels)
+    with interpreted_kernels() as kernels:
         yield kernels
-    importlib.reload(kernels)
 
 
-def grid(classes=5, h=5, w=7, images=2):
+def logits(classes=4, h=5, w=7, images=2):
     generator = torch.Generator().manual_seed(0)
     return 4 * torch.randn(images, classes, h, w, generator=generator)
 
 
-def by_hand(logits, canvas, size, temperature, align_corners):
-    full = F.interpolate(logits.double(), size=canvas, mode="bilinear", align_corners=align_corners)
-    p = (full[..., : size[0], : size[1]] / temperature).softmax(1)
+def grid(canvas, size, align_corners=False, of=None):
+    return Grid(logits() if of is None else of, canvas, size, align_corners)
+
+
+def ids(size, images=2, highest=5, dtype=torch.int64):
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(-1, highest + 1, (images, *size)).repeat(3, 1).repeat(3, 2)
+    found = torch.from_numpy(coarse[:, : size[0], : size[1]].copy())
+    return (found.clamp(min=0) if dtype == torch.uint8 else found).to(dtype)
+
+
+def probabilities(found, temperature=1.0):
+    """(B, C, H, W), float64."""
+    full = found.logits.double()
+    if full.shape[-2:] != found.canvas:
+        how = {"mode": "bilinear", "align_corners": found.align_corners}
+        # a class that is ruled out everywhere is nowhere between
+        full = F.interpolate(full.clamp(min=-1e300), size=found.canvas, **how)
+    height, width = found.size
+    return (full[..., :height, :width] / temperature).softmax(1)
+
+
+def by_hand(p):
     best = p.topk(2, 1).values
     return {
         "entropy": torch.special.entr(p).sum(1),
@@ -48,100 +71,235 @@ def by_hand(logits, canvas, size, temperature, align_corners):
     }
 
 
+def sums_by_hand(score, top1, regions, num_regions, classes):
+    """Sums and counts, (B, R, C), pixel by pixel."""
+    sums = np.zeros((len(regions), num_regions, classes))
+    counts = np.zeros((len(regions), num_regions, classes), np.int64)
+    for place in np.ndindex(*regions.shape):
+        if (region := int(regions[place])) >= 0:
+            sums[place[0], region, top1[place]] += float(score[place])
+            counts[place[0], region, top1[place]] += 1
+    return torch.from_numpy(sums), torch.from_numpy(counts)
+
+
 @pytest.mark.parametrize("kernel", [False, True])
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("temperature", [1.0, 0.3])
-def test_both_back_ends_are_the_definition(interpreted, kernel, align_corners, temperature):
-    where = (20, 28), (18, 27)  # a canvas larger than the images
-    found = grid_scores(grid(), *where, SCANNED, temperature, align_corners, fused=kernel)
-    expected = by_hand(grid(), *where, temperature, align_corners)
-    assert list(found.maps) == list(SCANNED)
-    for name, values in expected.items():
-        assert found.maps[name].dtype == (torch.uint8 if name == "top1" else torch.float32)
+def test_maps_are_the_definition(interpreted, kernel, align_corners, temperature):
+    pixels = grid(*PADDED, align_corners)
+    found = grid_scores(pixels, SCANNED, temperature, fused=kernel)
+    assert list(found) == list(SCANNED)
+    for name, values in by_hand(probabilities(pixels, temperature)).items():
+        assert found[name].dtype == (torch.uint8 if name == "top1" else torch.float32)
         torch.testing.assert_close(
-            found.maps[name].double(), values.double(), rtol=0, atol=5e-5, msg=name
+            found[name].double(), values.double(), rtol=0, atol=5e-5, msg=name
         )
 
 
-@pytest.mark.parametrize("name", ["entropy", "least_confidence", "margin", "bvsb"])
-def test_sums_of_regions(interpreted, name):
-    size = (16, 24)
-    rng = np.random.default_rng(0)
-    regions = torch.from_numpy(rng.integers(-1, 6, (2, *size)))
+@pytest.mark.parametrize("kernel", [False, True])
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("score", SUMMED)
+def test_sums_are_the_definition(interpreted, kernel, align_corners, score):
+    pixels, regions = grid(*PADDED, align_corners), ids(PADDED[1])
+    values = by_hand(probabilities(pixels))
+    sums, counts = sums_by_hand(values[score], values["top1"], regions, 7, 4)
+    found = grid_sums(pixels, score, regions, 7, fused=kernel)
+    assert torch.equal(found.pixels, counts.sum(2))
+    assert found.pixels[:, 6].tolist() == [0, 0]
+    torch.testing.assert_close(found.sums, sums.sum(2), rtol=0, atol=1e-4)
+    assert found.mean.shape == (2, 0)
+
+
+@pytest.mark.parametrize("kernel", [False, True])
+@pytest.mark.parametrize(
+    ("align_corners", "temperature", "dtype"),
+    [(False, 0.1, torch.int32), (True, 1.0, torch.int64), (False, 2.0, torch.uint8)],
+)
+def test_sums_of_classes_and_the_mean(interpreted, kernel, align_corners, temperature, dtype):
+    pixels, regions = grid(*PADDED, align_corners), ids(PADDED[1], dtype=dtype)
+    p = probabilities(pixels, temperature)
+    values = by_hand(p)
+    sums, counts = sums_by_hand(values["bvsb"], values["top1"], regions, 9, 4)
+    found = grid_sums(pixels, "bvsb", regions, 9, temperature, True, True, fused=kernel)
+    assert torch.equal(found.pixels, counts)
+    torch.testing.assert_close(found.sums, sums, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found.mean.double(), p.mean((2, 3)), rtol=0, atol=1e-6)
+
+
+def test_sums_do_not_depend_on_the_order_of_threads(interpreted):
+    size = (5, 18)  # four programs
+    pixels, regions = grid(size, size), ids(size)
+    one = grid_sums(pixels, "entropy", regions, 7, by_class=True, mean=True, fused=True)
+    turned = Grid(pixels.logits.flip(0), size, size)
+    two = grid_sums(turned, "entropy", regions.flip(0), 7, by_class=True, mean=True, fused=True)
+    for a, b in zip(one, two, strict=True):
+        assert torch.equal(a.flip(0), b)
+    # integers: the same in any order
+    scale = interpreted.SCALE
+    assert torch.equal((one.sums * scale).round() / scale, one.sums)
+
+
+@pytest.mark.parametrize("score", COMMITTEE_SCORES)
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("kernel", [False, True])
+def test_a_committee_is_the_definition(interpreted, score, align_corners, kernel):
+    opinions = Grid(logits(images=3), (8, 12), (7, 11), align_corners)
+    p = probabilities(opinions)
+    votes = F.one_hot(p.argmax(1), 4).movedim(-1, 1).double().mean(0, keepdim=True)
+    values = by_hand(p.mean(0, keepdim=True))
+    values["bald"] = values["entropy"] - torch.special.entr(p).sum(1).mean(0, keepdim=True)
+    values["vote_entropy"] = torch.special.entr(votes).sum(1)
+    found = committee_map(opinions, score, fused=kernel)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), values[score][0], rtol=0, atol=5e-6)
+
+    regions = ids((7, 11), images=1)
+    sums, counts = sums_by_hand(values[score], values["top1"], regions, 8, 4)
+    summed = committee_sums(opinions, score, regions[0], 8, fused=kernel)
+    assert torch.equal(summed.pixels, counts.sum(2))
+    torch.testing.assert_close(summed.sums, sums.sum(2), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("opinions", [1, 2, 5])
+def test_committees_of_any_size(interpreted, opinions):
     one, two = (
-        grid_scores(grid(), size, size, [name], regions=regions, num_regions=7, fused=kernel)
+        committee_map(Grid(logits(images=opinions), (6, 7), (6, 7)), "bald", fused=kernel)
         for kernel in (False, True)
     )
-    assert torch.equal(one.pixels, two.pixels)
-    assert one.pixels[:, 6].tolist() == [0, 0]
-    torch.testing.assert_close(one.sums, two.sums, rtol=0, atol=1e-4)
-    shifted = grid_scores(
-        grid().flip(0), size, size, [name], regions=regions.flip(0), num_regions=7, fused=True
-    )
-    assert torch.equal(shifted.sums.flip(0), two.sums)
-    # integers: the same in any order of the threads
-    assert torch.equal((two.sums * interpreted.SCALE).round() / interpreted.SCALE, two.sums)
+    torch.testing.assert_close(one, two, rtol=0, atol=2e-6)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # what weighs nothing is read all the same
+@pytest.mark.parametrize(
+    ("canvas", "align_corners"), [((5, 7), False), ((9, 14), False), ((9, 13), True)]
+)
+def test_classes_that_are_ruled_out(interpreted, canvas, align_corners):
+    """Logits of -inf, also where a pixel lies on a cell and its neighbours weigh nothing."""
+    some = logits()
+    some[:, 1] = -torch.inf
+    pixels = grid(canvas, canvas, align_corners, some)
+    p = probabilities(pixels)
+    found = grid_scores(pixels, SCANNED, fused=True)
+    for name, values in by_hand(p).items():
+        torch.testing.assert_close(
+            found[name].double(), values.double(), rtol=0, atol=5e-5, msg=name
+        )
+    regions = ids(canvas)
+    summed = grid_sums(pixels, "margin", regions, 6, by_class=True, mean=True, fused=True)
+    assert summed.pixels[:, :, 1].sum() == 0
+    torch.testing.assert_close(summed.mean.double(), p.mean((2, 3)), rtol=0, atol=1e-6)
+    bald = committee_map(pixels, "bald", fused=True)
+    each = torch.special.entr(p).sum(1).mean(0)
+    expected = torch.special.entr(p.mean(0)).sum(0) - each
+    torch.testing.assert_close(bald.double(), expected, rtol=0, atol=5e-6)
+
+
+def test_no_number_is_told(interpreted):
+    """A NaN logit makes its own pixel, region and image NaN, and no other."""
+    size = (5, 7)
+    some = logits()
+    some[1, 2, 3, 4] = torch.nan
+    pixels, regions = grid(size, size, of=some), torch.arange(5)[:, None].expand(2, 5, 7)
+    for name in ("entropy", "bvsb"):
+        maps = grid_scores(pixels, [name], fused=True)[name]
+        assert maps.isnan().nonzero().tolist() == [[1, 3, 4]], name
+        found = grid_sums(pixels, name, regions, 6, mean=True, fused=True)
+        assert found.sums.isnan().nonzero().tolist() == [[1, 3]], name
+        assert found.pixels[:, :5].eq(7).all()
+        assert found.mean.isnan().all(1).tolist() == [False, True]
+    scored = committee_map(pixels, "entropy", fused=True)
+    assert scored.isnan().nonzero().tolist() == [[3, 4]]
+    summed = committee_sums(pixels, "entropy", regions[0], 6, fused=True)
+    assert summed.sums.isnan().nonzero().tolist() == [[0, 3]]
 
 
 def test_half_precision_is_computed_in_float32(interpreted):
-    half, size = grid().half(), (10, 14)
-    one, two = (grid_scores(half, size, size, ["entropy"], fused=k).maps for k in (False, True))
-    torch.testing.assert_close(one["entropy"], two["entropy"], rtol=0, atol=1e-5)
+    size = (10, 14)
+    half = grid(size, size, of=logits().half())
+    one, two = (grid_scores(half, ["entropy"], fused=k)["entropy"] for k in (False, True))
+    torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
+    one, two = (committee_map(half, "bald", fused=k) for k in (False, True))
+    torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
+
+
+def test_double_precision_is_not_for_kernels(interpreted):
+    size = (10, 14)
+    double, regions = grid(size, size, of=logits().double()), ids(size)
+    with as_on_a_gpu() as ran:
+        maps = grid_scores(double, ["bvsb"])
+        sums = grid_sums(double, "bvsb", regions, 6, mean=True)
+        scores = committee_map(double, "bald")
+    assert not ran
+    assert maps["bvsb"].dtype == scores.dtype == torch.float64
+    values = by_hand(probabilities(double))["bvsb"]
+    torch.testing.assert_close(maps["bvsb"], values, rtol=0, atol=1e-12)
+    places = regions[0] == 2
+    torch.testing.assert_close(sums.sums[0, 2], values[0][places].sum(), rtol=0, atol=1e-10)
 
 
 def test_an_unread_size_is_left_as_it_is(interpreted):
-    where = (5, 7), (5, 7)
-    one, two = (grid_scores(grid(), *where, ["bvsb", "top1"], fused=k).maps for k in (False, True))
+    pixels = grid((5, 7), (5, 7))
+    one, two = (grid_scores(pixels, ["bvsb", "top1"], fused=k) for k in (False, True))
     assert torch.equal(one["top1"], two["top1"])
     torch.testing.assert_close(one["bvsb"], two["bvsb"], rtol=0, atol=1e-6)
 
 
 def test_without_triton_plain_torch_does_it(monkeypatch):
     monkeypatch.setattr(fused, "_kernels", lambda: None)
-    size = (10, 14)
-    one, two = (grid_scores(grid(), size, size, ["margin"], fused=k).maps for k in (None, True))
-    assert torch.equal(one["margin"], two["margin"])
+    pixels = grid((10, 14), (10, 14))
+    one, two = (grid_scores(pixels, ["margin"], fused=k)["margin"] for k in (None, True))
+    assert torch.equal(one, two)
     assert not has_kernel(CPU)
 
 
-def test_the_kernel_is_tried_before_it_is_used(interpreted, monkeypatch, caplog):
+@pytest.mark.parametrize(
+    ("kernel", "name"),
+    [("maps", "score_maps"), ("sums", "score_sums"), ("committee", "committee")],
+)
+def test_each_kernel_is_tried_before_it_is_used(interpreted, monkeypatch, caplog, kernel, name):
     caplog.set_level("INFO")
-    assert fused._agrees(CPU)
+    said = []
 
-    def launch(*args):
-        maps, *rest = interpreted.launch(*args)
-        return {**maps, "bvsb": maps["bvsb"] + 1e-3}, *rest
+    def heard(*args):
+        said.append(getattr(interpreted, name)(*args))
+        return said[-1]
 
-    wrong = SimpleNamespace(launch=launch, SCALE=1)
-    monkeypatch.setattr(fused, "_kernels", lambda: wrong)
-    assert not fused._agrees(CPU)
-    assert "disagrees" in caplog.text
-    wrong.launch = None
-    assert not fused._agrees(CPU)
+    def changed(*args):
+        found = said.pop(0)
+        if name == "score_maps":
+            return {**found, "bvsb": found["bvsb"] + 1e-3}
+        if name == "score_sums":  # the last has the means
+            return found._replace(shares=found.shares + interpreted.SCALE // 100)
+        return found[0] + 1e-3, found[1]
+
+    ours = SimpleNamespace(SCALE=interpreted.SCALE, BROKEN=interpreted.BROKEN)
+    setattr(ours, name, heard)
+    monkeypatch.setattr(fused, "_kernels", lambda: ours)
+    assert fused._agrees(CPU, kernel)
+    setattr(ours, name, changed)
+    assert not fused._agrees(CPU, kernel)
+    assert f"kernel of {kernel} disagrees" in caplog.text
+    setattr(ours, name, None)
+    assert not fused._agrees(CPU, kernel)
     assert "cannot be built" in caplog.text
 
 
-def test_a_scoring_pass_on_a_gpu_reads_the_small_grid(interpreted, monkeypatch):
-    torch.manual_seed(0)
-    network = build_segmenter("FPN", "resnet18", None, 3)
-    shared = {"network": network, "num_classes": 3, "steps": 1, "recipe": Recipe(1e-2)}
-    module = ScoringModule("entropy", UnitScorer(4, num_regions=4), **shared).eval()
-    regions = (torch.arange(32) // 8).expand(1, 32, 32)
-    batch = {"image": torch.randn(1, 3, 32, 32), "regions": regions, "index": torch.tensor([3])}
-    with torch.inference_mode():
-        plain = module.predict_step(batch, 0)["units"]
-        monkeypatch.setattr(scoring, "has_kernel", lambda device: True)
-        monkeypatch.setattr(fused, "has_kernel", lambda device: True)
-        monkeypatch.setattr(network, "forward", None)
-        found = module.predict_step(batch, 0)["units"]
-    assert found["unit"].tolist() == plain["unit"].tolist() == [0, 1, 2, 3]
-    torch.testing.assert_close(found["score"], plain["score"], rtol=0, atol=1e-5)
+def test_how_many_grids_wait_together():
+    large = Grid(torch.empty(1, 19, 1024, 2048, device="meta"), (1024, 2048), (1024, 2048))
+    assert fits_together(large, 10)
+    assert not fits_together(large, 20)
 
 
-def test_nonsense_is_refused():
+@pytest.mark.parametrize(("kernel", "stray"), [(False, 7), (True, 7), (True, -2)])
+def test_nonsense_is_refused(interpreted, kernel, stray):
     size = (10, 14)
+    pixels, regions = grid(size, size), torch.zeros(2, *size, dtype=torch.int64)
     with pytest.raises(ValueError, match="unknown scores among"):
-        grid_scores(grid(), size, size, ["entropies"])
-    regions = torch.zeros(2, *size, dtype=torch.int64)
-    with pytest.raises(ValueError, match="one score is summed over regions, not entropy, bvsb"):
-        grid_scores(grid(), size, size, ["bvsb", "entropy"], regions=regions, num_regions=1)
+        grid_scores(pixels, ["entropies"], fused=kernel)
+    with pytest.raises(ValueError, match="unknown score 'top1'"):
+        grid_sums(pixels, "top1", regions, 1, fused=kernel)
+    regions[1, 9, 13] = stray
+    with pytest.raises((ValueError, RuntimeError), match="region ids must lie in -1"):
+        grid_sums(pixels, "bvsb", regions, 7, by_class=True, fused=kernel)
+    with pytest.raises((ValueError, RuntimeError), match="region ids must lie in -1"):
+        committee_sums(pixels, "bald", regions[1], 7, fused=kernel)

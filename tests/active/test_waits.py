@@ -10,6 +10,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from alseg.acquisition import fused
+from alseg.active import dropout, scoring
 from alseg.active.finite import FiniteNumbers
 from alseg.active.module import CrossEntropyModule, teaches
 from alseg.active.scoring import ScoringModule, UnitScorer
@@ -22,10 +24,12 @@ from alseg.methods.als4gan.classifier import SceneClassifier
 from alseg.methods.als4gan.discriminator import Discriminator
 from alseg.methods.als4gan.module import S4GANModule
 from alseg.methods.als4gan.step import FIXED
+from alseg.methods.equal import module as equal
 from alseg.methods.equal.module import TwoViews
 from alseg.methods.madbal import superpixels
 from alseg.methods.madbal.module import PhaseOne, PhaseTwo
 from alseg.methods.madbal.supported import Supported
+from alseg.methods.mulquery import module as mulquery
 from alseg.methods.mulquery.module import StageOne, StageTwo
 from alseg.nn.recipe import Recipe
 from alseg.nn.segmenter import build_segmenter
@@ -292,6 +296,78 @@ def test_the_pass_of_mulquery_waits_twice():
     batch = training_batch()
     with torch.no_grad():
         assert waits(lambda: module.predict_step(batch, 0)) <= 1
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """Kernels that are there and say the same of every pixel: their number is what counts."""
+    ran = []
+
+    def maps(logits, canvas, size, aligned, names, *_):
+        ran.append("maps")
+        kinds = {name: torch.uint8 if name == "top1" else torch.float32 for name in names}
+        return {name: torch.ones(len(logits), *size, dtype=kind) for name, kind in kinds.items()}
+
+    def sums(logits, canvas, size, aligned, score, regions, num_regions, by_class, shares, *_):
+        ran.append("sums")
+        classes = logits.shape[1]
+        shape = (len(logits), num_regions, classes) if by_class else (len(logits), num_regions)
+        ones = torch.ones(shape, dtype=torch.int64)
+        found = torch.zeros(len(logits), classes + 1, dtype=torch.int64)
+        return SimpleNamespace(sums=ones, counts=ones, stray=torch.tensor(0), shares=found)
+
+    def committee(grids, canvas, size, aligned, score, log_zero, regions=None, num_regions=0):
+        ran.append("committee")
+        ones = torch.ones(num_regions, dtype=torch.int64)
+        found = SimpleNamespace(sums=ones, counts=ones, stray=torch.tensor(0))
+        return torch.ones(size), found
+
+    stand_in = SimpleNamespace(
+        SCALE=2, BROKEN=2**40, score_maps=maps, score_sums=sums, committee=committee
+    )
+    monkeypatch.setattr(fused, "_kernels", lambda: stand_in)
+    for module in (fused, scoring, dropout, mulquery, equal):
+        monkeypatch.setattr(module, "has_kernel", lambda device, kernel="maps": True)
+    return ran
+
+
+def scorer(score, **options):
+    """A module whose network has its small grid alone to offer."""
+    network = build_segmenter("FPN", "resnet18", None, 3, options={"decoder_dropout": 0.5})
+    network.forward = network.enlarge = None
+    options |= shared() | {"network": network}
+    return ScoringModule(score, UnitScorer(4, num_regions=4), **options).eval()
+
+
+@pytest.mark.parametrize(
+    ("score", "kernel"),
+    [("entropy", "sums"), ("class", "sums"), ("bvsb_and_class", "sums"), ("error", "maps")],
+)
+def test_with_a_kernel_a_batch_of_scored_regions_waits_twice(score, kernel, kernels):
+    batch = {**training_batch(), "target": torch.zeros(2, 32, 32, dtype=torch.uint8)}
+    module = scorer(score)
+    with torch.no_grad():
+        # the ids that occur, and the packet to the host, which is no call on a CPU
+        assert waits(lambda: module.predict_step(batch, 0)) == 1
+    assert kernels == [kernel]
+
+
+def test_with_a_kernel_a_committee_waits_no_more_than_without(kernels):
+    module = scorer("bald", passes=3)
+    with torch.no_grad():
+        # the numbers of the images, from which their seeds follow, and the ids that occur
+        assert waits(lambda: module.predict_step(training_batch(), 0)) == 2
+    assert kernels == ["committee"] * 2
+
+
+def test_with_a_kernel_mulquery_and_equal_wait_no_more_than_without(kernels):
+    stage = StageOne(0.1, (16.0, 8.0, 1.0), num_regions=4, **shared(cosine=True)).eval()
+    views = TwoViews(True, True, (2, 2), **shared()).eval()
+    batch = {name: training_batch()[name] for name in ("image", "regions", "index")}
+    with torch.no_grad():
+        assert waits(lambda: stage.predict_step(batch, 0)) == 1
+        assert waits(lambda: views.predict_step(batch, 0)) == 0
+    assert kernels == ["sums", "maps"]
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from alseg.acquisition.badge import (
     prediction_error,
 )
 from alseg.acquisition.clustering import k_center
-from alseg.acquisition.committee import CommitteeSums
+from alseg.acquisition.committee import COMMITTEE_SCORES, CommitteeSums
+from alseg.acquisition.fused import Grid, committee_map
 from alseg.core.images import VOID
 from alseg.data.cityscapes import Cityscapes
 from alseg.data.files import resize_nearest
@@ -45,6 +46,7 @@ from tests.golden.reference.equal import (
     rescaled_corners,
     round_size,
 )
+from tests.kernels import interpreted_kernels
 
 
 @pytest.fixture(scope="module")
@@ -318,6 +320,22 @@ def test_committee(golden):
     soft = committee.vote_entropy(sums, soft=True, bits=True).mean()
     golden.check(name.format("hard"), hard, rel=1e-6)
     golden.check(name.format("soft"), soft, rel=1e-6)
+
+
+def test_committee_by_the_kernel(golden):
+    """Under Triton's interpreter, in float32."""
+    logits = torch.from_numpy(golden.given("bl.logits"))
+    size = (logits.shape[-2], logits.shape[-1])
+    opinions = Grid(logits, size, size)
+    with interpreted_kernels():
+        found = {name: committee_map(opinions, name, fused=True) for name in COMMITTEE_SCORES}
+    near = {"abs": 2e-6}
+    golden.check("bl.predictive_entropy", found["entropy"].double(), **near)
+    golden.check("bl.bald", found["bald"].double(), **near)
+    golden.check("bl.margin_mean", 1 - found["margin"].double(), **near)
+    golden.check("bl.maxprob_mean", 1 - found["least_confidence"].double(), **near)
+    votes = found["vote_entropy"].double().mean() / np.log(2)
+    golden.check("bl.vote_entropy_hard_image_mean_log2", votes, rel=1e-5)
 
 
 def test_core_set(golden):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from alseg.acquisition.fused import Grid
 from alseg.acquisition.region_table import RegionTable
 from alseg.acquisition.selection import order, spend
 from alseg.core.images import VOID
@@ -17,6 +18,7 @@ from alseg.methods.mulquery.acquisition import (
     pixbal_scores,
     pixel_uncertainty,
     region_table,
+    region_table_of_grid,
 )
 from alseg.methods.mulquery.losses import (
     pseudo_label_loss,
@@ -42,6 +44,7 @@ from tests.golden.reference.mulquery import (
     single_class_loss,
     with_absent_regions,
 )
+from tests.kernels import as_on_a_gpu, interpreted_kernels
 
 TAU = 0.1  # temperature of all losses and of acquisition
 LOSSES = {"ce": single_class_loss, "mp": merged_positive_loss, "pp": prototypical_pixel_loss}
@@ -150,7 +153,7 @@ def test_pseudo_label_loss(golden):
 pools = pytest.mark.parametrize("pool", ["full", "part"])
 
 
-def pool_table(golden, tag, pool):
+def pool_table(golden, tag, pool, table_of=region_table):
     """One pass over the pool in batches: the dense table's regions, and the images' means."""
     size = int(golden.given(f"acq_{tag}_batch"))
     cosines = torch.from_numpy(golden.given(f"acq_{tag}_logits"))
@@ -159,7 +162,7 @@ def pool_table(golden, tag, pool):
     tables, means = [], []
     for start in range(0, len(images), size):
         batch = images[start : start + size]
-        rows, mean = region_table(cosines[batch], regions[batch], tau=TAU)
+        rows, mean = table_of(cosines[batch], regions[batch], tau=TAU)
         rows = {name: column.numpy() for name, column in rows.items()}
         tables.append(RegionTable(**rows | {"image": batch[rows["image"]]}))
         means.append(mean.numpy())
@@ -188,10 +191,27 @@ def test_pixel_uncertainty(golden, tag):
     golden.check(f"acq_{tag}_top1_map0", label[0])
 
 
+def table_of_kernel(cosines, regions, tau):
+    size = regions.shape[-2:]
+    return region_table_of_grid(Grid(cosines, size, size), regions, tau=tau)
+
+
 @tags
 @pools
 def test_pixbal(golden, tag, pool):
-    table, means = pool_table(golden, tag, pool)
+    pixbal_is_the_references(golden, tag, pool, region_table)
+
+
+@pytest.mark.slow
+def test_pixbal_by_the_kernel(golden):
+    """Under Triton's interpreter."""
+    with interpreted_kernels(columns=32), as_on_a_gpu() as ran:
+        pixbal_is_the_references(golden, "city", "part", table_of_kernel)
+    assert set(ran) == {"score_sums"}
+
+
+def pixbal_is_the_references(golden, tag, pool, table_of):
+    table, means = pool_table(golden, tag, pool, table_of)
     prior = class_prior(means, int(golden.given(f"acq_{tag}_batch")))
     weights = class_weights(prior, float(golden.given(f"acq_{tag}_nu")))
     scores = pixbal_scores(table, weights, undefined_class(golden, tag))

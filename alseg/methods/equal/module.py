@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from alseg.acquisition.fused import grid_scores, has_kernel
 from alseg.acquisition.scores import most_probable
 from alseg.active.module import SegmentationModule
 from alseg.core.images import VOID
@@ -71,13 +72,8 @@ class TwoViews(SegmentationModule):
         self, batch: dict[str, Tensor], batch_idx: int
     ) -> dict[str, dict[str, Tensor]]:
         """Table ``patches``: image, unit, score, and void where the truth is there to be read."""
-        images = shrunk(batch["image"], self.scale)
-        if self.consistency:
-            plain, mirrored = paired_views(self.network, images)
-        else:
-            plain = mirrored = self.network(images)
         rows, cols = self.grid
-        score = patch_means(two_view_entropy(plain.float(), mirrored.float()), rows, cols)
+        score = patch_means(self._entropy(shrunk(batch["image"], self.scale)), rows, cols)
         index = batch["index"].to(score.device).int()
         unit = torch.arange(rows * cols, dtype=torch.int32, device=score.device)
         table = {
@@ -88,6 +84,21 @@ class TwoViews(SegmentationModule):
         if "target" in batch:
             table["void"] = torch.cat([self._void(*pair) for pair in self._pairs(batch)])
         return {"patches": table}
+
+    def _entropy(self, images: Tensor) -> Tensor:
+        """`two_view_entropy` of images, (B, H, W), by the kernel without logits at their size."""
+        if not has_kernel(images.device):
+            if self.consistency:
+                plain, mirrored = paired_views(self.network, images)
+            else:
+                plain = mirrored = self.network(images)
+            return two_view_entropy(plain.float(), mirrored.float())
+        views = torch.cat([images, images.flip(-1)]) if self.consistency else images
+        entropy = grid_scores(self.network.grid(views), ["entropy"])["entropy"].float()
+        if not self.consistency:
+            return 2 * entropy
+        plain, mirrored = entropy.chunk(2)
+        return plain + mirrored.flip(-1)
 
     def evaluate(self, batch: dict[str, Tensor]) -> None:
         """Add a batch of whole images to the confusion matrix, at their own size."""

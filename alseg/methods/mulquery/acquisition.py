@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alseg.acquisition.balance import class_balanced, class_shares
-from alseg.acquisition.region_table import RegionSummary, RegionTable, region_rows, summarize
+from alseg.acquisition.fused import Grid, grid_sums
+from alseg.acquisition.region_table import (
+    RegionSummary,
+    RegionTable,
+    region_rows,
+    rows_of_sums,
+    summarize,
+)
 from alseg.acquisition.scores import best_two
 
 #: Added to the ratio of probabilities (A3).
@@ -59,6 +66,28 @@ def region_table(
     found = best_two(cosines, temperature=tau, mean=True)
     table = region_rows(found.bvsb + EPS, found.top1, regions, cosines.shape[1], num_regions)
     return table, found.mean
+
+
+def region_table_of_grid(
+    cosines: Grid, regions: Tensor, *, tau: float, num_regions: int | None = None
+) -> tuple[dict[str, Tensor], Tensor]:
+    """`region_table` without cosines at the size of the images: one kernel where a GPU has it.
+
+    ``u`` is added up as the sum of the ratios plus as many `EPS` as there are pixels.
+
+    Args:
+        cosines: ``s`` on the network's own grid.
+        regions: See `region_table`.
+        tau: Likewise.
+        num_regions: Likewise.
+
+    Returns:
+        Likewise.
+    """
+    highest = num_regions or max(1, int(regions.max()) + 1)
+    found = grid_sums(cosines, "bvsb", regions, highest, tau, by_class=True, mean=True)
+    sums = found.sums + EPS * found.pixels
+    return rows_of_sums(sums, found.pixels), found.mean
 
 
 def class_prior(image_means: NDArray[np.floating], batch_size: int) -> NDArray[np.float64]:

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from alseg.acquisition.fused import has_kernel
 from alseg.active.module import SegmentationModule
 from alseg.core.centre import centre_square
 from alseg.core.images import VOID
 from alseg.labels.supervision import LabelFiles
-from alseg.methods.mulquery.acquisition import region_table
+from alseg.methods.mulquery.acquisition import region_table, region_table_of_grid
 from alseg.methods.mulquery.losses import pseudo_label_loss, stage_one_loss
 from alseg.methods.mulquery.pseudo_labels import naive_labels, pseudo_label_map
 from alseg.methods.mulquery.supervision import ClassSets
@@ -66,10 +67,11 @@ class StageOne(SegmentationModule):
         images, regions = batch["image"], batch["regions"]
         if self.score_centre is not None:
             images, regions = centred(images, regions, self.score_centre)
-        scores = self.network(images)
-        table, prior = region_table(
-            scores, regions, tau=self.temperature, num_regions=self.num_regions
-        )
+        how: dict[str, Any] = {"tau": self.temperature, "num_regions": self.num_regions}
+        if has_kernel(images.device, "sums"):
+            table, prior = region_table_of_grid(self.network.grid(images), regions, **how)
+        else:
+            table, prior = region_table(self.network(images), regions, **how)
         index = batch["index"].to(prior.device)
         table["image"] = index[table["image"]]
         # six million regions a pass: narrow integers halve what goes to disk

@@ -213,7 +213,7 @@ def test_pixelpick_scores_the_mean_probabilities_of_its_committee(tmp_path):
     mean = []
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(derive(module.scorer.seed, 2))
-        for dropout in module._dropouts:
+        for dropout in module._committee.dropouts:
             dropout.train()
         for _ in range(3):
             mean.append(torch.softmax(module.network(batch["image"][1:2]), dim=1)[0])
