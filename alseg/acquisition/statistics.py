@@ -59,6 +59,9 @@ def side_by_side(regions: Tensor, num_regions: int | None = None) -> tuple[Tenso
     Returns:
         Ids ``b * stride + id`` or -1, (B, H, W), and the stride.
 
+    Raises:
+        ValueError: If an id is below -1 or not below `num_regions`.
+
     >>> ids, stride = side_by_side(torch.tensor([[[0, 1]], [[-1, 1]]]))
     >>> ids.tolist(), stride
     ([[[0, 1]], [[-1, 3]]], 2)
@@ -69,6 +72,7 @@ def side_by_side(regions: Tensor, num_regions: int | None = None) -> tuple[Tenso
     stride = max(stride, 1)
     if len(regions) == 1:
         return regions, stride
+    _check_ids(regions, stride)  # it would be one of the next image
     first = torch.arange(len(regions), device=regions.device)[:, None, None] * stride
     return torch.where(regions < 0, -1, first + regions), stride
 
@@ -299,18 +303,23 @@ def _bins(regions: Tensor, num_regions: int, stride: int = 1) -> Tensor:
     """Flat bins ``region + 1``: bin 0 collects the pixels of no region."""
     if regions.dtype != torch.int64:
         regions = regions.to(torch.int32)
-    if regions.numel() and regions.device.type != "cpu":
-        torch._assert_async(((regions >= -1) & (regions < num_regions)).all())
-    elif regions.numel():
-        ids = regions.numpy()
-        lowest, highest = int(ids.min()), int(ids.max())
-        if lowest < -1 or highest >= num_regions:
-            raise ValueError(
-                f"region ids must lie in -1..{num_regions - 1}, found {lowest}..{highest}"
-            )
+    _check_ids(regions, num_regions)
     # Half the memory traffic where ids, later multiplied by the stride, allow it.
     dtype = torch.int32 if (num_regions + 1) * stride < 2**31 else torch.int64
     return regions.reshape(-1).to(dtype) + 1
+
+
+def _check_ids(regions: Tensor, num_regions: int) -> None:
+    """Refuse ids below -1 or not below R; a device stops, and the host does not wait to know."""
+    if not regions.numel():
+        return
+    if regions.device.type != "cpu":
+        torch._assert_async(((regions >= -1) & (regions < num_regions)).all())
+        return
+    ids = regions.numpy()
+    lowest, highest = int(ids.min()), int(ids.max())
+    if lowest < -1 or highest >= num_regions:
+        raise ValueError(f"region ids must lie in -1..{num_regions - 1}, found {lowest}..{highest}")
 
 
 def _pairs(labels: Tensor, regions: Tensor, num_regions: int, num_classes: int) -> Tensor:

@@ -9,6 +9,7 @@ from alseg.acquisition.statistics import (
     region_majority,
     region_sums,
     region_vectors,
+    side_by_side,
     sparse_class_sums,
 )
 from alseg.core.images import VOID
@@ -197,3 +198,10 @@ def test_vectors_of_maps_add_pixel_by_pixel_in_raster_order(maps, monkeypatch, t
         sums = np.bincount(regions.flatten() + 1, one[rows].flatten(), R + 1)[1:]
         counts = np.bincount(regions.flatten() + 1, minlength=R + 1)[1:]
         np.testing.assert_array_equal(found[:, k], sums / np.maximum(counts, 1))
+
+
+@pytest.mark.parametrize("stray", [-2, 3])
+def test_an_id_of_one_image_is_never_taken_for_one_of_the_next(stray):
+    regions = torch.tensor([[[0, stray]], [[0, 2]]])
+    with pytest.raises(ValueError, match=r"ids must lie in -1..2, found"):
+        side_by_side(regions, 3)
