@@ -1,10 +1,10 @@
 """The modules: one learns and makes one pass over the pool, one sieves what was answered."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_all_start_methods, get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alseg.acquisition.scores import best_two
-from alseg.acquisition.statistics import class_sums, region_vectors
+from alseg.acquisition.statistics import region_vectors
 from alseg.active.features import shrunken
 from alseg.active.module import CrossEntropyModule
 from alseg.active.transfer import on_host
 from alseg.core.images import VOID
+from alseg.core.processes import forked_pool
 from alseg.labels.imagefiles import ImageFiles
 from alseg.labels.pool import LabelPool
 from alseg.labels.supervision import LabelFiles
 from alseg.methods.adaptive_superpixel.labels import paint
-from alseg.methods.adaptive_superpixel.merging import merge, merge_limited
 from alseg.methods.adaptive_superpixel.sieving import answer_confidence, sieve
+from alseg.methods.adaptive_superpixel.tables import (
+    MergeJob,
+    class_rows,
+    joined,
+    roots_of,
+    size_rows,
+)
 from alseg.nn.segmenter import Segmenter, upsample
-from alseg.regions.geometry import adjacency, pixels_in, region_sizes, resample_corners
+from alseg.regions.geometry import pixels_in
 from alseg.regions.merged import merged_map
 
-#: Base superpixels of a batch above which other processes help to merge.
+#: Base superpixels of a batch above which other processes merge: a thread that does would hold up
+#: the one that tells a device what to do next.
 _MANY = 4000
 
 
@@ -110,172 +118,129 @@ class Merger(CrossEntropyModule):
         self.scale = scale
         self.predictions = predictions
         self.asked = asked
-        self._helpers: ProcessPoolExecutor | None = None
+        self._helper: ThreadPoolExecutor | None = None
+        self._mergers: ProcessPoolExecutor | None = None
+
+    def on_predict_start(self) -> None:
+        """Send helpers of a pass that failed home."""
+        self.on_predict_end()
 
     def on_predict_end(self) -> None:
         """Send the helpers home."""
-        if self._helpers is not None:
-            self._helpers.shutdown()
-            self._helpers = None
+        for helper in (self._helper, self._mergers):
+            if helper is not None:
+                helper.shutdown()
+        self._helper = self._mergers = None
 
     def predict_step(
         self, batch: dict[str, Tensor], batch_idx: int
-    ) -> dict[str, dict[str, Tensor]]:
+    ) -> Future[dict[str, dict[str, Tensor]]]:
         """Tables ``regions`` and ``sizes`` of merged superpixels, ``merges`` of base superpixels.
 
         ``regions`` (image, unit, label, uncertainty, pixels) is a
         `alseg.acquisition.region_table.RegionTable` on the grid of the prediction; ``sizes``
         (image, unit, pixels, asked) counts pixels of the image, and those answered about before;
-        ``merges`` (image, root) has one row per base superpixel.
+        ``merges`` (image, root) has one row per base superpixel. A thread makes them, beside the
+        forward pass of the next batch.
         """
         small = shrunken(batch["image"], self.scale)
         size = (small.shape[-2], small.shape[-1])
         coarse, _, canvas = self.network.features(small)
-        scored, means = [], []
-        for logits, regions in zip(coarse, batch["regions"], strict=True):
+        measured: Callable[[], dict[str, Tensor]] = partial(
+            self._measured, coarse, batch["index"], batch["regions"], canvas, size
+        )
+        if coarse.device.type != "cpu":  # a device is told now what to do, and waited for once
+            measured = partial(dict, measured())
+        if self._helper is None:  # in the first batch: nothing else is at work yet
+            many = len(coarse) * int(self.num_regions.max()) > _MANY and self.eps is not None
+            self._mergers = forked_pool(len(coarse)) if many else None
+            self._helper = ThreadPoolExecutor(1, "merging")
+        return self._helper.submit(self._tables, measured, canvas, size)
+
+    @torch.no_grad()
+    def _measured(
+        self,
+        coarse: Tensor,
+        index: Tensor,
+        regions: Tensor,
+        canvas: tuple[int, int],
+        size: tuple[int, int],
+    ) -> dict[str, Tensor]:
+        """What a batch is merged and scored by, on the CPU.
+
+        Args:
+            coarse: Logits on the decoder's grid, (B, C, h', w').
+            index: Image indices, (B,).
+            regions: Base superpixels, (B, H, W).
+            canvas: What the logits cover.
+            size: h and w of the images that were predicted.
+
+        Returns:
+            ``index`` (B,), ``base`` (B, H, W), ``mean`` (B, R, C + 1), ``bvsb`` and ``top1``
+            (B, h, w), and ``logits`` as they are kept.
+        """
+        columns = {"index": index, "base": regions.int()}
+        found: dict[str, list[Tensor]] = {"mean": [], "bvsb": [], "top1": []}
+        highest = int(self.num_regions.max())  # which images these are, only a device knows yet
+        for logits, base in zip(coarse, regions, strict=True):
             # of one image at a time
             full = self.network.enlarge(logits[None].float(), canvas, size)
             scores = best_two(full)
-            maps = torch.cat([full.softmax(dim=1)[0], scores.bvsb])
-            # which image it is, and so how many regions it has, only the device knows yet
-            means.append(region_vectors(maps, regions, int(self.num_regions.max())))
-            scored.append((scores.bvsb[0], scores.top1[0]))
-        columns = {"index": batch["index"], "base": batch["regions"].int()}
-        columns["mean"] = torch.stack(means)
+            maps = torch.empty((full.shape[1] + 1, *size), dtype=full.dtype, device=full.device)
+            torch.softmax(full[0], dim=0, out=maps[:-1])
+            maps[-1] = scores.bvsb[0]
+            found["mean"].append(region_vectors(maps, base, highest))
+            found["bvsb"].append(scores.bvsb[0])
+            found["top1"].append(scores.top1[0])
+        columns |= {name: torch.stack(parts) for name, parts in found.items()}
         if self.predictions is not None:
             columns["logits"] = coarse.half()
-        host = {name: c.numpy() for name, c in on_host({"batch": columns})["batch"].items()}
-        indices: list[int] = host["index"].tolist()
+        return on_host({"batch": columns})["batch"]
+
+    def _tables(
+        self,
+        measured: Callable[[], Mapping[str, Tensor]],
+        canvas: tuple[int, int],
+        size: tuple[int, int],
+    ) -> dict[str, dict[str, Tensor]]:
+        """Tables of a batch; ``measured`` gives what `_measured` returns."""
+        host = measured()
+        indices: list[int] = host["index"].numpy().tolist()
         if self.predictions is not None:
-            for index, stored in zip(indices, host["logits"], strict=True):
+            for index, stored in zip(indices, host["logits"].numpy(), strict=True):
                 self.predictions.write(index, stored, canvas, size)
         jobs = [
             self._job(index, *maps)
-            for index, *maps in zip(indices, host["base"], host["mean"], strict=True)
-        ]
-        roots = self._merged(jobs)
-        bases = [job[0] for job in jobs]
-        merged = [merged_map(*pair) for pair in zip(bases, roots, strict=True)]
-        parts = [
-            {
-                "regions": rows,
-                "sizes": self._sizes(index, base, own, int(self.num_regions[index])),
-                "merges": {"root": torch.from_numpy(root.astype(np.int32))},
-            }
-            for index, base, own, root, rows in zip(
-                indices, bases, merged, roots, self._rows(scored, merged, size), strict=True
+            for index, *maps in zip(
+                indices, host["base"].numpy(), host["mean"].numpy(), strict=True
             )
         ]
-        return _joined(parts, indices)
+        parts = []
+        for item, (index, job, roots) in enumerate(
+            zip(indices, jobs, self._roots(jobs), strict=True)
+        ):
+            merged = merged_map(job.base, roots)
+            asked = self.asked.get(index, np.zeros(0, dtype=np.int64))
+            doubt, top1 = host["bvsb"][item], host["top1"][item]
+            parts.append(
+                {
+                    "regions": class_rows(doubt, top1, merged, self.num_classes),
+                    "sizes": size_rows(job.base, roots, asked),
+                    "merges": {"root": torch.from_numpy(roots.astype(np.int32))},
+                }
+            )
+        return joined(parts, indices)
 
-    def _job(
-        self, index: int, base: NDArray[np.int32], means: NDArray[np.float64]
-    ) -> tuple[Any, ...]:
-        """Arguments of `roots_of` for an image."""
+    def _job(self, index: int, base: NDArray[np.int32], means: NDArray[np.float64]) -> MergeJob:
         count = int(self.num_regions[index])
         features, uncertainty = means[:count, :-1].copy(), means[:count, -1].copy()
-        return base, count, features, uncertainty, self.eps, self.limit
+        return MergeJob(base, count, features, uncertainty, self.eps, self.limit)
 
-    def _rows(
-        self,
-        scored: Sequence[tuple[Tensor, Tensor]],
-        merged: Sequence[NDArray[np.int32]],
-        size: tuple[int, int],
-    ) -> list[dict[str, Tensor]]:
-        """Rows of a `RegionTable`, on the CPU, for every image without its column ``image``.
-
-        Args:
-            scored: Uncertainty and predicted class of the pixels of each image, (h, w).
-            merged: Its merged superpixels, (H, W).
-            size: h and w.
-        """
-        sums = {}
-        for item, ((bvsb, top1), own) in enumerate(zip(scored, merged, strict=True)):
-            grid = torch.from_numpy(resample_corners(own, *size)).to(top1.device, non_blocking=True)
-            count = int(own.max(initial=-1)) + 1
-            both = class_sums(bvsb, top1, grid, self.num_classes, count)
-            sums[str(item)] = dict(zip(("uncertainty", "pixels"), both, strict=True))
-        rows = []
-        for table in on_host(sums).values():
-            unit, label = np.nonzero(table["pixels"].numpy())
-            columns = {
-                "unit": unit.astype(np.int32),
-                "label": label.astype(np.int32),
-                "uncertainty": table["uncertainty"].numpy()[unit, label],
-                "pixels": table["pixels"].numpy()[unit, label].astype(np.int32),
-            }
-            rows.append({name: torch.from_numpy(column) for name, column in columns.items()})
-        return rows
-
-    def _sizes(
-        self, index: int, base: NDArray[np.int32], merged: NDArray[np.int32], count: int
-    ) -> dict[str, Tensor]:
-        before = np.zeros(count + 1, dtype=bool)
-        before[self.asked.get(index, np.zeros(0, dtype=np.int64))] = True
-        pixels = np.bincount(merged[merged >= 0], minlength=count)
-        again = np.bincount(merged[(merged >= 0) & before[base]], minlength=count)
-        unit = np.flatnonzero(pixels)
-        columns = {"unit": unit, "pixels": pixels[unit], "asked": again[unit]}
-        return {name: torch.from_numpy(c.astype(np.int32)) for name, c in columns.items()}
-
-    def _merged(self, jobs: Sequence[tuple[Any, ...]]) -> list[NDArray[np.int64]]:
+    def _roots(self, jobs: Sequence[MergeJob]) -> Iterator[NDArray[np.int64]]:
         """Roots of every image of a batch, side by side where that pays."""
-        forks = "fork" in get_all_start_methods()  # a fresh interpreter would run user scripts
-        many = len(jobs) > 1 and sum(job[1] for job in jobs) > _MANY
-        if not (forks and many) or self.eps is None:
-            return [roots_of(*job) for job in jobs]
-        if self._helpers is None:
-            self._helpers = ProcessPoolExecutor(len(jobs), get_context("fork"))
-        return list(self._helpers.map(_roots_of, jobs))
-
-
-def roots_of(
-    base: NDArray[np.int32],
-    count: int,
-    features: NDArray[np.float64],
-    uncertainty: NDArray[np.float64],
-    eps: float | None,
-    limit: float | None,
-) -> NDArray[np.int64]:
-    """Which base superpixel each base superpixel is merged into.
-
-    Args:
-        base: Base superpixels, (H, W), -1 = none.
-        count: Their number, R.
-        features: Mean class probabilities of each, (R, C); zeros for ids without a pixel.
-        uncertainty: Mean uncertainty of each, (R,).
-        eps: See `Merger`.
-        limit: See `Merger`.
-
-    Returns:
-        (R,), int64.
-    """
-    if eps is None:
-        return np.arange(count)
-    edges = adjacency(base, count, by_contact=limit is not None)
-    if limit is None:
-        return merge(features, uncertainty, edges, eps)
-    present = region_sizes(base, count) > 0
-    uncertainty = np.where(present, uncertainty, -1.0)  # ids without a pixel do not count: last
-    return merge_limited(features, uncertainty, edges, eps, limit * int(present.sum()))
-
-
-def _roots_of(job: tuple[Any, ...]) -> NDArray[np.int64]:
-    return roots_of(*job)
-
-
-def _joined(
-    parts: Sequence[Mapping[str, Mapping[str, Tensor]]], index: Sequence[int]
-) -> dict[str, dict[str, Tensor]]:
-    """Tables of a batch from those of its images."""
-    tables: dict[str, dict[str, Tensor]] = {}
-    for name in parts[0]:
-        own = [part[name] for part in parts]
-        lengths = [len(next(iter(columns.values()))) for columns in own]
-        image = torch.tensor(index, dtype=torch.int32).repeat_interleave(torch.tensor(lengths))
-        columns = {key: torch.cat([c[key] for c in own]) for key in own[0] if key != "image"}
-        tables[name] = {"image": image, **columns}
-    return tables
+        if self._mergers is None:
+            return map(roots_of, jobs)
+        return self._mergers.map(roots_of, jobs)
 
 
 class Sieve(L.LightningModule):
