@@ -17,6 +17,8 @@ from alseg.active.scoring import ScoringModule, UnitScorer
 from alseg.active.transfer import on_host, packed, unpacked
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
+from alseg.labels.imagefiles import ImageFiles
+from alseg.labels.supervision import Target
 from alseg.methods.adaptive_superpixel import module as adaptive
 from alseg.methods.als4gan import mean_teacher
 from alseg.methods.als4gan.classifier import SceneClassifier
@@ -24,8 +26,9 @@ from alseg.methods.als4gan.discriminator import Discriminator
 from alseg.methods.als4gan.module import S4GANModule
 from alseg.methods.als4gan.step import FIXED
 from alseg.methods.equal.module import TwoViews
+from alseg.methods.madbal import module as madbal
 from alseg.methods.madbal import superpixels
-from alseg.methods.madbal.module import PhaseOne, PhaseTwo
+from alseg.methods.madbal.module import Between, PhaseOne, PhaseTwo
 from alseg.methods.madbal.supported import Supported
 from alseg.methods.mulquery.module import StageOne, StageTwo
 from alseg.nn.recipe import Recipe
@@ -304,7 +307,7 @@ def packets(monkeypatch):
         sent.append(sorted(tables))
         return on_host(tables)
 
-    for module in (adaptive, superpixels):
+    for module in (adaptive, superpixels, madbal):
         monkeypatch.setattr(module, "on_host", counted)
     return sent
 
@@ -318,6 +321,37 @@ def test_the_pass_of_madbal_waits_twice(packets, void):
     assert count + len(packets) == 2  # the image numbers, and all columns
     assert {c.device.type for c in tables["superpixels"].values()} == {"cpu"}
     assert set(tables["superpixels"]["image"].tolist()) == {3, 5}
+
+
+@pytest.mark.parametrize("patches", [True, False])
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_pass_between_the_phases_waits_twice(packets, tmp_path, monkeypatch, patches, kept):
+    monkeypatch.setattr(madbal, "colors_of", lambda images, _: images.abs() * 50)
+    batch = training_batch()
+    module = Between(
+        network(),
+        labels=lambda image: Target({"target": batch["target"][0].numpy()}, {}),
+        class_losses=ImageFiles(tmp_path / "losses"),
+        labelled=np.array([5]),
+        features=ImageFiles(tmp_path / "features") if kept else None,
+        patch_network=nn.AvgPool2d(16) if patches else None,
+        grid=4,
+    ).eval()
+    module._trainer = SimpleNamespace(datamodule=None)
+    with torch.no_grad():
+        count = waits(lambda: module.predict_step(batch, 0))
+    assert count + len(packets) == 2  # what the images are, and all that is written
+    assert sorted(path.stem for path in (tmp_path / "losses").iterdir()) == ["5"]
+    found = [module.features.read(image) for image in (3, 5)] if kept else []
+    for each in found:
+        assert each["unit"].tolist() == [0, 1, 2, 3]
+        assert each["features"].shape == (
+            4,
+            3 if patches else module.network.encoder.out_channels[-1],
+        )
+    del packets[:]
+    with torch.no_grad():
+        assert waits(lambda: module.predict_step(batch, 0)) == 0, "nothing is missing"
 
 
 class AtOnce(Executor):
