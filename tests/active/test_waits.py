@@ -18,7 +18,7 @@ from alseg.active.transfer import on_host, packed, unpacked
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.labels.imagefiles import ImageFiles
-from alseg.labels.supervision import Target
+from alseg.labels.supervision import LabelFiles, Target
 from alseg.methods.adaptive_superpixel import module as adaptive
 from alseg.methods.als4gan import mean_teacher
 from alseg.methods.als4gan.classifier import SceneClassifier
@@ -376,6 +376,31 @@ def test_the_pass_that_merges_waits_twice(packets, tmp_path, kept):
     assert count + len(packets) == 1  # what is merged by, and what is said of the merged
     assert set(tables["regions"]["image"].tolist()) == {3, 5}
     assert len(list(tmp_path.iterdir())) == 2 * kept
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_the_pass_that_sieves_waits_twice(packets, tmp_path, stored):
+    pixels = np.full((2, 2), [32, 32])
+    asked = SimpleNamespace(regions="quarters", unit=np.arange(4), label=np.array([0, 1, 2, 255]))
+    pool = SimpleNamespace(
+        sizes={3: pixels[0], 5: pixels[1]},
+        maps={"quarters": dict.fromkeys((3, 5), np.arange(4).repeat(256).reshape(32, 32))},
+        answers=lambda image: [(asked, np.arange(3)), (asked, np.array([3, image - 3]))],
+    )
+    predictions = adaptive.Predictions(tmp_path / "stored")
+    if stored:
+        for image in (3, 5):
+            logits = np.random.default_rng(image).normal(size=(3, 8, 8)).astype(np.float16)
+            predictions.write(image, logits, (32, 32), (32, 32))
+    labels = LabelFiles(tmp_path, np.array([3, 5]))
+    module = adaptive.Sieve(network(), predictions, 1.0, pool, labels, 32, 10).eval()
+    with torch.no_grad():
+        count = waits(lambda: module.predict_step(training_batch(), 0))
+    assert count + len(packets) == 2  # what the images are, and all confidences
+    for image in (3, 5):
+        found = labels(image).maps["target"]
+        assert 0 in found[:8]
+        assert (found[24:] == VOID).all()
 
 
 def test_a_packet_holds_all_columns_to_the_bit():

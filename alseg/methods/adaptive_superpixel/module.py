@@ -34,7 +34,7 @@ from alseg.methods.adaptive_superpixel.tables import (
     size_rows,
 )
 from alseg.nn.segmenter import Segmenter, upsample
-from alseg.regions.geometry import pixels_in
+from alseg.regions.geometry import RegionPixels, pixels_in
 from alseg.regions.merged import merged_map
 
 #: Base superpixels of a batch above which other processes merge: a thread that does would hold up
@@ -276,38 +276,60 @@ class Sieve(L.LightningModule):
         self.steps = steps
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Sieve the answers about the images of a batch."""
-        for item, index in enumerate(batch["index"].tolist()):
+        """Sieve the answers about the images of a batch (F13, F14).
 
-            def predict(item: int = item) -> Tensor:
-                small = shrunken(batch["image"][item : item + 1], self.scale)
-                coarse, _, canvas = self.network.features(small)
-                size = (small.shape[-2], small.shape[-1])
-                # the same rounding as on disk
-                full = self.network.enlarge(coarse.half().float(), canvas, size)
-                return full[0].softmax(dim=0)
+        A device is waited for twice: for what the images are, and for all confidences.
+        """
+        indices = batch["index"].tolist()
+        asked = [self._asked(index) for index in indices]
+        found: dict[str, dict[str, Tensor]] = {}
+        for item, (index, rounds) in enumerate(zip(indices, asked, strict=True)):
+            known = self.predictions.probabilities(index, self.network.align_corners)
+            if known is None:
+                known = self._predicted(batch["image"][item : item + 1])
+            found[str(item)] = {
+                str(number): self._confidence(index, known, *answers)
+                for number, answers in enumerate(rounds)
+            }
+        for index, rounds, columns in zip(indices, asked, on_host(found).values(), strict=True):
+            labels = np.full(self._size(index), VOID, dtype=np.uint8)
+            for (pixels, said), confidence in zip(rounds, columns.values(), strict=True):
+                kept = sieve(confidence.numpy(), pixels.offsets, self.min_pixels, self.steps)
+                labels = paint(labels, pixels, said, kept)
+            self.labels.write(index, labels)
 
-            stored = self.predictions.probabilities(index, self.network.align_corners)
-            self.labels.write(index, self.label(index, stored, predict))
+    def _size(self, index: int) -> tuple[int, int]:
+        height, width = self.pool.sizes[index].tolist()
+        return height, width
+
+    def _asked(self, index: int) -> list[tuple[RegionPixels, NDArray[np.integer[Any]]]]:
+        """Pixels of the regions of an image that were asked about, and their answers, by round."""
+        found = []
+        for answers, rows in self.pool.answers(index):
+            pixels = pixels_in(self.pool.maps[answers.regions][index], answers.unit[rows])
+            found.append((pixels, answers.label[rows]))  # type: ignore[index]
+        return found
+
+    def _predicted(self, image: Tensor) -> Tensor:
+        """Class probabilities of an image, (C, h, w), rounded as those on disk are."""
+        small = shrunken(image, self.scale)
+        coarse, _, canvas = self.network.features(small)
+        size = (small.shape[-2], small.shape[-1])
+        full = self.network.enlarge(coarse.half().float(), canvas, size)
+        return full[0].softmax(dim=0)
+
+    def _confidence(
+        self,
+        index: int,
+        probabilities: Tensor,
+        pixels: RegionPixels,
+        said: NDArray[np.integer[Any]],
+    ) -> Tensor:
+        wanted = np.where(said == VOID, 0, said)  # void is not painted, whatever is kept
+        return answer_confidence(probabilities, self._size(index), pixels, wanted)
 
     def on_predict_end(self) -> None:
         """Delete the predictions: gigabytes on a large pool, and all labels are written."""
         self.trainer.strategy.barrier("sieved")
         if self.trainer.is_global_zero:
             shutil.rmtree(self.predictions.folder, ignore_errors=True)
-
-    def label(
-        self, index: int, stored: Tensor | None, predict: Callable[[], Tensor]
-    ) -> NDArray[np.uint8]:
-        """Label map of one image, (H, W), uint8 (F13, F14)."""
-        probabilities = predict() if stored is None else stored
-        height, width = (int(side) for side in self.pool.sizes[index])
-        labels = np.full((height, width), VOID, dtype=np.uint8)
-        for answers, rows in self.pool.answers(index):
-            said = answers.label[rows]  # type: ignore[index]
-            pixels = pixels_in(self.pool.maps[answers.regions][index], answers.unit[rows])
-            wanted = np.where(said == VOID, 0, said)  # void is not painted, whatever is kept
-            confidence = answer_confidence(probabilities, (height, width), pixels, wanted)
-            kept = sieve(confidence, pixels.offsets, self.min_pixels, self.steps)
-            labels = paint(labels, pixels, said, kept)
-        return labels
