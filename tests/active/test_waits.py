@@ -30,7 +30,8 @@ from alseg.methods.madbal import module as madbal
 from alseg.methods.madbal import superpixels
 from alseg.methods.madbal.module import Between, PhaseOne, PhaseTwo
 from alseg.methods.madbal.supported import Supported
-from alseg.methods.mulquery.module import StageOne, StageTwo
+from alseg.methods.mulquery import module as mulquery
+from alseg.methods.mulquery.module import PseudoLabeller, StageOne, StageTwo
 from alseg.nn.recipe import Recipe
 from alseg.nn.segmenter import build_segmenter
 
@@ -307,7 +308,7 @@ def packets(monkeypatch):
         sent.append(sorted(tables))
         return on_host(tables)
 
-    for module in (adaptive, superpixels, madbal):
+    for module in (adaptive, superpixels, madbal, mulquery):
         monkeypatch.setattr(module, "on_host", counted)
     return sent
 
@@ -376,6 +377,28 @@ def test_the_pass_that_merges_waits_twice(packets, tmp_path, kept):
     assert count + len(packets) == 1  # what is merged by, and what is said of the merged
     assert set(tables["regions"]["image"].tolist()) == {3, 5}
     assert len(list(tmp_path.iterdir())) == 2 * kept
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("variant", ["expand", "within", "naive", "naive_all"])
+def test_the_pass_that_writes_pseudo_labels_waits_twice(packets, tmp_path, variant, strict):
+    batch = training_batch()
+    sets = batch["sets"].bool().numpy()
+    known = SimpleNamespace(sets=lambda image: (np.array([2, 1]), sets[0, [2, 1]]))
+    labels = LabelFiles(tmp_path, np.array([3, 5]))
+    module = PseudoLabeller(
+        network(4, cosine=True), known, labels, variant, 1.0, "median", strict, [1.0], False
+    ).eval()
+    batch = module.on_before_batch_transfer(batch, 0)
+    with torch.no_grad():
+        count = waits(lambda: module.predict_step(batch, 0))
+    assert count == 0
+    expected = [["labels"]] if variant.startswith("naive") else [["prototypes"], ["labels"]]
+    assert packets == expected
+    for image in (3, 5):
+        found = labels(image).maps["target"]
+        assert set(np.unique(found[8:, 8:24])) <= {0, 1, 2, 3}, "those that were asked"
+        assert (found[:8] == VOID).all() == (variant != "naive_all"), "in no region"
 
 
 @pytest.mark.parametrize("stored", [True, False])
