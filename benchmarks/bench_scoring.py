@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -211,25 +212,6 @@ def passes(quick: bool) -> list[Comparison]:
         )
     )
 
-    small = F.interpolate(image, scale_factor=0.5, mode="bicubic", antialias=True)
-    count = np.array([int(regions.max()) + 1])
-    merger = Merger(count, 0.1, None, 0.5, None, {}, **shared(net)).eval()
-
-    def adaptive():
-        found = F.interpolate(net(small).softmax(1), (height, width))[0]
-        return np.stack([region_means(one, regions) for one in found], axis=1).shape
-
-    rows.append(
-        row(
-            "adaptive superpixels at half size, merging left out of the definition",
-            merger,
-            adaptive,
-            lambda: (merger.predict_step(batch, 0), (count[0], CLASSES))[1],
-            lambda a, b: "not compared",
-            lambda: net(small),
-        )
-    )
-
     passes = 3
     bald = ScoringModule("bald", UnitScorer(1, seed=0), passes, **shared(net)).eval()
 
@@ -271,6 +253,52 @@ def passes(quick: bool) -> list[Comparison]:
         )
     )
     rows += [classbal(row, net, batch, forward), madbal(row, net, batch), als4gan(row, image)]
+    return [*rows, *adaptive(quick, net, regions, repeats)]
+
+
+def adaptive(quick: bool, net: Any, regions: torch.Tensor, repeats: int) -> list[Comparison]:
+    """Adaptive superpixels at half size: images after one another, merged beside the next one."""
+    height, width = regions.shape
+    generator = torch.Generator().manual_seed(0)
+    number, half = 2 if quick else 4, (height // 2, width // 2)
+    images = torch.randn(number, 1, 3, height, width, generator=generator)
+    small = [F.interpolate(one, half, mode="bicubic", antialias=True) for one in images]
+    count = np.full(number, int(regions.max()) + 1)
+    merger = Merger(count, 0.1, None, 0.5, None, {}, **shared(net)).eval()
+
+    def defined():
+        for one in small:
+            found = F.interpolate(net(one).softmax(1), (height, width))[0]
+            [region_means(values, regions) for values in found]
+
+    def ours():
+        promised = None
+        for index, image in enumerate(images):
+            batch = {"image": image, "index": torch.tensor([index]), "regions": regions[None]}
+            before, promised = promised, merger.predict_step(batch, index)
+            if before is not None:
+                before.result()
+        promised.result()
+
+    def forward():
+        for one in small:
+            net(one)
+
+    rows = [
+        compare(
+            f"adaptive superpixels at half size, {number} images of {height}x{width}, by the "
+            f"clock of the {name}",
+            "forward, then the definition without merging",
+            defined,
+            ours,
+            lambda a, b: "not compared",
+            repeats,
+            ("forward", forward),
+            clock,
+        )
+        for name, clock in (("wall", perf_counter), ("processor", process_time))
+    ]
+    merger.on_predict_end()
     return rows
 
 
