@@ -1,7 +1,7 @@
 """The modules: one learns and makes one pass over the pool, one sieves what was answered."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -26,16 +26,9 @@ from alseg.labels.pool import LabelPool
 from alseg.labels.supervision import LabelFiles
 from alseg.methods.adaptive_superpixel.labels import paint
 from alseg.methods.adaptive_superpixel.sieving import answer_confidence, sieve
-from alseg.methods.adaptive_superpixel.tables import (
-    MergeJob,
-    class_rows,
-    joined,
-    roots_of,
-    size_rows,
-)
+from alseg.methods.adaptive_superpixel.tables import Measured, image_tables, joined
 from alseg.nn.segmenter import Segmenter, upsample
 from alseg.regions.geometry import RegionPixels, pixels_in
-from alseg.regions.merged import merged_map
 
 #: Base superpixels of a batch above which other processes merge: a thread that does would hold up
 #: the one that tells a device what to do next.
@@ -209,38 +202,23 @@ class Merger(CrossEntropyModule):
         if self.predictions is not None:
             for index, stored in zip(indices, host["logits"].numpy(), strict=True):
                 self.predictions.write(index, stored, canvas, size)
-        jobs = [
-            self._job(index, *maps)
-            for index, *maps in zip(
-                indices, host["base"].numpy(), host["mean"].numpy(), strict=True
-            )
-        ]
-        parts = []
-        for item, (index, job, roots) in enumerate(
-            zip(indices, jobs, self._roots(jobs), strict=True)
-        ):
-            merged = merged_map(job.base, roots)
-            asked = self.asked.get(index, np.zeros(0, dtype=np.int64))
-            doubt, top1 = host["bvsb"][item], host["top1"][item]
-            parts.append(
-                {
-                    "regions": class_rows(doubt, top1, merged, self.num_classes),
-                    "sizes": size_rows(job.base, roots, asked),
-                    "merges": {"root": torch.from_numpy(roots.astype(np.int32))},
-                }
-            )
-        return joined(parts, indices)
+        arrays = (host[name].numpy() for name in ("base", "mean", "bvsb", "top1"))
+        images = [self._image(index, *maps) for index, *maps in zip(indices, *arrays, strict=True)]
+        made = partial(image_tables, eps=self.eps, limit=self.limit)
+        beside = map if self._mergers is None else self._mergers.map
+        return joined(list(beside(made, images)), indices)
 
-    def _job(self, index: int, base: NDArray[np.int32], means: NDArray[np.float64]) -> MergeJob:
+    def _image(
+        self,
+        index: int,
+        base: NDArray[np.int32],
+        means: NDArray[np.float64],
+        uncertainty: NDArray[np.float32],
+        top1: NDArray[np.uint8],
+    ) -> Measured:
         count = int(self.num_regions[index])
-        features, uncertainty = means[:count, :-1].copy(), means[:count, -1].copy()
-        return MergeJob(base, count, features, uncertainty, self.eps, self.limit)
-
-    def _roots(self, jobs: Sequence[MergeJob]) -> Iterator[NDArray[np.int64]]:
-        """Roots of every image of a batch, side by side where that pays."""
-        if self._mergers is None:
-            return map(roots_of, jobs)
-        return self._mergers.map(roots_of, jobs)
+        asked = self.asked.get(index, np.zeros(0, dtype=np.int64))
+        return Measured(base, count, means[:count], uncertainty, top1, asked)
 
 
 class Sieve(L.LightningModule):

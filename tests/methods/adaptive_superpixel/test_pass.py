@@ -16,7 +16,7 @@ from alseg.labels.supervision import LabelFiles
 from alseg.methods.adaptive_superpixel import module as modules
 from alseg.methods.adaptive_superpixel.method import AdaptiveSuperpixel
 from alseg.methods.adaptive_superpixel.module import Predictions, Sieve, shrunken
-from alseg.methods.adaptive_superpixel.tables import MergeJob, roots_of
+from alseg.methods.adaptive_superpixel.tables import image_tables, roots_of
 from benchmarks.bench_adaptive_superpixel import direct_contacts, direct_merge
 from tests.methods.adaptive_superpixel.test_merging import slow_limited
 from tests.toys import BlockMaps, toy_run
@@ -175,10 +175,10 @@ def test_ids_without_a_pixel_do_not_count_towards_the_limit():
     base = np.array([[7, 8, 9]], dtype=np.int32)
     features = np.zeros((10, 2))
     features[7:] = [0.3, 0.7]
-    roots = roots_of(MergeJob(base, 10, features, np.zeros(10), eps=0.1, limit=1.0))
+    roots = roots_of(base, 10, features, np.zeros(10), eps=0.1, limit=1.0)
     assert roots.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 7, 7]
     # two of three: 9 is left alone
-    roots = roots_of(MergeJob(base, 10, features, np.zeros(10), eps=0.1, limit=0.6))
+    roots = roots_of(base, 10, features, np.zeros(10), eps=0.1, limit=0.6)
     assert roots.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 7, 9]
 
 
@@ -206,7 +206,7 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("cores", [1, 3])
-def test_other_processes_find_the_same_roots(tmp_path, monkeypatch, cores):
+def test_other_processes_make_the_same_tables(tmp_path, monkeypatch, cores):
     run = ragged_run(tmp_path)
     merger, batch, tables, _ = one_pass(run)
     assert merger._mergers is None, "not worth it"
@@ -228,11 +228,11 @@ def test_the_next_batch_begins_while_one_is_merged(tmp_path, monkeypatch):
     merger, batch, tables, _ = one_pass(run)
     go_on = Event()
 
-    def held(job):
+    def held(*arguments, **options):
         assert go_on.wait(10)
-        return roots_of(job)
+        return image_tables(*arguments, **options)
 
-    monkeypatch.setattr(modules, "roots_of", held)
+    monkeypatch.setattr(modules, "image_tables", held)
     with torch.no_grad():
         first, second = (merger.predict_step(batch, number) for number in (0, 1))
     assert not first.done()
