@@ -32,7 +32,7 @@ from alseg.regions.geometry import RegionPixels, pixels_in
 
 #: Base superpixels of a batch above which other processes merge: a thread that does would hold up
 #: the one that tells a device what to do next.
-_MANY = 4000
+_MANY = 1000
 
 
 @dataclass(frozen=True)
