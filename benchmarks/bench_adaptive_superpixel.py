@@ -178,7 +178,7 @@ def direct_sieve(probabilities, regions, ids, answers, min_pixels=MIN_PIXELS, st
 
 def fast_sieve(probabilities, regions, ids, answers):
     pixels = pixels_in(regions, ids)
-    confidence = answer_confidence(probabilities, regions.shape, pixels, answers)
+    confidence = answer_confidence(probabilities, regions.shape, pixels, answers).numpy()
     kept = sieve(confidence, pixels.offsets, MIN_PIXELS)
     return paint(np.full(regions.shape, VOID, np.uint8), pixels, answers, kept)
 

@@ -4,7 +4,9 @@ import copy
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from time import perf_counter, process_time
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ import torch.nn.functional as F
 
 from alseg.active.scoring import SCORES, ScoringModule, UnitScorer
 from alseg.labels.imagefiles import ImageFiles
+from alseg.methods.adaptive_superpixel import module as modules
 from alseg.methods.adaptive_superpixel.module import Merger
 from alseg.methods.als4gan.classifier import SceneClassifier, build_classifier
 from alseg.methods.equal.module import TwoViews
@@ -179,25 +182,6 @@ def passes(quick: bool) -> list[Comparison]:
         )
     )
 
-    small = F.interpolate(image, scale_factor=0.5, mode="bicubic", antialias=True)
-    count = np.array([int(regions.max()) + 1])
-    merger = Merger(count, 0.1, None, 0.5, None, {}, **shared(net)).eval()
-
-    def adaptive():
-        found = F.interpolate(net(small).softmax(1), (height, width))[0]
-        return np.stack([region_means(one, regions) for one in found], axis=1).shape
-
-    rows.append(
-        row(
-            "adaptive superpixels at half size, merging left out of the definition",
-            merger,
-            adaptive,
-            lambda: (merger.predict_step(batch, 0), (count[0], CLASSES))[1],
-            lambda a, b: "not compared",
-            lambda: net(small),
-        )
-    )
-
     passes = 3
     bald = ScoringModule("bald", UnitScorer(1, seed=0), passes, **shared(net)).eval()
 
@@ -239,6 +223,57 @@ def passes(quick: bool) -> list[Comparison]:
         )
     )
     rows += [classbal(row, net, batch, forward), madbal(row, net, batch), als4gan(row, image)]
+    return [*rows, *adaptive(quick, net, regions, repeats)]
+
+
+def adaptive(quick: bool, net: Any, regions: torch.Tensor, repeats: int) -> list[Comparison]:
+    """Adaptive superpixels at half size: images after one another, merged beside the next one."""
+    height, width = regions.shape
+    generator = torch.Generator().manual_seed(0)
+    number, half = 2 if quick else 4, (height // 2, width // 2)
+    images = torch.randn(number, 1, 3, height, width, generator=generator)
+    small = [F.interpolate(one, half, mode="bicubic", antialias=True) for one in images]
+    count = np.full(number, int(regions.max()) + 1)
+
+    def defined():
+        for one in small:
+            found = F.interpolate(net(one).softmax(1), (height, width))[0]
+            [region_means(values, regions) for values in found]
+
+    def ours(merger):
+        promised = None
+        for index, image in enumerate(images):
+            batch = {"image": image, "index": torch.tensor([index]), "regions": regions[None]}
+            before, promised = promised, merger.predict_step(batch, index)
+            if before is not None:
+                before.result()
+        promised.result()
+
+    def forward():
+        for one in small:
+            net(one)
+
+    rows = []
+    for name, clock, many in (
+        ("wall", perf_counter, modules._MANY),
+        ("processor", process_time, 10**9),  # which does not see what other processes do
+    ):
+        merger = Merger(count, 0.1, None, 0.5, None, {}, **shared(net)).eval()
+        with patch.object(modules, "_MANY", many):
+            rows.append(
+                compare(
+                    f"adaptive superpixels at half size, {number} images of {height}x{width}, by "
+                    f"the clock of the {name}",
+                    "forward, then the definition without merging",
+                    defined,
+                    partial(ours, merger),
+                    lambda a, b: "not compared",
+                    repeats,
+                    ("forward", forward),
+                    clock,
+                )
+            )
+        merger.on_predict_end()
     return rows
 
 

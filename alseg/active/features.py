@@ -100,12 +100,7 @@ class FeatureTap:
             UserError: If the module has no `Segmenter`.
         """
         if self.network is None:
-            raise UserError(
-                "this diversity compares features, and the module has no alseg network (such as "
-                "alseg.Segmentation has) to read them from; return tables 'units' and 'diversity', "
-                "the latter with the columns image, unit, features and label, from predict_step, "
-                "or choose diversity='power' or 'spread'."
-            )
+            raise no_features()
         seen, self._seen = self._seen, []
         images = batch["image"]
         if sum(len(scores) for scores, _ in seen) != len(images):
@@ -132,6 +127,16 @@ class FeatureTap:
             "features": features,
             "label": label.int(),
         }
+
+
+def no_features() -> UserError:
+    """The sentence for a module whose features nobody can read."""
+    return UserError(
+        "this diversity compares features, and the module has no alseg network (such as "
+        "alseg.Segmentation has) to read them from; return tables 'units' and 'diversity', "
+        "the latter with the columns image, unit, features and label, from predict_step, "
+        "or choose diversity='power' or 'spread'."
+    )
 
 
 def predicted_labels(logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

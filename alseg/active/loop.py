@@ -3,7 +3,9 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +18,9 @@ from torch import Tensor
 from alseg.acquisition.diversity import DIVERSITIES, Diversity
 from alseg.active.choose import check_answer, query_from_scores
 from alseg.active.context import Asking, RoundContext
-from alseg.active.features import FeatureTap, predicted_labels
+from alseg.active.features import FeatureTap, no_features, predicted_labels
 from alseg.active.module import LoopDataModule
+from alseg.active.promised import TableQueue
 from alseg.active.ranks import on_rank_zero
 from alseg.active.scoring import SCORES, UnitScorer, usual_answer
 from alseg.active.segmentation import Segmentation
@@ -45,7 +48,9 @@ class ActiveLoop(L.Callback):
     - logits, (B, C, H, W), which `score` turns into such a table;
     - tables by name: ``units`` as above, others where `method` or `pick` knows what to do with
       them. A diversity that compares features takes them from the module's alseg network, or from a
-      table ``diversity`` with the columns ``image``, ``unit``, ``features`` and ``label``.
+      table ``diversity`` with the columns ``image``, ``unit``, ``features`` and ``label``;
+    - a `concurrent.futures.Future` of either kind of tables, for work on the host that runs beside
+      the next batch (see `alseg.active.promised`).
 
     Tables go to disk batch by batch, rank 0 joins them and chooses, and every rank gets the query;
     the choice does not depend on the number of processes.
@@ -111,6 +116,7 @@ class ActiveLoop(L.Callback):
         self.query: Query | None = None
         self.where: str | None = None
         self._folder: Path | None = None
+        self._queue: TableQueue | None = None
         if self.asking is None and method is None:
             Asking.of(self.pool)  # a pool that cannot be asked about is found out now
 
@@ -189,10 +195,24 @@ class ActiveLoop(L.Callback):
             return self.folder or Path(tempfile.mkdtemp(prefix="alseg-scores-"))
 
         self._folder = folder = on_rank_zero(make)
-        self._shard = ShardWriter(folder / f"rank_{trainer.global_rank}")
+        shard = ShardWriter(folder / f"rank_{trainer.global_rank}")
+        self._queue = TableQueue(shard, self._promised)
         diversity = self._now.diversity
         self._tap = FeatureTap(pl_module) if diversity is not None and diversity.measured else None
         self._scorer: UnitScorer | None = None
+
+    def on_predict_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Append what the batch before promised, if it is finished."""
+        assert self._queue is not None
+        with self._explained():
+            self._queue.look()
 
     def on_predict_batch_end(
         self,
@@ -203,15 +223,28 @@ class ActiveLoop(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Append the tables of a batch."""
-        tables = self._tables(outputs, batch)
-        if self._tap is not None and "diversity" not in tables:
-            if self._tap.network is None and isinstance(outputs, Tensor):
-                tables["diversity"] = predicted_labels(outputs, batch)
-            else:
-                tables["diversity"] = self._tap.table(batch)
+        """Append the tables of a batch, or those the batch before promised."""
+        tables = outputs if isinstance(outputs, Future) else self._tables(outputs, batch)
+        beside = {"scored": {"image": batch["index"]}, **self._seen(outputs, tables, batch)}
+        assert self._queue is not None
+        with self._explained():
+            self._queue.append(tables, beside)
+
+    def _seen(self, outputs: Any, tables: Any, batch: Any) -> dict[str, dict[str, Tensor]]:
+        """The table ``diversity`` of a batch, where the module does not make it itself."""
+        if self._tap is None or (isinstance(tables, Mapping) and "diversity" in tables):
+            return {}
+        if self._tap.network is None and isinstance(outputs, Tensor):
+            return {"diversity": predicted_labels(outputs, batch)}
+        if self._tap.network is None and isinstance(outputs, Future):
+            return {}  # it may be among what is promised
+        return {"diversity": self._tap.table(batch)}
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Says which images have scores that are not finite."""
         try:
-            self._shard.append({**tables, "scored": {"image": batch["index"]}})
+            yield
         except NotFiniteError as error:
             raise self._not_finite(error) from error
 
@@ -240,6 +273,9 @@ class ActiveLoop(L.Callback):
             if self._scorer is None:
                 self._scorer = UnitScorer.of(self._now, self.answer)
             return {"units": self._scorer.table(score(outputs.float()), batch)}
+        return self._named(outputs)
+
+    def _named(self, outputs: Any) -> dict[str, dict[str, Tensor]]:
         if self.score is not None:
             raise UserError(
                 "ActiveLoop(score=...) is for modules whose predict_step returns logits, and this "
@@ -254,9 +290,17 @@ class ActiveLoop(L.Callback):
             return {"units": dict(outputs)}
         return dict(outputs)
 
+    def _promised(self, outputs: Any) -> dict[str, dict[str, Tensor]]:
+        tables = self._named(outputs)
+        if self._tap is not None and self._tap.network is None and "diversity" not in tables:
+            raise no_features()
+        return tables
+
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Join, choose, record; every rank gets the query."""
-        self._shard.close()
+        assert self._queue is not None
+        with self._explained():
+            self._queue.close()
         if self._tap is not None:
             self._tap.close()
         trainer.strategy.barrier("shards-on-disk")
@@ -267,7 +311,9 @@ class ActiveLoop(L.Callback):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Leave no temporary folder behind."""
+        """Leave no temporary folder behind, and nothing promised."""
+        if self._queue is not None:
+            self._queue.drop()
         if self.folder is None and self._folder is not None and trainer.is_global_zero:
             shutil.rmtree(self._folder, ignore_errors=True)
 

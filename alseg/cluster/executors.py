@@ -13,6 +13,7 @@ from typing import Any
 from alseg.cluster.jobs import Job, World, keywords
 from alseg.cluster.records import RECORDS, Record, read_record, span, write_record
 from alseg.core.errors import UserError
+from alseg.core.processes import usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -108,8 +109,7 @@ class Local:
         if self.gpus is None:  # submitit hides all GPUs unless it deals them out
             environment["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES")
         if self.jobs > 1 and "OMP_NUM_THREADS" not in os.environ:
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-            environment["OMP_NUM_THREADS"] = str(max(1, cores // self.jobs))
+            environment["OMP_NUM_THREADS"] = str(max(1, usable_cores() // self.jobs))
         return replace(job, environment=environment)
 
 

@@ -199,10 +199,11 @@ def adjacency(
         neighbours.append((regions[1:, :-1], regions[:-1, 1:]))
     found = []
     for one, other in neighbours:
-        touch = (one != other) & (one >= 0) & (other >= 0)
-        a, b = one[touch].astype(np.int64), other[touch].astype(np.int64)
-        found.append(np.minimum(a, b) * num_regions + np.maximum(a, b))
+        touch = one != other
+        a, b = one[touch], other[touch]
+        found.append(np.minimum(a, b).astype(np.int64) * num_regions + np.maximum(a, b))
     pairs = np.concatenate(found)
+    pairs = pairs[pairs >= 0]  # where one of the two is -1, it is the lower one
     if by_contact:
         pairs, first = np.unique(pairs, return_index=True)
         pairs = pairs[np.argsort(first)]

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from alseg.core.errors import UserError
 from alseg.core.files import write_atomic
 from alseg.core.images import ImageSet, shown, truth_fingerprint
+from alseg.core.processes import usable_cores
 from alseg.core.progress import progress_bar
 from alseg.regions.base import RegionSource, listed, map_version, reads_truth
 from alseg.regions.runs import Runs
@@ -154,7 +154,7 @@ def extract_regions(
     if jobs:
         source.check(images)
         if workers is None:
-            workers = min(_cpus(), _MOST_WORKERS)
+            workers = min(usable_cores(), _MOST_WORKERS)
         problems: list[tuple[int, str]] = []
         outcomes = _outcomes(source, images, jobs, workers)
         bar = progress_bar(
@@ -194,12 +194,6 @@ def _unchanged(table: SizeTable | None, paths: Sequence[Path]) -> NDArray[np.boo
         return np.zeros(len(paths), dtype=bool)
     stamps = stamps_of(paths)
     return np.asarray((stamps == table.stamps).all(axis=1) & (stamps >= 0).all(axis=1))
-
-
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):  # what a cluster's scheduler lets this process use
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _content(source: RegionSource, images: ImageSet, index: int) -> str:

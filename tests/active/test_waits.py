@@ -1,6 +1,7 @@
 """How often the host would wait for a GPU: counted on a CPU by the calls that make it wait."""
 
 from collections import Counter
+from concurrent.futures import Executor, Future
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,8 @@ from alseg.active.scoring import ScoringModule, UnitScorer
 from alseg.active.transfer import on_host, packed, unpacked
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
+from alseg.labels.imagefiles import ImageFiles
+from alseg.labels.supervision import LabelFiles, Target
 from alseg.methods.adaptive_superpixel import module as adaptive
 from alseg.methods.als4gan import mean_teacher
 from alseg.methods.als4gan.classifier import SceneClassifier
@@ -26,11 +29,12 @@ from alseg.methods.als4gan.module import S4GANModule
 from alseg.methods.als4gan.step import FIXED
 from alseg.methods.equal import module as equal
 from alseg.methods.equal.module import TwoViews
+from alseg.methods.madbal import module as madbal
 from alseg.methods.madbal import superpixels
-from alseg.methods.madbal.module import PhaseOne, PhaseTwo
+from alseg.methods.madbal.module import Between, PhaseOne, PhaseTwo
 from alseg.methods.madbal.supported import Supported
 from alseg.methods.mulquery import module as mulquery
-from alseg.methods.mulquery.module import StageOne, StageTwo
+from alseg.methods.mulquery.module import PseudoLabeller, StageOne, StageTwo
 from alseg.nn.recipe import Recipe
 from alseg.nn.segmenter import build_segmenter
 
@@ -379,7 +383,7 @@ def packets(monkeypatch):
         sent.append(sorted(tables))
         return on_host(tables)
 
-    for module in (adaptive, superpixels):
+    for module in (adaptive, superpixels, madbal, mulquery):
         monkeypatch.setattr(module, "on_host", counted)
     return sent
 
@@ -395,18 +399,106 @@ def test_the_pass_of_madbal_waits_twice(packets, void):
     assert set(tables["superpixels"]["image"].tolist()) == {3, 5}
 
 
+@pytest.mark.parametrize("patches", [True, False])
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_pass_between_the_phases_waits_twice(packets, tmp_path, monkeypatch, patches, kept):
+    monkeypatch.setattr(madbal, "colors_of", lambda images, _: images.abs() * 50)
+    batch = training_batch()
+    module = Between(
+        network(),
+        labels=lambda image: Target({"target": batch["target"][0].numpy()}, {}),
+        class_losses=ImageFiles(tmp_path / "losses"),
+        labelled=np.array([5]),
+        features=ImageFiles(tmp_path / "features") if kept else None,
+        patch_network=nn.AvgPool2d(16) if patches else None,
+        grid=4,
+    ).eval()
+    module._trainer = SimpleNamespace(datamodule=None)
+    with torch.no_grad():
+        count = waits(lambda: module.predict_step(batch, 0))
+    assert count + len(packets) == 2  # what the images are, and all that is written
+    assert sorted(path.stem for path in (tmp_path / "losses").iterdir()) == ["5"]
+    found = [module.features.read(image) for image in (3, 5)] if kept else []
+    for each in found:
+        assert each["unit"].tolist() == [0, 1, 2, 3]
+        assert each["features"].shape == (
+            4,
+            3 if patches else module.network.encoder.out_channels[-1],
+        )
+    del packets[:]
+    with torch.no_grad():
+        assert waits(lambda: module.predict_step(batch, 0)) == 0, "nothing is missing"
+
+
+class AtOnce(Executor):
+    """Does at once, where calls are counted, what a thread would do beside."""
+
+    def submit(self, function, *args):
+        done = Future()
+        done.set_result(function(*args))
+        return done
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_the_pass_that_merges_waits_twice(packets, tmp_path, kept):
     module = adaptive.Merger(
         num_regions=np.full(6, 4), eps=0.5, limit=None, scale=1.0, asked={},
         predictions=adaptive.Predictions(tmp_path) if kept else None, **shared(),
     ).eval()  # fmt: skip
+    module._helper = AtOnce()
     tables = {}
     with torch.no_grad():
-        count = waits(lambda: tables.update(module.predict_step(training_batch(), 0)))
-    assert count + len(packets) == 2  # what is merged by, and what is said of the merged
+        count = waits(lambda: tables.update(module.predict_step(training_batch(), 0).result()))
+    assert count + len(packets) == 1  # what is merged by, and what is said of the merged
     assert set(tables["regions"]["image"].tolist()) == {3, 5}
     assert len(list(tmp_path.iterdir())) == 2 * kept
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("variant", ["expand", "within", "naive", "naive_all"])
+def test_the_pass_that_writes_pseudo_labels_waits_twice(packets, tmp_path, variant, strict):
+    batch = training_batch()
+    sets = batch["sets"].bool().numpy()
+    known = SimpleNamespace(sets=lambda image: (np.array([2, 1]), sets[0, [2, 1]]))
+    labels = LabelFiles(tmp_path, np.array([3, 5]))
+    module = PseudoLabeller(
+        network(4, cosine=True), known, labels, variant, 1.0, "median", strict, [1.0], False
+    ).eval()
+    batch = module.on_before_batch_transfer(batch, 0)
+    with torch.no_grad():
+        count = waits(lambda: module.predict_step(batch, 0))
+    assert count == 0
+    expected = [["labels"]] if variant.startswith("naive") else [["prototypes"], ["labels"]]
+    assert packets == expected
+    for image in (3, 5):
+        found = labels(image).maps["target"]
+        assert set(np.unique(found[8:, 8:24])) <= {0, 1, 2, 3}, "those that were asked"
+        assert (found[:8] == VOID).all() == (variant != "naive_all"), "in no region"
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_the_pass_that_sieves_waits_twice(packets, tmp_path, stored):
+    pixels = np.full((2, 2), [32, 32])
+    asked = SimpleNamespace(regions="quarters", unit=np.arange(4), label=np.array([0, 1, 2, 255]))
+    pool = SimpleNamespace(
+        sizes={3: pixels[0], 5: pixels[1]},
+        maps={"quarters": dict.fromkeys((3, 5), np.arange(4).repeat(256).reshape(32, 32))},
+        answers=lambda image: [(asked, np.arange(3)), (asked, np.array([3, image - 3]))],
+    )
+    predictions = adaptive.Predictions(tmp_path / "stored")
+    if stored:
+        for image in (3, 5):
+            logits = np.random.default_rng(image).normal(size=(3, 8, 8)).astype(np.float16)
+            predictions.write(image, logits, (32, 32), (32, 32))
+    labels = LabelFiles(tmp_path, np.array([3, 5]))
+    module = adaptive.Sieve(network(), predictions, 1.0, pool, labels, 32, 10).eval()
+    with torch.no_grad():
+        count = waits(lambda: module.predict_step(training_batch(), 0))
+    assert count + len(packets) == 2  # what the images are, and all confidences
+    for image in (3, 5):
+        found = labels(image).maps["target"]
+        assert 0 in found[:8]
+        assert (found[24:] == VOID).all()
 
 
 def test_a_packet_holds_all_columns_to_the_bit():

@@ -349,7 +349,7 @@ def test_sieved_labels(golden, now):
                 continue
             # void is no class: its regions are painted by nobody, whatever is kept
             known = np.where(classes == VOID, 0, classes)
-            confidence = answer_confidence(probabilities[image], one.shape, pixels, known)
+            confidence = answer_confidence(probabilities[image], one.shape, pixels, known).numpy()
             kept = sieve(confidence, pixels.offsets, MIN_PIXELS, STEPS)
             removed += int((~kept).sum())
             labels = paint(labels, pixels, classes, kept)

@@ -290,7 +290,7 @@ def label_inputs(golden, tag):
 @layouts
 def test_prototypes(golden, tag):
     _, cosines, regions, ids, members = label_inputs(golden, tag)
-    asked = asked_pixels(regions, ids, members)
+    asked = asked_pixels(regions.numpy(), ids.numpy(), members.numpy())
     found = prototypes(cosines, asked, REFERENCE["proto_temperature"])
     golden.check(f"pl_{tag}_regions", asked.ids)
     golden.check(f"pl_{tag}_proto_region", asked.ids[found.region])
@@ -302,7 +302,7 @@ def test_prototypes(golden, tag):
 @pytest.mark.parametrize("statistic", ["median", "min"])
 def test_thresholds(golden, tag, statistic):
     features, cosines, regions, ids, members = label_inputs(golden, tag)
-    asked = asked_pixels(regions, ids, members)
+    asked = asked_pixels(regions.numpy(), ids.numpy(), members.numpy())
     found = prototypes(cosines, asked, REFERENCE["proto_temperature"])
     similar = Similarities(FeatureMap(features, tuple(regions.shape)), found.pixel)
     within = within_region_labels(similar, asked, found)
@@ -315,7 +315,7 @@ def test_thresholds(golden, tag, statistic):
 def test_neighbours(golden, tag):
     _, _, regions, ids, _ = label_inputs(golden, tag)
     num_regions = len(golden.given(f"pl_{tag}_targets"))
-    golden.check(f"pl_{tag}_neighbours", neighbours(regions, ids, num_regions))
+    golden.check(f"pl_{tag}_neighbours", neighbours(regions.numpy(), ids.numpy(), num_regions))
 
 
 @layouts

@@ -86,8 +86,9 @@ def merge(
                         found.append(other)
             if not found:
                 break
-            near = _divergence(p[found], entropy[found], p[root], entropy[root]) < below
-            absorbed = [node for node, is_near in zip(found, near.tolist(), strict=True) if is_near]
+            some = np.array(found)
+            near = _divergence(p[some], entropy[some], p[root], entropy[root]) < below
+            absorbed = some[near].tolist()
     return np.array(roots, dtype=np.int64)
 
 
@@ -148,7 +149,10 @@ def _normalized(p: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    return -(p * np.log(np.maximum(p, _TINY))).sum(axis=-1)
+    terms = np.maximum(p, _TINY)
+    np.log(terms, out=terms)
+    terms *= p
+    return -np.add.reduce(terms, axis=-1)  # called for a handful of superpixels at a time
 
 
 def _divergence(

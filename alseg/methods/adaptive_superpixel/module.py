@@ -1,10 +1,10 @@
 """The modules: one learns and makes one pass over the pool, one sieves what was answered."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_all_start_methods, get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alseg.acquisition.scores import best_two
-from alseg.acquisition.statistics import class_sums, region_vectors
+from alseg.acquisition.statistics import region_vectors
 from alseg.active.features import shrunken
 from alseg.active.module import CrossEntropyModule
 from alseg.active.transfer import on_host
 from alseg.core.images import VOID
+from alseg.core.processes import forked_pool
 from alseg.labels.imagefiles import ImageFiles
 from alseg.labels.pool import LabelPool
 from alseg.labels.supervision import LabelFiles
 from alseg.methods.adaptive_superpixel.labels import paint
-from alseg.methods.adaptive_superpixel.merging import merge, merge_limited
 from alseg.methods.adaptive_superpixel.sieving import answer_confidence, sieve
+from alseg.methods.adaptive_superpixel.tables import Measured, image_tables, joined
 from alseg.nn.segmenter import Segmenter, upsample
-from alseg.regions.geometry import adjacency, pixels_in, region_sizes, resample_corners
-from alseg.regions.merged import merged_map
+from alseg.regions.geometry import RegionPixels, pixels_in
 
-#: Base superpixels of a batch above which other processes help to merge.
-_MANY = 4000
+#: Base superpixels of a batch above which other processes merge: a thread that does would hold up
+#: the one that tells a device what to do next.
+_MANY = 1000
 
 
 @dataclass(frozen=True)
@@ -110,172 +111,114 @@ class Merger(CrossEntropyModule):
         self.scale = scale
         self.predictions = predictions
         self.asked = asked
-        self._helpers: ProcessPoolExecutor | None = None
+        self._helper: ThreadPoolExecutor | None = None
+        self._mergers: ProcessPoolExecutor | None = None
+
+    def on_predict_start(self) -> None:
+        """Send helpers of a pass that failed home."""
+        self.on_predict_end()
 
     def on_predict_end(self) -> None:
         """Send the helpers home."""
-        if self._helpers is not None:
-            self._helpers.shutdown()
-            self._helpers = None
+        for helper in (self._helper, self._mergers):
+            if helper is not None:
+                helper.shutdown()
+        self._helper = self._mergers = None
 
     def predict_step(
         self, batch: dict[str, Tensor], batch_idx: int
-    ) -> dict[str, dict[str, Tensor]]:
+    ) -> Future[dict[str, dict[str, Tensor]]]:
         """Tables ``regions`` and ``sizes`` of merged superpixels, ``merges`` of base superpixels.
 
         ``regions`` (image, unit, label, uncertainty, pixels) is a
         `alseg.acquisition.region_table.RegionTable` on the grid of the prediction; ``sizes``
         (image, unit, pixels, asked) counts pixels of the image, and those answered about before;
-        ``merges`` (image, root) has one row per base superpixel.
+        ``merges`` (image, root) has one row per base superpixel. A thread makes them, beside the
+        forward pass of the next batch.
         """
         small = shrunken(batch["image"], self.scale)
         size = (small.shape[-2], small.shape[-1])
         coarse, _, canvas = self.network.features(small)
-        scored, means = [], []
-        for logits, regions in zip(coarse, batch["regions"], strict=True):
+        measured: Callable[[], dict[str, Tensor]] = partial(
+            self._measured, coarse, batch["index"], batch["regions"], canvas, size
+        )
+        if coarse.device.type != "cpu":  # a device is told now what to do, and waited for once
+            measured = partial(dict, measured())
+        if self._helper is None:  # in the first batch: nothing else is at work yet
+            many = len(coarse) * int(self.num_regions.max()) > _MANY and self.eps is not None
+            self._mergers = forked_pool(len(coarse)) if many else None
+            self._helper = ThreadPoolExecutor(1, "merging")
+        return self._helper.submit(self._tables, measured, canvas, size)
+
+    @torch.no_grad()
+    def _measured(
+        self,
+        coarse: Tensor,
+        index: Tensor,
+        regions: Tensor,
+        canvas: tuple[int, int],
+        size: tuple[int, int],
+    ) -> dict[str, Tensor]:
+        """What a batch is merged and scored by, on the CPU.
+
+        Args:
+            coarse: Logits on the decoder's grid, (B, C, h', w').
+            index: Image indices, (B,).
+            regions: Base superpixels, (B, H, W).
+            canvas: What the logits cover.
+            size: h and w of the images that were predicted.
+
+        Returns:
+            ``index`` (B,), ``base`` (B, H, W), ``mean`` (B, R, C + 1), ``bvsb`` and ``top1``
+            (B, h, w), and ``logits`` as they are kept.
+        """
+        columns = {"index": index, "base": regions.int()}
+        found: dict[str, list[Tensor]] = {"mean": [], "bvsb": [], "top1": []}
+        highest = int(self.num_regions.max())  # which images these are, only a device knows yet
+        for logits, base in zip(coarse, regions, strict=True):
             # of one image at a time
             full = self.network.enlarge(logits[None].float(), canvas, size)
             scores = best_two(full)
-            maps = torch.cat([full.softmax(dim=1)[0], scores.bvsb])
-            # which image it is, and so how many regions it has, only the device knows yet
-            means.append(region_vectors(maps, regions, int(self.num_regions.max())))
-            scored.append((scores.bvsb[0], scores.top1[0]))
-        columns = {"index": batch["index"], "base": batch["regions"].int()}
-        columns["mean"] = torch.stack(means)
+            maps = torch.empty((full.shape[1] + 1, *size), dtype=full.dtype, device=full.device)
+            torch.softmax(full[0], dim=0, out=maps[:-1])
+            maps[-1] = scores.bvsb[0]
+            found["mean"].append(region_vectors(maps, base, highest))
+            found["bvsb"].append(scores.bvsb[0])
+            found["top1"].append(scores.top1[0])
+        columns |= {name: torch.stack(parts) for name, parts in found.items()}
         if self.predictions is not None:
             columns["logits"] = coarse.half()
-        host = {name: c.numpy() for name, c in on_host({"batch": columns})["batch"].items()}
-        indices: list[int] = host["index"].tolist()
-        if self.predictions is not None:
-            for index, stored in zip(indices, host["logits"], strict=True):
-                self.predictions.write(index, stored, canvas, size)
-        jobs = [
-            self._job(index, *maps)
-            for index, *maps in zip(indices, host["base"], host["mean"], strict=True)
-        ]
-        roots = self._merged(jobs)
-        bases = [job[0] for job in jobs]
-        merged = [merged_map(*pair) for pair in zip(bases, roots, strict=True)]
-        parts = [
-            {
-                "regions": rows,
-                "sizes": self._sizes(index, base, own, int(self.num_regions[index])),
-                "merges": {"root": torch.from_numpy(root.astype(np.int32))},
-            }
-            for index, base, own, root, rows in zip(
-                indices, bases, merged, roots, self._rows(scored, merged, size), strict=True
-            )
-        ]
-        return _joined(parts, indices)
+        return on_host({"batch": columns})["batch"]
 
-    def _job(
-        self, index: int, base: NDArray[np.int32], means: NDArray[np.float64]
-    ) -> tuple[Any, ...]:
-        """Arguments of `roots_of` for an image."""
-        count = int(self.num_regions[index])
-        features, uncertainty = means[:count, :-1].copy(), means[:count, -1].copy()
-        return base, count, features, uncertainty, self.eps, self.limit
-
-    def _rows(
+    def _tables(
         self,
-        scored: Sequence[tuple[Tensor, Tensor]],
-        merged: Sequence[NDArray[np.int32]],
+        measured: Callable[[], Mapping[str, Tensor]],
+        canvas: tuple[int, int],
         size: tuple[int, int],
-    ) -> list[dict[str, Tensor]]:
-        """Rows of a `RegionTable`, on the CPU, for every image without its column ``image``.
+    ) -> dict[str, dict[str, Tensor]]:
+        """Tables of a batch; ``measured`` gives what `_measured` returns."""
+        host = measured()
+        indices: list[int] = host["index"].numpy().tolist()
+        if self.predictions is not None:
+            for index, stored in zip(indices, host["logits"].numpy(), strict=True):
+                self.predictions.write(index, stored, canvas, size)
+        arrays = (host[name].numpy() for name in ("base", "mean", "bvsb", "top1"))
+        images = [self._image(index, *maps) for index, *maps in zip(indices, *arrays, strict=True)]
+        made = partial(image_tables, eps=self.eps, limit=self.limit)
+        beside = map if self._mergers is None else self._mergers.map
+        return joined(list(beside(made, images)), indices)
 
-        Args:
-            scored: Uncertainty and predicted class of the pixels of each image, (h, w).
-            merged: Its merged superpixels, (H, W).
-            size: h and w.
-        """
-        sums = {}
-        for item, ((bvsb, top1), own) in enumerate(zip(scored, merged, strict=True)):
-            grid = torch.from_numpy(resample_corners(own, *size)).to(top1.device, non_blocking=True)
-            count = int(own.max(initial=-1)) + 1
-            both = class_sums(bvsb, top1, grid, self.num_classes, count)
-            sums[str(item)] = dict(zip(("uncertainty", "pixels"), both, strict=True))
-        rows = []
-        for table in on_host(sums).values():
-            unit, label = np.nonzero(table["pixels"].numpy())
-            columns = {
-                "unit": unit.astype(np.int32),
-                "label": label.astype(np.int32),
-                "uncertainty": table["uncertainty"].numpy()[unit, label],
-                "pixels": table["pixels"].numpy()[unit, label].astype(np.int32),
-            }
-            rows.append({name: torch.from_numpy(column) for name, column in columns.items()})
-        return rows
-
-    def _sizes(
-        self, index: int, base: NDArray[np.int32], merged: NDArray[np.int32], count: int
-    ) -> dict[str, Tensor]:
-        before = np.zeros(count + 1, dtype=bool)
-        before[self.asked.get(index, np.zeros(0, dtype=np.int64))] = True
-        pixels = np.bincount(merged[merged >= 0], minlength=count)
-        again = np.bincount(merged[(merged >= 0) & before[base]], minlength=count)
-        unit = np.flatnonzero(pixels)
-        columns = {"unit": unit, "pixels": pixels[unit], "asked": again[unit]}
-        return {name: torch.from_numpy(c.astype(np.int32)) for name, c in columns.items()}
-
-    def _merged(self, jobs: Sequence[tuple[Any, ...]]) -> list[NDArray[np.int64]]:
-        """Roots of every image of a batch, side by side where that pays."""
-        forks = "fork" in get_all_start_methods()  # a fresh interpreter would run user scripts
-        many = len(jobs) > 1 and sum(job[1] for job in jobs) > _MANY
-        if not (forks and many) or self.eps is None:
-            return [roots_of(*job) for job in jobs]
-        if self._helpers is None:
-            self._helpers = ProcessPoolExecutor(len(jobs), get_context("fork"))
-        return list(self._helpers.map(_roots_of, jobs))
-
-
-def roots_of(
-    base: NDArray[np.int32],
-    count: int,
-    features: NDArray[np.float64],
-    uncertainty: NDArray[np.float64],
-    eps: float | None,
-    limit: float | None,
-) -> NDArray[np.int64]:
-    """Which base superpixel each base superpixel is merged into.
-
-    Args:
-        base: Base superpixels, (H, W), -1 = none.
-        count: Their number, R.
-        features: Mean class probabilities of each, (R, C); zeros for ids without a pixel.
-        uncertainty: Mean uncertainty of each, (R,).
-        eps: See `Merger`.
-        limit: See `Merger`.
-
-    Returns:
-        (R,), int64.
-    """
-    if eps is None:
-        return np.arange(count)
-    edges = adjacency(base, count, by_contact=limit is not None)
-    if limit is None:
-        return merge(features, uncertainty, edges, eps)
-    present = region_sizes(base, count) > 0
-    uncertainty = np.where(present, uncertainty, -1.0)  # ids without a pixel do not count: last
-    return merge_limited(features, uncertainty, edges, eps, limit * int(present.sum()))
-
-
-def _roots_of(job: tuple[Any, ...]) -> NDArray[np.int64]:
-    return roots_of(*job)
-
-
-def _joined(
-    parts: Sequence[Mapping[str, Mapping[str, Tensor]]], index: Sequence[int]
-) -> dict[str, dict[str, Tensor]]:
-    """Tables of a batch from those of its images."""
-    tables: dict[str, dict[str, Tensor]] = {}
-    for name in parts[0]:
-        own = [part[name] for part in parts]
-        lengths = [len(next(iter(columns.values()))) for columns in own]
-        image = torch.tensor(index, dtype=torch.int32).repeat_interleave(torch.tensor(lengths))
-        columns = {key: torch.cat([c[key] for c in own]) for key in own[0] if key != "image"}
-        tables[name] = {"image": image, **columns}
-    return tables
+    def _image(
+        self,
+        index: int,
+        base: NDArray[np.int32],
+        means: NDArray[np.float64],
+        uncertainty: NDArray[np.float32],
+        top1: NDArray[np.uint8],
+    ) -> Measured:
+        count = int(self.num_regions[index])
+        asked = self.asked.get(index, np.zeros(0, dtype=np.int64))
+        return Measured(base, count, means[:count], uncertainty, top1, asked)
 
 
 class Sieve(L.LightningModule):
@@ -311,38 +254,60 @@ class Sieve(L.LightningModule):
         self.steps = steps
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Sieve the answers about the images of a batch."""
-        for item, index in enumerate(batch["index"].tolist()):
+        """Sieve the answers about the images of a batch (F13, F14).
 
-            def predict(item: int = item) -> Tensor:
-                small = shrunken(batch["image"][item : item + 1], self.scale)
-                coarse, _, canvas = self.network.features(small)
-                size = (small.shape[-2], small.shape[-1])
-                # the same rounding as on disk
-                full = self.network.enlarge(coarse.half().float(), canvas, size)
-                return full[0].softmax(dim=0)
+        A device is waited for twice: for what the images are, and for all confidences.
+        """
+        indices = batch["index"].tolist()
+        asked = [self._asked(index) for index in indices]
+        found: dict[str, dict[str, Tensor]] = {}
+        for item, (index, rounds) in enumerate(zip(indices, asked, strict=True)):
+            known = self.predictions.probabilities(index, self.network.align_corners)
+            if known is None:
+                known = self._predicted(batch["image"][item : item + 1])
+            found[str(item)] = {
+                str(number): self._confidence(index, known, *answers)
+                for number, answers in enumerate(rounds)
+            }
+        for index, rounds, columns in zip(indices, asked, on_host(found).values(), strict=True):
+            labels = np.full(self._size(index), VOID, dtype=np.uint8)
+            for (pixels, said), confidence in zip(rounds, columns.values(), strict=True):
+                kept = sieve(confidence.numpy(), pixels.offsets, self.min_pixels, self.steps)
+                labels = paint(labels, pixels, said, kept)
+            self.labels.write(index, labels)
 
-            stored = self.predictions.probabilities(index, self.network.align_corners)
-            self.labels.write(index, self.label(index, stored, predict))
+    def _size(self, index: int) -> tuple[int, int]:
+        height, width = self.pool.sizes[index].tolist()
+        return height, width
+
+    def _asked(self, index: int) -> list[tuple[RegionPixels, NDArray[np.integer[Any]]]]:
+        """Pixels of the regions of an image that were asked about, and their answers, by round."""
+        found = []
+        for answers, rows in self.pool.answers(index):
+            pixels = pixels_in(self.pool.maps[answers.regions][index], answers.unit[rows])
+            found.append((pixels, answers.label[rows]))  # type: ignore[index]
+        return found
+
+    def _predicted(self, image: Tensor) -> Tensor:
+        """Class probabilities of an image, (C, h, w), rounded as those on disk are."""
+        small = shrunken(image, self.scale)
+        coarse, _, canvas = self.network.features(small)
+        size = (small.shape[-2], small.shape[-1])
+        full = self.network.enlarge(coarse.half().float(), canvas, size)
+        return full[0].softmax(dim=0)
+
+    def _confidence(
+        self,
+        index: int,
+        probabilities: Tensor,
+        pixels: RegionPixels,
+        said: NDArray[np.integer[Any]],
+    ) -> Tensor:
+        wanted = np.where(said == VOID, 0, said)  # void is not painted, whatever is kept
+        return answer_confidence(probabilities, self._size(index), pixels, wanted)
 
     def on_predict_end(self) -> None:
         """Delete the predictions: gigabytes on a large pool, and all labels are written."""
         self.trainer.strategy.barrier("sieved")
         if self.trainer.is_global_zero:
             shutil.rmtree(self.predictions.folder, ignore_errors=True)
-
-    def label(
-        self, index: int, stored: Tensor | None, predict: Callable[[], Tensor]
-    ) -> NDArray[np.uint8]:
-        """Label map of one image, (H, W), uint8 (F13, F14)."""
-        probabilities = predict() if stored is None else stored
-        height, width = (int(side) for side in self.pool.sizes[index])
-        labels = np.full((height, width), VOID, dtype=np.uint8)
-        for answers, rows in self.pool.answers(index):
-            said = answers.label[rows]  # type: ignore[index]
-            pixels = pixels_in(self.pool.maps[answers.regions][index], answers.unit[rows])
-            wanted = np.where(said == VOID, 0, said)  # void is not painted, whatever is kept
-            confidence = answer_confidence(probabilities, (height, width), pixels, wanted)
-            kept = sieve(confidence, pixels.offsets, self.min_pixels, self.steps)
-            labels = paint(labels, pixels, said, kept)
-        return labels

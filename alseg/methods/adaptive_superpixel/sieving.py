@@ -21,25 +21,27 @@ def answer_confidence(
     regions: tuple[int, int],
     pixels: RegionPixels,
     answers: NDArray[np.integer[Any]],
-) -> NDArray[np.float32]:
+) -> Tensor:
     """Probability of the answered class at every pixel of the asked regions (F13).
 
     Args:
-        probabilities: Class probabilities of the image, (C, h, w), on any device; pixel ``y`` of
-            the region map reads row ``floor(y * h / H)``, columns likewise.
+        probabilities: Class probabilities of the image, (C, h, w), on any device, which is not
+            waited for; pixel ``y`` of the region map reads row ``floor(y * h / H)``, columns
+            likewise.
         regions: Height and width of the region map, (H, W).
         pixels: Pixels of the K asked regions, see `alseg.regions.geometry.pixels_in`.
         answers: Their classes, none of them VOID, (K,).
 
     Returns:
-        (n,), in the order of ``pixels.order``.
+        (n,), float32, in the order of ``pixels.order``, where the probabilities are.
     """
     _, height, width = probabilities.shape
     y, x = np.divmod(pixels.order, regions[1])
     cell = (y * height // regions[0]) * width + x * width // regions[1]
     label = np.repeat(np.asarray(answers, dtype=np.int64), np.diff(pixels.offsets))
-    index = torch.from_numpy(label * (height * width) + cell).to(probabilities.device)
-    return probabilities.reshape(-1)[index].float().cpu().numpy()
+    places = torch.from_numpy(label * (height * width) + cell)
+    index = places.to(probabilities.device, non_blocking=True)
+    return probabilities.reshape(-1)[index].float()
 
 
 def sieve(

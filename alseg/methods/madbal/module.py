@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from alseg.acquisition.scores import entropy, most_probable
 from alseg.acquisition.statistics import region_vectors, side_by_side
 from alseg.active.module import LoopDataModule, SegmentationModule, normalisation
+from alseg.active.transfer import on_host
 from alseg.labels.imagefiles import ImageFiles
 from alseg.methods.madbal import losses
 from alseg.methods.madbal.cells import CellLabels
@@ -295,50 +296,78 @@ class Between(L.LightningModule):
         self.grid = grid
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Write the files of the images of a batch that are not there."""
-        for item, index in enumerate(batch["index"].tolist()):
-            image = batch["image"][item : item + 1]
-            if self.features is not None and not self.features.path(index).exists():
-                regions = cells_of(batch["regions"][item], self.grid)
-                self.features.write(index, **self._features(image, regions))
-            if index in self.labelled and not self.class_losses.path(index).exists():
-                target = torch.from_numpy(self.labels(index).maps["target"]).to(image.device)
-                sums, counts = losses.class_losses(self.network(image), target[None])
-                self.class_losses.write(
-                    index, sums=sums.double().cpu().numpy(), counts=counts.cpu().numpy()
-                )
+        """Write the files of the images of a batch that are not there.
 
-    def _features(self, image: Tensor, regions: Tensor) -> dict[str, NDArray[Any]]:
-        """Ids of the superpixels of an image, (n,), and their features, (n, D), float16."""
+        A device is waited for twice: for what the images are, and for all that is written.
+        """
+        about = {"index": batch["index"]}
+        if self.features is not None:
+            about["regions"] = cells_of(batch["regions"], self.grid)
+        if self.features is not None and self.patch_network is not None:
+            colors = colors_of(batch["image"], self.trainer.datamodule)  # type: ignore[attr-defined]
+            about["colors"] = colors.round().byte().permute(0, 2, 3, 1)  # (B, H, W, 3)
+        host = {name: part.numpy() for name, part in on_host({"batch": about})["batch"].items()}
+        found: dict[str, dict[str, Tensor]] = {}
+        indices: list[int] = host["index"].tolist()
+        for item, index in enumerate(indices):
+            image, own = batch["image"][item : item + 1], found.setdefault(str(item), {})
+            if self.features is not None and not self.features.path(index).exists():
+                one = {name: part[item] for name, part in host.items()}
+                own |= self._features(image, about["regions"][item], one)
+            if index in self.labelled and not self.class_losses.path(index).exists():
+                target = torch.from_numpy(self.labels(index).maps["target"])
+                target = target[None].to(image.device, non_blocking=True)
+                sums, counts = losses.class_losses(self.network(image), target)
+                own |= {"sums": sums.double(), "counts": counts}
+        for index, columns in zip(indices, on_host(found).values(), strict=True):
+            arrays = {name: column.numpy() for name, column in columns.items()}
+            if self.features is not None and "features" in arrays:
+                self.features.write(index, unit=arrays["unit"], features=arrays["features"])
+            if "sums" in arrays:
+                self.class_losses.write(index, sums=arrays["sums"], counts=arrays["counts"])
+
+    def _features(
+        self,
+        image: Tensor,
+        regions: Tensor,
+        host: Mapping[str, NDArray[Any]],
+    ) -> dict[str, Tensor]:
+        """Ids of the superpixels of an image, (n,), int32, and their features, (n, D), float16.
+
+        Args:
+            image: (1, 3, H, W).
+            regions: Superpixels on the grid, (h, w), -1 = none.
+            host: The same on the host, and ``colors`` (H, W, 3), uint8, for a network of patches.
+        """
+        ids = host["regions"]
+        units = np.unique(ids[ids >= 0]).astype(np.int64)
         if self.patch_network is None:
-            found = encoder_features(self.network, image, regions)
+            features = encoder_features(self.network, image, regions, units)
         else:
-            colors = colors_of(image, self.trainer.datamodule)  # type: ignore[attr-defined]
-            pixels = colors[0].round().byte().permute(1, 2, 0).cpu().numpy()
-            ids = regions.cpu().numpy()
-            units = np.unique(ids[ids >= 0])
-            shrunk = shrink_image(pixels, (ids.shape[0], ids.shape[1]))
-            patches = torch.from_numpy(superpixel_patches(shrunk, ids, units)).to(image.device)
-            parts = [patch_features(self.patch_network, p) for p in patches.split(_PATCHES)]
-            found = (torch.from_numpy(units), torch.cat(parts))
-        unit, features = (part.cpu() for part in found)
+            shrunk = shrink_image(host["colors"], (ids.shape[0], ids.shape[1]))
+            patches = torch.from_numpy(superpixel_patches(shrunk, ids, units))
+            parts = patches.to(image.device, non_blocking=True).split(_PATCHES)
+            features = torch.cat([patch_features(self.patch_network, p) for p in parts])
         # some activations of a network that is not normalised are too large for half precision
         limit = torch.finfo(torch.float16).max
         half = features.clamp(-limit, limit).half()
-        return {"unit": unit.numpy().astype(np.int32), "features": half.numpy()}
+        return {"unit": torch.from_numpy(units.astype(np.int32)), "features": half}
 
 
 @torch.no_grad()
-def encoder_features(network: Segmenter, image: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of the encoder's last features over every superpixel.
+def encoder_features(
+    network: Segmenter, image: Tensor, regions: Tensor, units: NDArray[np.int64]
+) -> Tensor:
+    """Mean of the encoder's last features over some superpixels; no device is waited for.
 
     Args:
         network: Its encoder is read.
         image: (1, 3, H, W).
         regions: Superpixels on the grid, (h, w), -1 = none.
+        units: Those wanted, among them the one of the highest id, (n,).
 
     Returns:
-        Superpixel ids, (n,), and features, (n, D), float32.
+        (n, D), float32.
     """
     _, _, canvas, taps = tapped(network, image, ["encoder[-1]"])
     below, beside = (
@@ -346,6 +375,7 @@ def encoder_features(network: Segmenter, image: Tensor, regions: Tensor) -> tupl
         for padded, cells, side in zip(canvas, regions.shape, image.shape[-2:], strict=True)
     )
     covering = F.pad(regions, (0, beside, 0, below), value=-1)
-    unit = torch.unique(regions[regions >= 0])
-    vectors = region_vectors(taps["encoder[-1]"][0], covering, int(regions.max()) + 1)
-    return unit, vectors[unit].float()
+    count = int(units.max(initial=-1)) + 1
+    vectors = region_vectors(taps["encoder[-1]"][0], covering, count)
+    wanted = torch.from_numpy(units).to(vectors.device, non_blocking=True)
+    return vectors[wanted].float()

@@ -4,20 +4,31 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from alseg.acquisition.fused import has_kernel
 from alseg.active.module import SegmentationModule
+from alseg.active.transfer import on_host
 from alseg.core.centre import centre_square
 from alseg.core.images import VOID
 from alseg.labels.supervision import LabelFiles
 from alseg.methods.mulquery.acquisition import region_table, region_table_of_grid
 from alseg.methods.mulquery.losses import pseudo_label_loss, stage_one_loss
-from alseg.methods.mulquery.pseudo_labels import naive_labels, pseudo_label_map
+from alseg.methods.mulquery.pseudo_labels import (
+    asked_pixels,
+    naive_labels,
+    prototype_labels,
+    prototypes,
+)
 from alseg.methods.mulquery.supervision import ClassSets
 from alseg.nn.segmenter import Segmenter, upsample
+
+#: Part of a batch that stays on the host.
+HOST = "host"
 
 
 class StageOne(SegmentationModule):
@@ -140,44 +151,71 @@ class PseudoLabeller(L.LightningModule):
         self.scales = tuple(scales)
         self.flip = flip
 
-    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Label the images of a batch."""
-        cosines, features, canvas = self.views(batch["image"])
-        for item, index in enumerate(batch["index"].tolist()):
-            labels = self.label(
-                features[item], cosines[item], batch["regions"][item], index, canvas
-            )
-            self.labels.write(index, labels.cpu().numpy())
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Keep on the host what it works with there; arrays do not travel."""
+        # as wide as they are once they have travelled
+        known = {name: batch[name].long().numpy() for name in ("index", "regions")}
+        return {**batch, HOST: known}
 
-    def label(
-        self,
-        features: Tensor,
-        cosines: Tensor,
-        regions: Tensor,
-        index: int,
-        canvas: tuple[int, int],
-    ) -> Tensor:
-        """Label map of one image, (H, W), uint8."""
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Label the images of a batch.
+
+        A device is waited for twice: for where the prototypes are, and for the labels.
+        """
+        cosines, features, canvas = self.views(batch["image"])
+        indices: list[int] = batch[HOST]["index"].tolist()
+        regions: NDArray[np.int64] = batch[HOST]["regions"]
+        outside = regions < 0
         if self.variant == "naive_all":
-            return naive_labels(cosines)
-        ids, members = (torch.as_tensor(a, device=regions.device) for a in self.sets.sets(index))
-        if self.variant == "naive":
-            return naive_labels(cosines, torch.isin(regions, ids))
-        outside = regions < 0  # these pixels get an id of their own, which nobody asked about
-        labels = pseudo_label_map(
-            features,
-            cosines,
-            torch.where(outside, regions.max() + 1, regions),
-            ids,
-            members,
-            proto_temperature=self.proto_temperature,
-            expand=self.variant == "expand",
-            threshold=self.threshold,
-            strict=self.strict,
-            canvas=canvas,
-            align_corners=self.network.align_corners,
-        )
-        return labels.masked_fill(outside, VOID)
+            found = [naive_labels(one) for one in cosines]
+        elif self.variant == "naive":
+            asked = [self.sets.sets(index)[0] for index in indices]
+            inside = np.stack([np.isin(*pair) for pair in zip(regions, asked, strict=True)])
+            where = torch.from_numpy(inside).to(cosines.device, non_blocking=True)
+            found = [naive_labels(*pair) for pair in zip(cosines, where, strict=True)]
+        else:
+            found = self._from_sets(cosines, features, regions, indices, canvas)
+        host = on_host({"labels": {str(item): labels for item, labels in enumerate(found)}})
+        for item, labels in enumerate(host["labels"].values()):
+            own = labels.numpy()
+            if self.variant not in ("naive", "naive_all"):
+                own = np.where(outside[item], np.uint8(VOID), own)
+            self.labels.write(indices[item], own)
+
+    def _from_sets(
+        self,
+        cosines: Tensor,
+        features: Tensor,
+        regions: NDArray[np.int64],
+        indices: Sequence[int],
+        canvas: tuple[int, int],
+    ) -> list[Tensor]:
+        """Label map of every image, (H, W), uint8, on its device (S1-S7)."""
+        # pixels in no region get an id of their own, which nobody asked about
+        maps = [np.where(one < 0, one.max(initial=-1) + 1, one) for one in regions]
+        asked = [
+            asked_pixels(one, *self.sets.sets(index))
+            for one, index in zip(maps, indices, strict=True)
+        ]
+        found = [
+            prototypes(*pair, self.proto_temperature) for pair in zip(cosines, asked, strict=True)
+        ]
+        pixels = {str(item): one.pixel for item, one in enumerate(found)}
+        known = on_host({"prototypes": pixels})["prototypes"].values()
+        return [
+            prototype_labels(
+                features[item],
+                maps[item],
+                asked[item],
+                found[item]._replace(pixel=pixel),
+                expand=self.variant == "expand",
+                threshold=self.threshold,
+                strict=self.strict,
+                canvas=canvas,
+                align_corners=self.network.align_corners,
+            )
+            for item, pixel in enumerate(known)
+        ]
 
     def views(self, images: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """Cosines (B, C', H, W), features (B, D, h, w), and the canvas the features cover.

@@ -5,34 +5,42 @@ inside their own region and its neighbours, so features are read only there. Bil
 the inner product with a prototype commute: features on the network's coarse grid are compared
 there, and only the similarities are interpolated, at the pixels that need them.
 
+What follows from regions and answers alone is made on the host, in arrays; what a network says
+stays on its device, in tensors. The host has to know one thing of the latter: where the prototypes
+are. Neither `prototypes` before that nor `prototype_labels` after it waits for the device.
+
 Functions that return rows per prototype keep one order: region ascending, then class ascending.
 """
 
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from alseg.acquisition.scores import most_probable
 from alseg.core.images import VOID
 from alseg.methods.mulquery.groups import first_argmax
 from alseg.nn.precision import at_least_float32
+from alseg.regions.geometry import pixels_in
 
 
 class Asked(NamedTuple):
     """Pixels of the asked regions that have a class, region by region, raster order inside."""
 
-    ids: Tensor  #: Region ids, ascending, (K,), int64.
-    members: Tensor  #: Their class sets, (K, C), bool, at least one class each.
-    pixels: Tensor  #: Raster indices ``y * W + x``, (n,), int64.
+    ids: NDArray[np.int64]  #: Region ids, ascending, (K,).
+    members: NDArray[np.bool_]  #: Their class sets, (K, C), at least one class each.
+    pixels: NDArray[np.int64]  #: Raster indices ``y * W + x``, (n,).
     sizes: list[int]  #: Pixels of each region, K numbers that sum to n.
 
 
 class Prototypes(NamedTuple):
     """Prototypical pixels (S2), one row per (region, class)."""
 
-    region: Tensor  #: Row of the region in `Asked`, (P,), int64.
-    label: Tensor  #: Class, (P,), int64.
+    region: NDArray[np.int64]  #: Row of the region in `Asked`, (P,).
+    label: NDArray[np.int64]  #: Class, (P,).
     pixel: Tensor  #: Raster index ``y * W + x``, (P,), int64.
 
 
@@ -108,23 +116,28 @@ class Similarities:
     """Inner products of the features with those of prototypical pixels.
 
     Every feature is used once, so that classes which share a prototypical pixel tie exactly.
+
+    Args:
+        field: The features.
+        pixels: Raster indices of the prototypes, (P,), int64, on the CPU.
     """
 
     def __init__(self, field: FeatureMap, pixels: Tensor) -> None:
         self.field = field
-        unique, self.row = pixels.unique(return_inverse=True)
+        unique, self.row = np.unique(pixels.numpy(), return_inverse=True)
         flat = field.grid.flatten(1)
-        self.prototypes = field.sample(flat, unique).T
+        self.prototypes = field.sample(flat, _there(unique, flat)).T
         self.coarse = self.prototypes @ flat if field.coarse else None
 
-    def at(self, rows: Tensor, pixels: Tensor) -> Tensor:
+    def at(self, rows: NDArray[np.integer[Any]], pixels: Tensor) -> Tensor:
         """Similarity of some prototypes (c,) to the features of some pixels (n,), (c, n)."""
-        row, back = self.row[rows].unique(return_inverse=True)
+        places, back = np.unique(self.row[rows], return_inverse=True)
+        row = _there(places, pixels)
         if self.coarse is None:
             values = self.prototypes[row] @ self.field.sample(self.field.grid.flatten(1), pixels)
         else:
             values = self.field.sample(self.coarse[row], pixels)
-        return values[back]
+        return values[_there(back, pixels)]
 
 
 def pseudo_label_map(
@@ -135,23 +148,51 @@ def pseudo_label_map(
     members: Tensor,
     *,
     proto_temperature: float,
-    expand: bool,
-    threshold: str,
-    strict: bool,
-    canvas: tuple[int, int] | None = None,
-    align_corners: bool = False,
+    **options: Any,
 ) -> Tensor:
     """Labels of the asked regions and, with `expand`, of their neighbours (S1-S7).
 
     Args:
-        features: ``f``, (D, h, w): on the pixel grid (h = H, w = W), or coarser, to be read as
-            bilinear interpolation would.
+        features: See `prototype_labels`.
         cosines: ``s``, (C, H, W).
         regions: Region id of each pixel, (H, W), integer, >= 0.
         ids: Asked regions, (K,), in any order. Those not in the map are left out.
         members: Their class sets, (K, C), bool. Regions without a class get no label.
         proto_temperature: Temperature of the softmax that picks prototypes; the reference uses 1
             here and 0.1 in the losses.
+        **options: See `prototype_labels`.
+
+    Returns:
+        (H, W), uint8, `VOID` where there is no label.
+    """
+    known = regions.cpu().numpy()
+    asked = asked_pixels(known, ids.cpu().numpy(), members.cpu().numpy())
+    found = prototypes(cosines, asked, proto_temperature)
+    return prototype_labels(
+        features, known, asked, found._replace(pixel=found.pixel.cpu()), **options
+    )
+
+
+def prototype_labels(
+    features: Tensor,
+    regions: NDArray[np.integer[Any]],
+    asked: Asked,
+    found: Prototypes,
+    *,
+    expand: bool,
+    threshold: str,
+    strict: bool,
+    canvas: tuple[int, int] | None = None,
+    align_corners: bool = False,
+) -> Tensor:
+    """Labels of the asked regions and, with `expand`, of their neighbours (S3-S7).
+
+    Args:
+        features: ``f``, (D, h, w): on the pixel grid (h = H, w = W), or coarser, to be read as
+            bilinear interpolation would.
+        regions: Region id of each pixel, (H, W), >= 0.
+        asked: Asked regions.
+        found: Their prototypes, whose pixels are on the CPU.
         expand: Also label neighbouring regions where they are similar enough.
         threshold: ``median`` or ``min`` of the similarities inside the region (S4).
         strict: In neighbours, only prototypes above their own threshold compete, and the most
@@ -165,21 +206,20 @@ def pseudo_label_map(
         (H, W), uint8, `VOID` where there is no label.
     """
     height, width = regions.shape
-    labels = torch.full((height * width,), VOID, dtype=torch.uint8, device=regions.device)
-    asked = asked_pixels(regions, ids, members)
+    labels = torch.full((height * width,), VOID, dtype=torch.uint8, device=features.device)
     if not len(asked.ids):
         return labels.view(height, width)
     with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
-        found = prototypes(cosines, asked, proto_temperature)
         field = FeatureMap(features, (height, width), canvas, align_corners)
         similar = Similarities(field, found.pixel)
         within = within_region_labels(similar, asked, found)
+        said = _there(found.label.astype(np.uint8), features)
         if expand:
             limits = thresholds(within, len(found.label), threshold)
             near = neighbours(regions, asked.ids, int(regions.max()) + 1)
             near[:, asked.ids] = False  # these get their own labels below
-            _expand(labels, similar, regions, near, found, limits, strict)
-        labels[asked.pixels] = found.label[within.winner].to(torch.uint8)
+            _expand(labels, similar, regions, near, found, said, limits, strict)
+        labels[_there(asked.pixels, labels)] = said[within.winner]
     return labels.view(height, width)
 
 
@@ -198,23 +238,26 @@ def naive_labels(cosines: Tensor, where: Tensor | None = None) -> Tensor:
     return labels if where is None else labels.masked_fill(~where, VOID)
 
 
-def asked_pixels(regions: Tensor, ids: Tensor, members: Tensor) -> Asked:
+def asked_pixels(
+    regions: NDArray[np.integer[Any]], ids: NDArray[np.integer[Any]], members: NDArray[np.bool_]
+) -> Asked:
     """Collect the pixels of the asked regions; regions without class or pixel are left out.
 
     Args:
-        regions: Region id of each pixel, (H, W), integer, >= 0.
-        ids: Asked regions, (K,), integer, in any order.
-        members: Their class sets, (K, C), bool.
+        regions: Region id of each pixel, (H, W).
+        ids: Asked regions, (K,), in any order.
+        members: Their class sets, (K, C).
 
     Returns:
         Ids and sets in ascending order of the id, and the pixels.
     """
-    ids, by_id = ids.to(regions.device, torch.int64).sort()
-    members = members.to(regions.device)[by_id]
-    pixels, sizes = _pixel_lists(regions, ids[members.any(dim=1)])
-    seen = members.any(dim=1)
-    seen[seen.clone()] = torch.tensor(sizes, device=seen.device) > 0
-    return Asked(ids[seen], members[seen], pixels, [size for size in sizes if size])
+    order = np.argsort(ids)
+    order = order[members[order].any(axis=1)]
+    known, sets = ids[order].astype(np.int64), members[order]
+    pixels, offsets = pixels_in(regions, known)
+    sizes = np.diff(offsets)
+    seen = sizes > 0
+    return Asked(known[seen], sets[seen], pixels, sizes[seen].tolist())
 
 
 def prototypes(cosines: Tensor, asked: Asked, temperature: float) -> Prototypes:
@@ -229,15 +272,19 @@ def prototypes(cosines: Tensor, asked: Asked, temperature: float) -> Prototypes:
         One row per (region, class of its set); on ties the first pixel in raster order.
     """
     num_classes = len(cosines)
-    scores = at_least_float32(cosines.flatten(1)[:, asked.pixels].T)
-    probability = (scores / temperature).softmax(dim=1)
-    region = _rows(asked)
-    row, label = asked.members[region].nonzero(as_tuple=True)
-    best = first_argmax(
-        probability[row, label], region[row] * num_classes + label, asked.members.numel()
-    )
-    region, label = asked.members.nonzero(as_tuple=True)
-    return Prototypes(region, label, asked.pixels[row[best[region * num_classes + label]]])
+    place = np.repeat(np.arange(len(asked.ids)), asked.sizes)
+    row, label = np.nonzero(asked.members[place])
+    group = place[row] * num_classes + label
+    region, own = np.nonzero(asked.members)
+    with torch.no_grad(), torch.autocast(cosines.device.type, enabled=False):
+        pixels, rows = _there(asked.pixels, cosines), _there(row, cosines)
+        scores = at_least_float32(cosines.flatten(1)[:, pixels].T)
+        probability = (scores / temperature).softmax(dim=1)
+        best = first_argmax(
+            probability[rows, _there(label, cosines)], _there(group, cosines), asked.members.size
+        )
+        chosen = rows[best[_there(region * num_classes + own, cosines)]]
+        return Prototypes(region, own, pixels[chosen])
 
 
 def within_region_labels(similar: Similarities, asked: Asked, found: Prototypes) -> WithinLabels:
@@ -252,9 +299,10 @@ def within_region_labels(similar: Similarities, asked: Asked, found: Prototypes)
         One row per pixel of `asked`.
     """
     winners, similarities = [], []
-    for pixels, rivals in zip(asked.pixels.split(asked.sizes), _rivals(found), strict=True):
-        similarity, winner = similar.at(rivals, pixels).max(dim=0)
-        winners.append(rivals[winner])
+    pixels = _there(asked.pixels, similar.prototypes).split(asked.sizes)
+    for own, rivals in zip(pixels, _rivals(found), strict=True):
+        similarity, winner = similar.at(rivals, own).max(dim=0)
+        winners.append(_there(rivals, winner)[winner])
         similarities.append(similarity)
     return WithinLabels(torch.cat(winners), torch.cat(similarities))
 
@@ -278,7 +326,8 @@ def thresholds(within: WithinLabels, num_prototypes: int, statistic: str) -> Ten
         raise ValueError(f"unknown statistic {statistic!r}; known: median, min")
     by_value = within.similarity.argsort()
     order = by_value[within.winner[by_value].argsort(stable=True)]
-    sizes = torch.bincount(within.winner, minlength=num_prototypes)
+    # bincount would wait for the highest row
+    sizes = order.new_zeros(num_prototypes).scatter_add_(0, within.winner, torch.ones_like(order))
     place = sizes.cumsum(0) - sizes
     if statistic == "median":
         place = place + (sizes - 1).clamp(min=0) // 2
@@ -286,21 +335,23 @@ def thresholds(within: WithinLabels, num_prototypes: int, statistic: str) -> Ten
     return torch.where(sizes > 0, limits, 1.0)
 
 
-def neighbours(regions: Tensor, ids: Tensor, num_regions: int) -> Tensor:
+def neighbours(
+    regions: NDArray[np.integer[Any]], ids: NDArray[np.int64], num_regions: int
+) -> NDArray[np.bool_]:
     """Which regions touch, at a side or a corner (S5).
 
     Args:
-        regions: Region id of each pixel, (H, W), integer, ``0 <= id < num_regions``.
-        ids: Regions whose neighbours are wanted, (K,), int64, each once.
+        regions: Region id of each pixel, (H, W), ``0 <= id < num_regions``.
+        ids: Regions whose neighbours are wanted, (K,), each once.
         num_regions: R.
 
     Returns:
-        (K, R), bool; a region is its own neighbour.
+        (K, R); a region is its own neighbour.
     """
-    row = torch.full((num_regions,), -1, device=regions.device)
-    row[ids] = torch.arange(len(ids), device=regions.device)
-    rows, regions = row[regions.long()], regions.long()
-    near = torch.zeros(len(ids), num_regions, dtype=torch.bool, device=regions.device)
+    row = np.full(num_regions, -1)
+    row[ids] = np.arange(len(ids))
+    rows = row[regions]
+    near = np.zeros((len(ids), num_regions), dtype=bool)
     near[row[ids], ids] = True
     inner, before, after = slice(None), slice(None, -1), slice(1, None)
     for one, other in (
@@ -318,53 +369,41 @@ def neighbours(regions: Tensor, ids: Tensor, num_regions: int) -> Tensor:
 def _expand(
     labels: Tensor,
     similar: Similarities,
-    regions: Tensor,
-    near: Tensor,
+    regions: NDArray[np.integer[Any]],
+    near: NDArray[np.bool_],
     found: Prototypes,
+    said: Tensor,
     limits: Tensor,
     strict: bool,
 ) -> None:
     """Label pixels of neighbouring regions (S6) in `labels`, (H * W,), in place."""
-    targets = near.any(dim=0).nonzero().squeeze(1)
-    pixels, sizes = _pixel_lists(regions, targets)
-    lists = pixels.split(sizes)
+    targets = np.flatnonzero(near.any(axis=0))
+    order, offsets = pixels_in(regions, targets)
+    lists = _there(order, labels).split(np.diff(offsets).tolist())
     best = limits.new_full(labels.shape, -torch.inf)
-    for rivals, row in zip(_rivals(found), near[:, targets].tolist(), strict=True):
-        around = [pixels for pixels, touches in zip(lists, row, strict=True) if touches]
+    for rivals, row in zip(_rivals(found), near[:, targets], strict=True):
+        around = [lists[place] for place in np.flatnonzero(row)]
         if not around:
             continue
-        pixels = torch.cat(around)
+        pixels, own = torch.cat(around), _there(rivals, labels)
         similarity = similar.at(rivals, pixels)
-        passes = similarity > limits[rivals, None]
+        passes = similarity > limits[own, None]
         if strict:
             highest, winner = similarity.masked_fill(~passes, -torch.inf).max(dim=0)
-            won = highest > best[pixels]
-            best[pixels[won]] = highest[won]
+            known = best[pixels]
+            won = highest > known
+            best[pixels] = torch.where(won, highest, known)
         else:
             winner, won = similarity.argmax(dim=0), passes.any(dim=0)
-        labels[pixels[won]] = found.label[rivals[winner[won]]].to(torch.uint8)
+        labels[pixels] = torch.where(won, said[own[winner]], labels[pixels])
 
 
-def _rivals(found: Prototypes) -> tuple[Tensor, ...]:
+def _rivals(found: Prototypes) -> list[NDArray[np.int64]]:
     """Rows of the prototypes of each region."""
-    rows = torch.arange(len(found.region), device=found.region.device)
-    return rows.split(torch.bincount(found.region).tolist())
+    ends = np.cumsum(np.bincount(found.region)).tolist()
+    return [np.arange(start, end) for start, end in pairwise([0, *ends])]
 
 
-def _rows(asked: Asked) -> Tensor:
-    """Row in `asked` of the region of each pixel, (n,)."""
-    sizes = torch.tensor(asked.sizes, device=asked.pixels.device)
-    return torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
-
-
-def _pixel_lists(regions: Tensor, ids: Tensor) -> tuple[Tensor, list[int]]:
-    """Raster indices of the pixels of some regions, region by region, and how many each has."""
-    if not len(ids):
-        return ids, []
-    flat = regions.flatten()
-    row = torch.full((int(max(flat.max(), ids.max())) + 1,), -1, device=flat.device)
-    row[ids] = torch.arange(len(ids), device=flat.device)
-    rows = row[flat.long()]
-    pixels = (rows >= 0).nonzero().squeeze(1)
-    rows, order = rows[pixels].sort(stable=True)
-    return pixels[order], torch.bincount(rows, minlength=len(ids)).tolist()
+def _there(values: NDArray[Any], like: Tensor) -> Tensor:
+    """An array of the host where a tensor is; nobody waits."""
+    return torch.from_numpy(values).to(like.device, non_blocking=True)

@@ -1,5 +1,7 @@
 """Adaptive superpixels as a method: its pass, its choice, its errors, against the paper's text."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -134,18 +136,25 @@ def test_what_was_answered_about_merged_superpixels_is_known_of_their_base(tmp_p
     assert asked_base(run.pool, 1, run.regions).tolist() == []
 
 
-def test_void_and_sieved_pixels_keep_the_earlier_label(tmp_path):
+def test_void_and_sieved_pixels_keep_the_earlier_label(tmp_path, monkeypatch):
     run = toy_run(tmp_path, method=AdaptiveSuperpixel(**SHORT))
     answered(run)
     sieve = Sieve(
-        network=None, predictions=Predictions(tmp_path), scale=0.5, pool=run.pool,
+        network=SimpleNamespace(align_corners=False),
+        predictions=Predictions(tmp_path), scale=0.5, pool=run.pool,
         labels=LabelFiles(tmp_path, np.array([0])), min_pixels=128, steps=48,
     )  # fmt: skip
     probabilities = torch.full((3, 16, 24), 0.3)
     probabilities[2] = torch.linspace(0.9, 1.0, 16 * 24).reshape(16, 24)
     probabilities[2, 1:4, :4] = torch.linspace(0, 0.5, 12).reshape(3, 4)  # most of superpixel 0
     probabilities[2, 4, 4:8] = torch.linspace(0.55, 0.7, 4)  # the upper edge of superpixel 7
-    labels = sieve.label(0, probabilities, lambda: pytest.fail("they are stored"))
+    monkeypatch.setattr(Predictions, "probabilities", lambda *_: probabilities)
+
+    def sieved():
+        sieve.predict_step({"index": torch.tensor([0])}, 0)
+        return sieve.labels(0).maps["target"]
+
+    labels = sieved()
     expected = np.full((32, 48), VOID, dtype=np.uint8)
     expected[:8, :8] = 1
     expected[:8, 8:16] = 2  # void was said later, of this and its neighbour
@@ -158,7 +167,7 @@ def test_void_and_sieved_pixels_keep_the_earlier_label(tmp_path):
     assert (labels[2:8, :8] == 1).all()
     assert (labels[8:10, 8:16] == 0).all()
     sieve.min_pixels = 193  # the merged one has 192
-    kept = sieve.label(0, probabilities, lambda: pytest.fail("they are stored"))
+    kept = sieved()
     assert np.array_equal(kept, run.pool.render(0))
     assert (kept[over] == 2).all()
 

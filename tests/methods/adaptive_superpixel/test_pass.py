@@ -1,5 +1,6 @@
 """The pass over the pool that merges and scores, and its predictions, against the paper's text."""
 
+from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,11 +10,13 @@ import torch.nn.functional as F
 from PIL import Image
 
 from alseg.active.driver import buy
+from alseg.core import processes
 from alseg.core.images import VOID
 from alseg.labels.supervision import LabelFiles
 from alseg.methods.adaptive_superpixel import module as modules
 from alseg.methods.adaptive_superpixel.method import AdaptiveSuperpixel
-from alseg.methods.adaptive_superpixel.module import Predictions, Sieve, roots_of, shrunken
+from alseg.methods.adaptive_superpixel.module import Predictions, Sieve, shrunken
+from alseg.methods.adaptive_superpixel.tables import image_tables, roots_of
 from benchmarks.bench_adaptive_superpixel import direct_contacts, direct_merge
 from tests.methods.adaptive_superpixel.test_merging import slow_limited
 from tests.toys import BlockMaps, toy_run
@@ -56,7 +59,7 @@ def one_pass(run, images=(0, 2, 5), round=0):
         "regions": torch.from_numpy(maps).long(),
     }
     with torch.no_grad():
-        tables = merger.predict_step(batch, 0)
+        tables = merger.predict_step(batch, 0).result()
         logits = merger.network(shrunken(batch["image"], run.method.prediction_scale))
     return merger, batch, tables, logits.double().numpy()
 
@@ -193,22 +196,50 @@ def test_predictions_are_kept_for_the_sieve_alone(tmp_path):
     assert not (tmp_path / "b" / "round_001").exists()
 
 
-def test_other_processes_find_the_same_roots(tmp_path, monkeypatch):
+def same(one, other):
+    assert list(one) == list(other)
+    for name, table in one.items():
+        assert list(table) == list(other[name])
+        for key, column in table.items():
+            assert column.dtype == other[name][key].dtype
+            assert torch.equal(column, other[name][key]), (name, key)
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_other_processes_make_the_same_tables(tmp_path, monkeypatch, cores):
     run = ragged_run(tmp_path)
     merger, batch, tables, _ = one_pass(run)
-    assert merger._helpers is None, "not worth it"
+    assert merger._mergers is None, "not worth it"
+    merger.on_predict_start()
+    assert merger._helper is None
     monkeypatch.setattr(modules, "_MANY", 10)
+    monkeypatch.setattr(processes, "usable_cores", lambda: cores)
     with torch.no_grad():
-        again = merger.predict_step(batch, 0)
-    assert merger._helpers is not None
-    for name, table in tables.items():
-        for key, column in table.items():
-            assert torch.equal(column, again[name][key])
+        again = merger.predict_step(batch, 0).result()
+    assert (merger._mergers is not None) == (cores > 1), "one core is not shared"
+    same(tables, again)
     merger.on_predict_end()
-    assert merger._helpers is None
-    with torch.no_grad():  # one image is not spread over processes
-        merger.predict_step({name: value[:1] for name, value in batch.items()}, 0)
-    assert merger._helpers is None
+    assert merger._helper is merger._mergers is None
+
+
+def test_the_next_batch_begins_while_one_is_merged(tmp_path, monkeypatch):
+    """And what is merged beside it is what is merged alone."""
+    run = ragged_run(tmp_path)
+    merger, batch, tables, _ = one_pass(run)
+    go_on = Event()
+
+    def held(*arguments, **options):
+        assert go_on.wait(10)
+        return image_tables(*arguments, **options)
+
+    monkeypatch.setattr(modules, "image_tables", held)
+    with torch.no_grad():
+        first, second = (merger.predict_step(batch, number) for number in (0, 1))
+    assert not first.done()
+    go_on.set()
+    for promised in (first, second):
+        same(tables, promised.result())
+    merger.on_predict_end()
 
 
 @pytest.mark.parametrize("aligned", [False, True])

@@ -16,6 +16,7 @@ from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.labels.supervision import LabelFiles
 from alseg.labels.tables import Answers, Query
+from alseg.methods.adaptive_superpixel import module as modules
 from alseg.methods.adaptive_superpixel.method import AdaptiveSuperpixel
 from alseg.methods.adaptive_superpixel.module import Merger, Predictions, Sieve
 from alseg.methods.baselines.random import Random
@@ -219,6 +220,7 @@ def test_measures_are_columns(finished):
 # where, and what is there then: scores, query, answers, label files, checkpoint of the next round
 CUTS = {
     "in the pass": ((Merger, "predict_step", 2), [0, 0, 0, 0, 0]),
+    "in the thread that merges": ((modules, "image_tables", 5), [0, 0, 0, 0, 0]),
     "before the tables are kept": ((ledger, "write_atomic", 1), [0, 0, 0, 0, 0]),
     "between tables and query": ((ledger.Ledger, "write_query", 1), [1, 0, 0, 0, 0]),
     "between query and answers": (

@@ -83,7 +83,7 @@ def test_confidence_is_read_at_the_pixel_above(coarse):
         for region, answer in ((4, 3), (1, 0))
         for y, x in np.argwhere(regions == region)
     ]
-    assert found.dtype == np.float32
+    assert found.dtype == torch.float32
     assert found.tolist() == expected
 
 
