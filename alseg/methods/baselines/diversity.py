@@ -79,7 +79,7 @@ class CoreSet(Scored):
     ranks: ClassVar[bool] = False
     score: ClassVar[str] = "features"
     #: Seconds of one core per unit and pick, with 256 features.
-    pace: ClassVar[float] = 75e-9
+    pace: ClassVar[float] = 20e-9
 
     metric: str = "euclidean"
     candidates: int | None = None
@@ -171,8 +171,6 @@ class Badge(CoreSet):
     """
 
     score: ClassVar[str] = "gradients"
-    pace: ClassVar[float] = 20e-9
-
     share: float = 1.0
 
     def scored_images(self, context: RoundContext) -> NDArray[np.int64] | None:
