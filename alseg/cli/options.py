@@ -105,9 +105,9 @@ class TrainerOptions:
         channels_last: Keep networks and their maps with the channels of a pixel side by side. On a
             CPU the forward pass of a ResNet is then faster, training and MobileNets are not, see
             ``python -m benchmarks layout``; results round otherwise.
-        compile: Compile networks by ``torch.compile`` while they are trained, see docs/compile.md.
-            Every stage compiles anew, for seconds to minutes; results round otherwise. Needs a C++
-            compiler.
+        compile: Compile networks by ``torch.compile`` while they are trained, see
+            docs/precision.md. Every stage compiles anew, which takes minutes of a processor; on a
+            CPU its steps are not faster. Results round otherwise. Needs a C++ compiler.
         enable_progress_bar: Show progress.
     """
 
