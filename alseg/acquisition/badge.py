@@ -112,7 +112,8 @@ class NearestPick:
         #: Squared distance to the nearest pick, (n,), float64; infinite before the first.
         self.distance = np.full(len(features), np.inf)
         self._picks = 0
-        self._scale = 1 / (self.length.max(initial=0) or 1.0)  # float32 has a short range
+        longest = float(self.length.max(initial=0))
+        self._scale = 1 / longest if longest > 1e-300 else 1.0  # float32 has a short range
         self._feature_length = np.sqrt(features * self._scale)
         self._scaled = np.empty(gradients.error.shape, np.float32)  # errors times feature lengths
         for rows in _all(gradients.error):
@@ -152,7 +153,10 @@ class NearestPick:
         of_error = _double(self._gradients.error[row : row + 1])[0]
         twice = (2 * self._feature_length[row] * of_error).astype(np.float32)
         bound = self._scaled @ twice
-        np.maximum(bound, 0, out=bound) if self._one_sided else np.abs(bound, out=bound)
+        if self._one_sided:
+            np.maximum(bound, 0, out=bound)
+        else:
+            np.abs(bound, out=bound)
         np.subtract(bound, self._excess, out=bound)
         least = self.length[row] * self._scale * (1 - self._rounding) - _TINY
         return np.flatnonzero(bound > np.float32(least))

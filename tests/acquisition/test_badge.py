@@ -83,6 +83,18 @@ def test_distances_that_are_left_out_would_not_have_changed_a_bit(dtype, signed,
     assert 0 < share < 0.6
 
 
+@pytest.mark.parametrize("scale", [0, 1e-152, 1e-140, 1e140])
+def test_very_short_and_very_long_gradients(scale):
+    gradients, ids = units(40)
+    scaled = Gradients(gradients.error, gradients.features * scale)
+    nearest = NearestPick(scaled)
+    for row in (3, 17, 20):
+        nearest.add(row)
+    expected = ((dense(scaled)[:, None] - dense(scaled)[None, [3, 17, 20]]) ** 2).sum(-1).min(1)
+    np.testing.assert_allclose(nearest.distance, expected, rtol=1e-6, atol=expected.max() * 1e-12)
+    assert len(set(badge(scaled, ids, np.full(40, 0.5), progress=False))) == 40
+
+
 def test_distances_to_the_nearest_pick():
     gradients, _ = units(60)
     g, nearest = dense(gradients), NearestPick(gradients)
