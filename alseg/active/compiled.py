@@ -1,5 +1,6 @@
 """``trainer.compile``: what learns is compiled by ``torch.compile`` while it is trained."""
 
+import logging
 from typing import Any
 
 import lightning as L
@@ -8,6 +9,8 @@ from torch import nn
 
 from alseg.core.errors import UserError
 from alseg.nn.interface import Segmenter
+
+log = logging.getLogger(__name__)
 
 
 def trained_parts(module: nn.Module) -> list[nn.Module]:
@@ -90,6 +93,7 @@ def require_compiler(device: str) -> None:
     Raises:
         UserError: With the compiler's own reason.
     """
+    log.info("trying torch.compile")
     try:
         torch.compile(lambda numbers: (numbers * numbers).sin())(torch.ones(8, device=device))
     except Exception as error:  # the compiler's and those of what it calls
