@@ -18,7 +18,17 @@ CLASSES = 19
 
 
 def main(quick: bool) -> None:
-    print(table([*committees(quick), *core_set(quick), *gradients(quick), *on_disk(quick)]))
+    print(
+        table(
+            [
+                *committees(quick),
+                *core_set(quick),
+                *gradients(quick),
+                passes(quick),
+                *on_disk(quick),
+            ]
+        )
+    )
     print(passes_of_core_set(picks=200, labelled=100))
 
 
@@ -114,10 +124,6 @@ def matrix_of_pairs(features, picks, covered):
     return np.array(chosen[len(covered) :]) - len(covered)
 
 
-def _double(block):
-    return np.asarray(block, np.float64)
-
-
 def on_disk(quick: bool) -> list[Comparison]:
     """Picks from features that a scoring pass left on the disk, of which nine in ten are open."""
     units, dim, picks = (400, 16, 10) if quick else (60_000, 256, 100)
@@ -139,7 +145,7 @@ def on_disk(quick: bool) -> list[Comparison]:
         return badge(taken, rows, uniforms, progress=False)
 
     def where_they_lie():
-        taken = Gradients(*(Rows(factor(name), rows, _double) for name in ("error", "features")))
+        taken = Gradients(*(Rows(factor(name), rows) for name in ("error", "features")))
         return badge(taken, rows, uniforms, progress=False)
 
     def cover_of_copies():
@@ -156,6 +162,40 @@ def on_disk(quick: bool) -> list[Comparison]:
             compare(f"BADGE, {what}", "copied as float64", copied, where_they_lie, equal, 1),
             compare(f"k-center, {what}", "copied", cover_of_copies, cover, equal, 1),
         ]
+
+
+def passes(quick: bool) -> Comparison:
+    """BADGE among units of which a trained network is sure of most."""
+    units, dim, picks = (500, 16, 20) if quick else (57_000, 256, 1000)
+    rng = np.random.default_rng(0)
+    best = rng.integers(CLASSES, size=units)
+    logits = torch.from_numpy(rng.normal(size=(units, CLASSES)))
+    logits[np.arange(units), best] += torch.from_numpy(rng.exponential(6, units))
+    p = logits.softmax(1).numpy()
+    error = np.eye(CLASSES)[p.argmax(1)] - p
+    of_class = 2 * rng.normal(size=(CLASSES, dim))
+    features = np.maximum(of_class[best] + rng.normal(size=(units, dim)), 0)
+    uniforms = rng.random(picks)
+
+    def pass_for_pass():
+        length = (error**2).sum(1) * (features**2).sum(1)
+        nearest, chosen = np.full(units, np.inf), [int(length.argmax())]
+        for u in uniforms[1:]:
+            last = chosen[-1]
+            inner = (error @ error[last]) * (features @ features[last])
+            squared = np.maximum(length + length[last] - 2 * inner, 0)
+            squared[last] = 0
+            nearest = np.minimum(nearest, squared)
+            mass = np.cumsum(nearest)
+            chosen.append(int(np.searchsorted(mass, u * mass[-1])))
+        return np.array(chosen)
+
+    def ours():
+        taken = Gradients(error, features)
+        return badge(taken, np.arange(units), uniforms, progress=False)
+
+    what = f"BADGE, {picks} of {units:,} units, most of them sure, {CLASSES}x{dim} gradients"
+    return compare(what, "all units for each pick", pass_for_pass, ours, equal, repeats=1)
 
 
 def gradients(quick: bool) -> list[Comparison]:

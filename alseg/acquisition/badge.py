@@ -2,7 +2,8 @@
 
 The gradient of the cross-entropy to the predicted class, with respect to the last layer, is the
 outer product of ``a = onehot(argmax p) - p`` (C numbers) and the features ``h`` (d numbers). It is
-never formed: ``|a h' - b k'|^2 = |a|^2 |h|^2 + |b|^2 |k|^2 - 2 (a . b) (h . k)``.
+never formed: ``|a h' - b k'|^2 = |a|^2 |h|^2 + |b|^2 |k|^2 - 2 (a . b) (h . k)``. All of it is
+computed in float64, whatever the type of the factors.
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from alseg.acquisition.statistics import region_counts
 
 #: Numbers of features worked on at a time.
 _BLOCK = 2**18
+#: Share of the longest gradient's square below which float32 is not trusted.
+_TINY = 1e-30
 
 
 class Gradients(NamedTuple):
@@ -80,10 +83,88 @@ def gradient_norms(gradients: Gradients) -> NDArray[np.floating[Any]]:
     return np.sqrt(_squares(gradients.error) * _squares(gradients.features))
 
 
-def gradient_distances(gradients: Gradients, row: int) -> NDArray[np.floating[Any]]:
-    """Euclidean distance of every gradient to that of one row, (n,)."""
-    length = _squares(gradients.error) * _squares(gradients.features)
-    return np.sqrt(_squared_distances(gradients, length, row))
+def gradient_distances(gradients: Gradients, row: int) -> NDArray[np.float64]:
+    """Euclidean distance of every gradient to that of one row, (n,), float64."""
+    return np.sqrt(NearestPick(gradients).add(row))
+
+
+class NearestPick:
+    """Squared distance of every gradient to the nearest of those that are picked.
+
+    A pick ``b k'`` changes the distances of the units near it alone, and most are ruled out without
+    their features (Cauchy-Schwarz):
+    ``|a h' - b k'|^2 >= |a|^2 |h|^2 + |b|^2 |k|^2 - 2 max(a . b, 0) |h| |k|`` where no feature is
+    negative, with ``|a . b|`` for the maximum else. The bound is taken in float32, less than its
+    own rounding errors; the distances are those of a pass over all features, to the bit.
+
+    In memory are C float32 numbers per unit besides a few of its own; features are read where they
+    lie, a block at a time.
+
+    Args:
+        gradients: Of the units, n of them.
+    """
+
+    def __init__(self, gradients: Gradients) -> None:
+        self._gradients = gradients
+        features = _squares(gradients.features)
+        #: Squared length of every gradient, (n,), float64.
+        self.length = _squares(gradients.error) * features
+        #: Squared distance to the nearest pick, (n,), float64; infinite before the first.
+        self.distance = np.full(len(features), np.inf)
+        self._picks = 0
+        longest = float(self.length.max(initial=0))
+        self._scale = 1 / longest if longest > 1e-300 else 1.0  # float32 has a short range
+        self._feature_length = np.sqrt(features * self._scale)
+        self._scaled = np.empty(gradients.error.shape, np.float32)  # errors times feature lengths
+        for rows in _all(gradients.error):
+            scaled = _double(gradients.error[rows]) * self._feature_length[rows, None]
+            self._scaled[rows] = scaled
+        self._one_sided = all(
+            np.min(gradients.features[rows], initial=0) >= 0 for rows in _all(gradients.features)
+        )
+        self._rounding = (gradients.error.shape[1] + 4) * 2.0**-22  # four times what it can be
+        #: Squared length less distance, less rounding: what 2 (a . b) |h| |k| has to exceed.
+        self._excess = np.empty(len(features), np.float32)
+
+    def add(self, row: int) -> NDArray[np.float64]:
+        """Pick a unit.
+
+        Args:
+            row: Its row.
+
+        Returns:
+            `distance`, brought up to date in place.
+        """
+        near = self._near(row) if self._picks else np.arange(len(self.distance))
+        step = max(1, _BLOCK // max(1, self._gradients.features.shape[1]))
+        of_error, of_features = (_double(factor[row : row + 1])[0] for factor in self._gradients)
+        for rows in (near[start : start + step] for start in range(0, len(near), step)):
+            # a dot product per row: its bits do not depend on the rows beside it
+            error = np.vecdot(_double(self._gradients.error[rows]), of_error)
+            inner = error * np.vecdot(_double(self._gradients.features[rows]), of_features)
+            found = np.maximum(self.length[rows] + self.length[row] - 2 * inner, 0)
+            self._set(rows, np.minimum(self.distance[rows], found))
+        self._set(np.array([row]), np.zeros(1))  # rounding must not let a unit be picked again
+        self._picks += 1
+        return self.distance
+
+    def _near(self, row: int) -> NDArray[np.int64]:
+        """Rows that may come nearer by a pick, ascending."""
+        of_error = _double(self._gradients.error[row : row + 1])[0]
+        twice = (2 * self._feature_length[row] * of_error).astype(np.float32)
+        bound = self._scaled @ twice
+        if self._one_sided:
+            np.maximum(bound, 0, out=bound)
+        else:
+            np.abs(bound, out=bound)
+        np.subtract(bound, self._excess, out=bound)
+        least = self.length[row] * self._scale * (1 - self._rounding) - _TINY
+        return np.flatnonzero(bound > np.float32(least))
+
+    def _set(self, rows: NDArray[np.int64], distance: NDArray[np.float64]) -> None:
+        self.distance[rows] = distance
+        length, distance = self.length[rows] * self._scale, distance * self._scale
+        self._excess[rows] = length - distance - self._rounding * (length + distance)
 
 
 def badge(
@@ -97,11 +178,11 @@ def badge(
 
     The first is the one with the longest gradient. Each further one is drawn with probability
     proportional to the squared distance to the nearest that is already picked. Every pick takes
-    one pass over the two factors.
+    one pass over the errors, and reads the features of the units near it, see `NearestPick`.
 
     Args:
         gradients: Of the units. The factors may lie on the disk, see
-            `alseg.acquisition.rows.Rows`: memory grows with n alone.
+            `alseg.acquisition.rows.Rows`: memory grows with n C.
         ids: One distinct id per unit, (n,). The result depends on the set of (id, gradient) pairs
             and on the numbers drawn, not on the sequence of the rows.
         uniforms: One number in [0, 1) per pick, (k,), k <= n, such as ``rng.random(k)``; the first
@@ -123,14 +204,13 @@ def badge(
 
     units = _candidates(gradients, ids, len(uniforms), share)
     chosen = Gradients(*(Rows(factor, units) for factor in gradients))
-    length = _squares(chosen.error) * _squares(chosen.features)
-    distance = np.full(len(units), np.inf)
+    nearest = NearestPick(chosen)
     open_rows = np.ones(len(units), dtype=bool)
     picks = np.empty(len(uniforms), np.int64)
     for turn in progress_bar(range(len(uniforms)), "BADGE", hidden=not progress):
         if turn == 0:
-            pick = int(length.argmax())
-        elif (mass := np.cumsum(distance))[-1] > 0:
+            pick = int(nearest.length.argmax())
+        elif (mass := np.cumsum(nearest.distance))[-1] > 0:
             # the target is positive, and at most the end: no unit of probability 0 is drawn
             target = np.clip(uniforms[turn] * mass[-1], np.finfo(float).tiny, mass[-1])
             pick = int(np.searchsorted(mass, target, side="left"))
@@ -138,7 +218,7 @@ def badge(
             pick = int(open_rows.argmax())
         picks[turn] = pick
         open_rows[pick] = False
-        np.minimum(distance, _squared_distances(chosen, length, pick), out=distance)
+        nearest.add(pick)
     return np.asarray(ids, np.int64)[units][picks]
 
 
@@ -166,22 +246,17 @@ def _candidates(
     return np.asarray(rows[np.argsort(np.asarray(ids)[rows])])
 
 
-def _squares(vectors: Vectors) -> NDArray[np.floating[Any]]:
-    parts = [np.einsum("nd,nd->n", part, part) for part in map(vectors.__getitem__, _all(vectors))]
-    return np.concatenate([np.zeros(0, np.float32), *parts])
+def _squares(vectors: Vectors) -> NDArray[np.float64]:
+    """Squared length of each vector, by the dot product that distances are made of."""
+    squares = np.empty(len(vectors))
+    for rows in _all(vectors):
+        block = _double(vectors[rows])
+        squares[rows] = np.vecdot(block, block)
+    return squares
 
 
-def _squared_distances(
-    gradients: Gradients, length: NDArray[np.floating[Any]], row: int
-) -> NDArray[np.floating[Any]]:
-    error, features = gradients
-    of_error, of_features = error[row : row + 1][0], features[row : row + 1][0]
-    distance = np.empty_like(length)
-    for rows in _all(features):
-        inner = (error[rows] @ of_error) * (features[rows] @ of_features)
-        distance[rows] = np.maximum(length[rows] + length[row] - 2 * inner, 0)
-    distance[row] = 0  # exactly: rounding must not let a unit be picked again
-    return distance
+def _double(block: NDArray[Any]) -> NDArray[np.float64]:
+    return np.ascontiguousarray(block, np.float64)
 
 
 def _all(vectors: Vectors) -> Iterator[slice]:

@@ -122,12 +122,14 @@ def k_center(
     the lowest id.
 
     Distances only fall, so a stale one is an upper bound: of the blocks of rows only the one that
-    holds the highest bound is brought up to date, until that bound holds (lazy greedy). The picks
-    are those of one pass over all features per pick.
+    holds the highest bound is brought up to date, until that bound holds (lazy greedy). There, most
+    units are farther from a pick already by a few coordinates, see `LowerBounds`. The picks are
+    those of one pass over all features per pick.
 
     Args:
         features: One vector per unlabelled unit, (m, d), finite. They may lie on the disk, see
-            `alseg.acquisition.rows.Rows`: memory grows with m alone, and with what is labelled.
+            `alseg.acquisition.rows.Rows`: memory grows with m alone (about 100 bytes per unit), and
+            with what is labelled.
         n: Number of picks, 0..m.
         ids: One distinct id per unit, (m,).
         labelled: Vectors that are covered already, (l, d), finite.
@@ -164,15 +166,11 @@ def k_center(
     blocks = list(_blocks(units))
     bound = np.array([distance[block].max() for block in blocks])  # of the distances in a block
     seen = np.zeros(len(blocks), np.int64)  # picks its distances know of
+    least = LowerBounds(units)
     for turn in progress_bar(range(n), "k-center", hidden=not progress):
         while seen[top := int(np.argmax(bound))] < turn:  # the first of equals, as in a block
             known = distance[blocks[top]]
-            for pick in picks[seen[top] : turn]:
-                np.minimum(
-                    known,
-                    _squared_distances(units[blocks[top]], units[pick : pick + 1][0]),
-                    out=known,
-                )
+            _approach(known, units, blocks[top], picks[seen[top] : turn], least)
             seen[top], bound[top] = turn, known.max()
         known = distance[blocks[top]]
         inside = int(np.argmax(known))  # rows are sorted by id
@@ -180,6 +178,69 @@ def k_center(
         known[inside] = -1  # below every distance, for good: never again, even among equals
         bound[top] = known.max()
     return np.asarray(ids, np.int64)[rows][picks]
+
+
+class LowerBounds:
+    """Squared distances between vectors, from below, by a few numbers of each.
+
+    The numbers are the coordinates on the main axes of the vectors, and the length of what these
+    leave: its difference is the least that the rest can differ by. Less rounding, of the float32
+    distances themselves, too.
+
+    Args:
+        vectors: (n, d), finite.
+        axes: At most so many; d at most.
+    """
+
+    def __init__(self, vectors: Vectors, axes: int = 16) -> None:
+        n, d = vectors.shape
+        some = np.asarray(vectors[:: max(1, n // 512)], np.float64)
+        mean = some.mean(axis=0) if n else np.zeros(d)
+        main = np.linalg.eigh((some - mean).T @ (some - mean))[1][:, ::-1][:, :axes]
+        self._near = np.empty((n, main.shape[1] + 1), np.float32)
+        self._square = np.empty(n, np.float32)
+        for rows in _blocks(vectors):
+            apart = vectors[rows] - mean
+            on_axes = apart @ main
+            square = np.einsum("nd,nd->n", apart, apart)
+            rest = np.maximum(square - np.einsum("nd,nd->n", on_axes, on_axes), 0)
+            self._near[rows, :-1], self._near[rows, -1] = on_axes, np.sqrt(rest)
+            self._square[rows] = square
+        self._rounding = np.float32((d + 64) * 2.0**-22)  # four times what it can be
+
+    def __call__(self, rows: slice, others: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+        """Bounds for the distances of some vectors to others.
+
+        Args:
+            rows: The m vectors.
+            others: Rows of the k others.
+
+        Returns:
+            (m, k), at most the squared distances; may be negative.
+        """
+        squares = self._square[rows, None] + self._square[others]
+        squares *= 1 - self._rounding
+        squares -= 2 * (self._near[rows] @ self._near[others].T)
+        return squares
+
+
+def _approach(
+    known: NDArray[np.float32],
+    units: Vectors,
+    block: slice,
+    picks: NDArray[np.int64],
+    least: LowerBounds,
+) -> None:
+    """Take squared distances to further picks into account, in place, for the units of a block."""
+    inside = None
+    for some in (picks[start : start + 1024] for start in range(0, len(picks), 1024)):
+        bounds = least(block, some)
+        for turn in np.flatnonzero((bounds < known[:, None]).any(axis=0)):
+            near = np.flatnonzero(bounds[:, turn] < known)
+            if len(near):
+                inside = units[block] if inside is None else inside
+                point = units[some[turn] : some[turn] + 1][0]
+                known[near] = np.minimum(known[near], _squared_distances(inside[near], point))
 
 
 def in_order(vectors: NDArray[Any], rows: NDArray[np.integer[Any]]) -> NDArray[Any]:

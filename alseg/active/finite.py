@@ -13,7 +13,7 @@ from alseg.nn.segmenter import Segmenter
 
 _MEND = (
     "lower the learning rate (method.lr or its like) or train with trainer.precision=32-true, in "
-    "another run_dir: query=replay:THIS_RUN_DIR there repeats what was bought here."
+    "another run_dir: labels_from=THIS_RUN_DIR there owns what was answered here."
 )
 #: Images named in a message.
 _SHOWN = 8

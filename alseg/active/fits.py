@@ -16,6 +16,7 @@ from alseg.active.checkpoints import (
     epochs_done,
     load_weights,
 )
+from alseg.active.compiled import Compiled
 from alseg.active.context import RoundContext
 from alseg.active.finite import FiniteNumbers, require_finite_weights
 from alseg.active.launch import explained
@@ -136,6 +137,8 @@ def _fit(
         module.where = where
     best = fit.keep == "best"
     callbacks: list[L.Callback] = [Reseed(stage.key), Stopwatch(), FiniteNumbers(where)]
+    if run.compile:
+        callbacks.append(Compiled())
     if carried is not None:
         callbacks.append(CarriedOptimizers(carried))
     if best:

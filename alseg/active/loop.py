@@ -257,8 +257,8 @@ class ActiveLoop(L.Callback):
             f"is not finite, on the images {shown}"
             f"{', ...' if len(images) > 5 else ''}; the trained weights are broken, or these "
             f"images: look at the losses of the round before, lower method.lr or train with "
-            f"trainer.precision=32-true, in another run_dir (query=replay:THIS_RUN_DIR there "
-            f"repeats what was bought here)."
+            f"trainer.precision=32-true, in another run_dir (labels_from=THIS_RUN_DIR there owns "
+            f"what was answered here)."
         )
 
     def _tables(self, outputs: Any, batch: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

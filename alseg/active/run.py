@@ -57,6 +57,7 @@ class Run:
         seed: Decides everything random.
         trainer: Makes the keyword arguments of one `lightning.Trainer` from those a stage needs.
         channels_last: Networks keep the channels of a pixel side by side.
+        compile: Networks are compiled while they are trained, see `alseg.active.compiled`.
         loggers: Loggers besides CSV.
         observers: See `Observer`.
         replay: Folder of another run whose purchases are repeated instead of choosing.
@@ -81,6 +82,7 @@ class Run:
     seed: int
     trainer: Callable[[Mapping[str, Any]], dict[str, Any]]
     channels_last: bool = False
+    compile: bool = False
     loggers: list[Logger] = field(default_factory=list)
     observers: list[Observer] = field(default_factory=list)
     replay: Path | None = None

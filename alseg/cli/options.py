@@ -105,6 +105,9 @@ class TrainerOptions:
         channels_last: Keep networks and their maps with the channels of a pixel side by side. On a
             CPU the forward pass of a ResNet is then faster, training and MobileNets are not, see
             ``python -m benchmarks layout``; results round otherwise.
+        compile: Compile networks by ``torch.compile`` while they are trained, see
+            docs/precision.md. Every stage compiles anew, which takes minutes of a processor; on a
+            CPU its steps are not faster. Results round otherwise. Needs a C++ compiler.
         enable_progress_bar: Show progress.
     """
 
@@ -117,6 +120,7 @@ class TrainerOptions:
     deterministic: bool = False
     gradient_clip: float | None = None
     channels_last: bool = False
+    compile: bool = False
     enable_progress_bar: bool = field(default=True, metadata=FREE)
 
     def __post_init__(self) -> None:
@@ -135,6 +139,13 @@ class TrainerOptions:
         if world is None:
             return self.devices or 1, self.num_nodes or 1
         return world.settle(self.devices, self.num_nodes)
+
+    def device(self) -> str:
+        """What networks are trained on: ``cpu``, ``cuda``, ``mps`` and so on."""
+        import torch
+
+        found = torch.accelerator.current_accelerator(check_available=True)
+        return "cpu" if self.accelerator == "cpu" or found is None else found.type
 
     def keywords(self, needs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Keyword arguments for one `lightning.Trainer`; each needs a strategy of its own.

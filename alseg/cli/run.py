@@ -167,6 +167,7 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
     """
     import numpy as np
 
+    from alseg.active.compiled import require_compiler
     from alseg.active.run import Run
     from alseg.cli.labels_from import untaken
     from alseg.core.images import channels_of
@@ -206,6 +207,7 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
         seed=values["seed"],
         trainer=part["trainer"].keywords,
         channels_last=part["trainer"].channels_last,
+        compile=part["trainer"].compile,
         loggers=part["logger"].build(plan.root, values),
         replay=plan.replay,
         listed=listed,
@@ -214,7 +216,9 @@ def assemble(options: Options, plan: Plan, splits: "DataSplits") -> "Run":
         changed=values["answers"] or "tell",
         untaken=untaken,
     )
-    # weights that cannot be had are found out now
+    # weights that cannot be had, and a compiler that is not there, are found out now
+    if run.compile:
+        require_compiler(part["trainer"].device())
     built = network.build(len(images.classes))
     check_stages(run, built, datamodule, part["trainer"])
     check_shared_memory(run, datamodule, part["trainer"])

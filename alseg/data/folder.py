@@ -41,7 +41,8 @@ class Folder:
         classes: Class names in the order of their ids, for masks that hold ids 0, 1, 2, ...
         colors: Colour of each class, ``{name: [red, green, blue]}``, for masks that hold colours.
         class_file: JSON or YAML file with one of the two instead: a list of names, or a mapping
-            from names to ``[red, green, blue]`` or ``"#rrggbb"``, or from ids to names.
+            from names to ``[red, green, blue]`` or ``"#rrggbb"``, or from ids to names. Its path,
+            and those of the lists, are from the working folder, not from `root`.
         ignore: What is void: names of the table, ids such as ``"200"``, or colours such as
             ``"#000000"``. The remaining classes are numbered through. Id 255 is always void.
         train: Names of the training images, with ``*`` for any text, or a list of such; those of
@@ -171,13 +172,13 @@ class Folder:
     def _split(self, names: list[str], problems: Problems) -> tuple[list[str], list[str]]:
         """Names of the training and of the validation images, sorted."""
         if self.val_fraction is not None:
-            train = self._listed(self.train_list, self.train, names, problems)
+            train = self._listed("train_list", self.train, names, problems)
             order = np.random.default_rng(self.seed).permutation(len(train))
             count = math.floor(self.val_fraction * len(train) + 0.5)
             val = [train[i] for i in order[:count]]
         else:
-            val = self._listed(self.val_list, self.val or "", names, problems)
-            train = self._listed(self.train_list, self.train, names, problems)
+            val = self._listed("val_list", self.val or "", names, problems)
+            train = self._listed("train_list", self.train, names, problems)
             if self.train_list is not None:
                 for name in sorted({*train} & {*val}):
                     problems.add("images in both splits", name)
@@ -191,12 +192,28 @@ class Folder:
         return train, sorted(val)
 
     def _listed(
-        self, path: str | None, patterns: str | list[str], names: list[str], problems: Problems
+        self, option: str, patterns: str | list[str], names: list[str], problems: Problems
     ) -> list[str]:
-        if path is None:
+        if getattr(self, option) is None:
             several = [patterns] if isinstance(patterns, str) else patterns
             return [name for name in names if any(fits(name, pattern) for pattern in several)]
-        return read_list(Path(path).expanduser(), names, problems)
+        return read_list(self._file(option), names, problems)
+
+    def _file(self, option: str) -> Path:
+        """The file an option names, from the working folder on.
+
+        Raises:
+            UserError: If there is none, with the folder it was looked for in.
+        """
+        given = getattr(self, option)
+        path = Path(given).expanduser()
+        if path.exists():
+            return path
+        beside = Path(self.root).expanduser() / given
+        way = f"data.{option}={beside}" if beside.exists() else f"data.{option}=PATH"
+        looked = "" if path.is_absolute() else f" in {Path.cwd()}, where this command runs"
+        there = "the file is in data.root: " if beside.exists() else ""
+        raise UserError(f"data.{option}={given}: no such file{looked}; {there}write {way}.")
 
     def _no_val_masks(self, count: int) -> str:
         return (
@@ -207,7 +224,7 @@ class Folder:
     def _table(self) -> MaskTable:
         table: Any = dict(self.colors) or list(self.classes)
         if self.class_file is not None:
-            table = read_class_file(Path(self.class_file).expanduser())
+            table = read_class_file(self._file("class_file"))
         ignore = [str(name) for name in self.ignore]
         if isinstance(table, dict) and all(isinstance(key, int) for key in table):
             return read_masks_by_id(table, ignore)

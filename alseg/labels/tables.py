@@ -35,6 +35,15 @@ def plural(kind: str) -> str:
     return kind + ("es" if kind.endswith(("s", "ch")) else "s")
 
 
+def _units(kind: str, image: NDArray[np.int64]) -> str:
+    """Units in words, by the image of each: ``3 patches in 1 image``."""
+    count, images = len(image), len(np.unique(image))
+    return (
+        f"{count} {kind if count == 1 else plural(kind)} in "
+        f"{images} {'image' if images == 1 else 'images'}"
+    )
+
+
 #: Name of the map in which every pixel is its own unit (unit id = ``y * W + x``).
 PIXELS = "pixels"
 
@@ -78,8 +87,7 @@ class Query:
         return len(self.image)
 
     def __repr__(self) -> str:
-        asked = f"{len(self)} {plural(self.kind)} of {len(np.unique(self.image))} images"
-        return f"Query(round {self.round}: the {self.answer} of {asked})"
+        return f"Query(round {self.round}: {_units(self.kind, self.image)}, answer={self.answer})"
 
     def head(self, n: int) -> "Query":
         """The first ``n`` rows."""
@@ -184,8 +192,7 @@ class Answers:
         return len(self.image)
 
     def __repr__(self) -> str:
-        asked = f"{len(self)} {plural(self.kind)} of {len(np.unique(self.image))} images"
-        return f"Answers(round {self.round}: the {self.answer} of {asked})"
+        return f"Answers(round {self.round}: {_units(self.kind, self.image)}, answer={self.answer})"
 
     @classmethod
     def of_rows(

@@ -4,6 +4,7 @@ import inspect
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from alseg.core.errors import UserError, unknown_name
+from alseg.nn.hub import asking_hub
 from alseg.nn.interface import (
     CosineClassifier,
     LinearClassifier,
@@ -146,19 +148,24 @@ def build_segmenter(
             raise unknown_name(f"network.options of {architecture}", name, known)
     file = None if weights in (None, "imagenet") else Path(weights)
     source: dict[str, Any] = {}
+    hub: AbstractContextManager[None] = nullcontext()
     if weights == "imagenet":
         file = packaged_weights(encoder)
         if file is None and (cached := cached_weights(encoder)):
             log.info("ImageNet weights from the hub's cache, %s", cached)
-            source = {"pretrained_cfg_overlay": {"file": str(cached)}}
+            if encoder.startswith("tu-"):  # others know their file
+                source = {"pretrained_cfg_overlay": {"file": str(cached)}}
+        elif file is None:
+            hub = asking_hub()
     try:
-        model = cls(
-            encoder_name=encoder,
-            encoder_weights="imagenet" if weights == "imagenet" and file is None else None,
-            classes=num_outputs,
-            in_channels=in_channels,
-            **{**source, **(options or {})},
-        )
+        with hub:
+            model = cls(
+                encoder_name=encoder,
+                encoder_weights="imagenet" if weights == "imagenet" and file is None else None,
+                classes=num_outputs,
+                in_channels=in_channels,
+                **{**source, **(options or {})},
+            )
     except TypeError as error:
         raise UserError(
             f"{architecture} with {encoder} does not take these options: {error}; "

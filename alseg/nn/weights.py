@@ -302,15 +302,22 @@ def packaged_weights(encoder: str) -> Path | None:
 
 
 def cached_weights(encoder: str) -> Path | None:
-    """A timm model's ImageNet weights in the hub's cache, without asking the hub; None if none.
+    """An encoder's ImageNet weights in the hub's cache, without asking the hub; None if none.
 
     Args:
-        encoder: Name of segmentation-models-pytorch; those without ``tu-`` are None, since their
-            versions are pinned and come from the cache without a question.
+        encoder: Name of segmentation-models-pytorch.
     """
-    if not encoder.startswith("tu-"):
-        return None
     from huggingface_hub import try_to_load_from_cache
+
+    if not encoder.startswith("tu-"):
+        from segmentation_models_pytorch.encoders import encoders
+
+        known = encoders.get(encoder, {}).get("pretrained_settings", {}).get("imagenet", {})
+        repository, version = known.get("repo_id"), known.get("revision")
+        if repository is None:
+            return None
+        path = try_to_load_from_cache(repository, "model.safetensors", revision=version)
+        return Path(path) if isinstance(path, str) else None
     from timm.models import get_pretrained_cfg
 
     config = get_pretrained_cfg(encoder[3:])

@@ -4,6 +4,7 @@ import torch
 
 from alseg.acquisition.badge import (
     Gradients,
+    NearestPick,
     badge,
     gradient_distances,
     gradient_norms,
@@ -50,6 +51,60 @@ def test_against_dense_gradients(seed):
     uniforms = np.random.default_rng(seed).random(15)
     picked = badge(gradients, ids, uniforms, progress=False)
     assert picked.tolist() == slow_badge(gradients, ids, uniforms)
+
+
+def lengths_apart(n, seed, d=40, signed=False):
+    """Gradients as a trained network's: most are short by orders of magnitude."""
+    random = np.random.default_rng(seed)
+    p = torch.from_numpy(random.dirichlet(np.full(7, 0.1), n))
+    features = random.normal(size=(n, d)) - (0 if signed else 0.5)
+    if not signed:
+        features = np.maximum(features, 0)
+    scale = 10.0 ** random.uniform(-30, 3, size=(n, 1))
+    scale[:: n // 7] = 0
+    return Gradients(prediction_error(p).numpy(), features * scale)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_distances_that_are_left_out_would_not_have_changed_a_bit(dtype, signed, monkeypatch):
+    gradients = Gradients(*(part.astype(dtype) for part in lengths_apart(400, 1, signed=signed)))
+    read = []
+    near = NearestPick._near
+    monkeypatch.setattr(
+        NearestPick, "_near", lambda self, row: read.append(near(self, row)) or read[-1]
+    )
+    nearest = NearestPick(gradients)
+    whole = NearestPick(gradients)
+    monkeypatch.setattr(whole, "_near", lambda row: np.arange(400))
+    for row in np.random.default_rng(2).permutation(400)[:120]:
+        assert np.array_equal(nearest.add(row), whole.add(row))
+    share = np.mean([len(rows) for rows in read]) / 400
+    assert 0 < share < 0.6
+
+
+@pytest.mark.parametrize("scale", [0, 1e-152, 1e-140, 1e140])
+def test_very_short_and_very_long_gradients(scale):
+    gradients, ids = units(40)
+    scaled = Gradients(gradients.error, gradients.features * scale)
+    nearest = NearestPick(scaled)
+    for row in (3, 17, 20):
+        nearest.add(row)
+    expected = ((dense(scaled)[:, None] - dense(scaled)[None, [3, 17, 20]]) ** 2).sum(-1).min(1)
+    np.testing.assert_allclose(nearest.distance, expected, rtol=1e-6, atol=expected.max() * 1e-12)
+    assert len(set(badge(scaled, ids, np.full(40, 0.5), progress=False))) == 40
+
+
+def test_distances_to_the_nearest_pick():
+    gradients, _ = units(60)
+    g, nearest = dense(gradients), NearestPick(gradients)
+    assert np.isinf(nearest.distance).all()
+    picks = [3, 40, 41]
+    for row in picks:
+        nearest.add(row)
+    expected = ((g[:, None] - g[None, picks]) ** 2).sum(-1).min(1)
+    np.testing.assert_allclose(nearest.distance, expected, atol=1e-12)
+    assert not nearest.distance[picks].any()
 
 
 def test_sequence_of_the_rows():

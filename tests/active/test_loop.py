@@ -85,8 +85,8 @@ def test_the_loop_of_a_notebook():
     pool.commit(oracle.answer(loop.query, pool))
     assert repr(pool) == "LabelPool(5 images, 120 patches, 12 answered)"
     assert repr(loop) == (
-        "ActiveLoop(highest scores, Query(round 1: the dominant of 6 patches of "
-        f"{len(set(loop.query.image.tolist()))} images))"
+        "ActiveLoop(highest scores, Query(round 1: 6 patches in "
+        f"{len(set(loop.query.image.tolist()))} images, answer=dominant))"
     )
 
 

@@ -292,6 +292,7 @@ def test_what_may_change_between_two_starts():
     for bound in ("seed=1", "method.nu=1", "trainer.precision=bf16-mixed", "oracle.trim=3",
                   "trainer.sync_batchnorm=true", "trainer.deterministic=true", "regions=grid",
                   "trainer.gradient_clip=1", "trainer.channels_last=true",
+                  "trainer.compile=true",
                   "network.options.decoder_dropout=0.5"):  # fmt: skip
         assert identity(options("run_dir=a", bound)) != identity(first), bound
     human = [options("oracle=human", f"oracle.accept_partial={said}") for said in ("true", "false")]

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +84,27 @@ def test_a_class_file_that_is_none(tmp_path, content):
     path.write_text(content)
     with pytest.raises(UserError, match=r"classes\.json (is not|cannot be read as) a class file"):
         splits(tmp_path, class_file=str(path))
-    with pytest.raises(UserError, match=r"gone\.json cannot be read as a class file"):
+
+
+def test_a_file_that_is_not_there_is_said_with_the_folder_it_was_looked_for_in(
+    tmp_path, monkeypatch
+):
+    with pytest.raises(UserError, match=r"data\.class_file=.*gone\.json: no such file; write"):
         splits(tmp_path, class_file=str(tmp_path / "gone.json"))
+    root, here = tmp_path / "mine", tmp_path / "here"
+    folder(root)
+    here.mkdir()
+    (root / "classes.json").write_text(json.dumps(NAMES))
+    monkeypatch.chdir(here)
+    there = f"no such file in {here}, where this command runs; the file is in data.root: write "
+    with pytest.raises(UserError, match=re.escape(f"{there}data.class_file={root}/classes.json")):
+        splits(root, class_file="classes.json")
+    with pytest.raises(
+        UserError, match=re.escape(f"data.val_list=val.txt: no such file in {here}")
+    ):
+        splits(root, val_list="val.txt")
+    (here / "classes.json").write_text(json.dumps(NAMES))
+    assert splits(root, class_file="classes.json").train.classes.names == tuple(NAMES)
 
 
 def test_a_random_share_is_stable(tmp_path):

@@ -77,6 +77,15 @@ def test_a_query_comes_back_in_its_order(tmp_path):
     assert loaded.tail(1).image.tolist() == [2]
 
 
+def test_a_table_in_words():
+    image = np.array([4, 4, 9])
+    query = Query(3, "patch", "dominant", "grid", image, np.arange(3), np.zeros(3, np.float32))
+    assert repr(query) == "Query(round 3: 3 patches in 2 images, answer=dominant)"
+    assert repr(query.head(1)) == "Query(round 3: 1 patch in 1 image, answer=dominant)"
+    _, answers = class_sets(n=2)
+    assert repr(answers) == "Answers(round 0: 2 regions in 2 images, answer=class_set)"
+
+
 def test_equal_tables_are_equal_bytes(tmp_path):
     for name in "ab":
         class_sets()[1].save(tmp_path / name)

@@ -266,7 +266,7 @@ def test_imagenet_from_a_package(package, source):
 def test_imagenet_from_the_hubs_cache(monkeypatch, tmp_path):
     file, asked = tmp_path / "pytorch_model.bin", []
 
-    def cache(repository, filename):
+    def cache(repository, filename, revision=None):
         asked.append((repository, filename))
         return str(file) if filename == file.name else None
 
@@ -277,6 +277,7 @@ def test_imagenet_from_the_hubs_cache(monkeypatch, tmp_path):
     repository = "timm/resnet18.a1_in1k"
     assert asked == [(repository, "model.safetensors"), (repository, "pytorch_model.bin")]
     assert cached_weights("resnet18") is None
+    assert asked[2:] == [("smp-hub/resnet18.imagenet", "model.safetensors")]
 
 
 @pytest.mark.parametrize(
@@ -295,6 +296,7 @@ def test_no_hub(encoder, package, monkeypatch):
 
     monkeypatch.setattr("alseg.nn.segmenter.packaged_weights", lambda encoder: None)
     monkeypatch.setattr("alseg.nn.segmenter.cached_weights", lambda encoder: None)
+    monkeypatch.setattr("alseg.nn.hub.unreachable", lambda url: None)
     monkeypatch.setattr("segmentation_models_pytorch.encoders.TimmUniversalEncoder", offline)
     monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", offline)
     with pytest.raises(UserError, match=f"no route to the hub.* {package}.*HF_HOME.*=PATH"):

@@ -1,6 +1,7 @@
 """The classifier of whole images, whose doubts decide which images are asked about."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from alseg.core.images import VOID
 from alseg.labels.pool import LabelPool
 from alseg.labels.supervision import Target
 from alseg.methods.als4gan.learner import Strategy, uncertainty
+from alseg.nn.hub import asking_hub, require_download
 from alseg.nn.weights import offered_packages, packaged_weights, timm_names
 
 #: Classifiers of the reference; all others are timm's, with the prefix ``tu-``.
@@ -65,12 +67,19 @@ def _backbone(name: str, imagenet: bool) -> nn.Module:
 
         model, _, _ = name[3:].partition(".")
         if timm.is_model(model):
-            return timm.create_model(name[3:], pretrained=imagenet, num_classes=_BACKBONE_OUTPUTS)
+            with asking_hub() if imagenet else nullcontext():
+                return timm.create_model(
+                    name[3:], pretrained=imagenet, num_classes=_BACKBONE_OUTPUTS
+                )
     elif name in BACKBONES:
         import torchvision
 
-        chosen = "IMAGENET1K_V1" if imagenet else None  # those of the reference's day
-        return torchvision.models.get_model(name, weights=chosen)
+        if not imagenet:
+            return torchvision.models.get_model(name, weights=None)
+        # those of the reference's day
+        weights: Any = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+        require_download(weights.url)
+        return torchvision.models.get_model(name, weights=weights)
     raise unknown_name("method.classifier", name, [*BACKBONES, "tu-<a model of timm>"])
 
 

@@ -1,5 +1,6 @@
 """Ask what differs: spread out, stratified, covering the features or the gradients."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,8 +11,13 @@ from alseg.acquisition.selection import top
 from alseg.active.choose import check_budget, most_units, query_from_scores, unit_centers
 from alseg.active.context import RoundContext
 from alseg.active.one_fit import ANY_REGION_QUESTION, OneFit, Scored
-from alseg.core.errors import unknown_name
-from alseg.labels.tables import AnswerKind, Query, Table
+from alseg.core.errors import UserError, unknown_name
+from alseg.labels.tables import AnswerKind, Query, Table, plural
+
+log = logging.getLogger(__name__)
+
+#: Hours a choice may take unannounced.
+_HOURS = 1.0
 
 
 @dataclass(frozen=True)
@@ -64,18 +70,69 @@ class CoreSet(Scored):
 
     Attributes:
         metric: ``euclidean`` or ``cosine`` distance of the units' mean features.
+        candidates: Units a round picks from, drawn at random from the open ones, and never fewer
+            than it picks: bounds the time of a choice, which grows with units times picks, and the
+            memory it takes. null = all.
     """
 
     asks = ANY_REGION_QUESTION  # pixels have no features of their own
     ranks: ClassVar[bool] = False
     score: ClassVar[str] = "features"
+    #: Seconds of one core per unit and pick, with 256 features.
+    pace: ClassVar[float] = 20e-9
 
     metric: str = "euclidean"
+    candidates: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.metric not in ("euclidean", "cosine"):
             raise unknown_name("method.metric", self.metric, ("euclidean", "cosine"))
+        if self.candidates is not None and self.candidates < 1:
+            raise UserError(
+                f"method.candidates is {self.candidates}; give at least 1 unit to pick from, or "
+                f"null for all."
+            )
+
+    def first(self, context: RoundContext) -> Query:
+        """Random units; says before anything is trained if later rounds will choose for hours."""
+        query = super().first(context)
+        units = int(context.pool.num_units(context.regions).sum())
+        self._announce(context, units, min(units, most_units(context, self.asked(context))))
+        return query
+
+    def _announce(self, context: RoundContext, units: int, picks: int) -> None:
+        """Warn of a choice that takes hours."""
+        units = units if self.candidates is None else min(units, max(self.candidates, picks))
+        hours, fewer = self.pace * units * picks / 3600, 10 * picks
+        if hours > _HOURS:
+            log.warning(
+                "Picking up to %d of %d %s takes about %.0f hours in every round; "
+                "method.candidates=N picks from N of them, drawn at random%s.",
+                picks,
+                units,
+                plural(context.kind),
+                hours,
+                f", such as {fewer} in {hours * fewer / units:.1f} hours" if fewer < units else "",
+            )
+
+    def drawn(
+        self, context: RoundContext, unasked: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], int]:
+        """Rows of a table that are picked from, ascending, and how many are picked."""
+        rows = np.flatnonzero(unasked)
+        picks = min(most_units(context, self.asked(context)), len(rows))
+        if self.candidates is None or self.candidates >= len(rows):
+            return rows, picks
+        count = max(self.candidates, picks)
+        log.info(
+            "Picking up to %d of %d %s, which were drawn at random from the %d open ones.",
+            picks,
+            count,
+            plural(context.kind),
+            len(rows),
+        )
+        return np.sort(context.rng("candidates").choice(rows, count, replace=False)), picks
 
     def scored_images(self, context: RoundContext) -> NDArray[np.int64] | None:
         """Images that are wholly labelled as well: what is picked has to differ from them."""
@@ -89,14 +146,12 @@ class CoreSet(Scored):
         from alseg.acquisition.clustering import k_center
         from alseg.acquisition.rows import HELD, Rows
 
-        unasked = context.pool.is_open(
-            context.regions, units["image"].astype(np.int64), units["unit"].astype(np.int64)
-        )
-        rows = np.flatnonzero(unasked)
+        unasked = _unasked(context, units)
+        rows, picks = self.drawn(context, unasked)
         features = units["features"]  # on the disk, and left there where there are many
         picked = k_center(
             Rows(features, rows, held=HELD),
-            min(most_units(context, self.asked(context)), len(rows)),
+            picks,
             rows,
             labelled=np.asarray(features[~unasked], dtype=np.float32),
             metric=self.metric,  # type: ignore[arg-type]
@@ -116,7 +171,6 @@ class Badge(CoreSet):
     """
 
     score: ClassVar[str] = "gradients"
-
     share: float = 1.0
 
     def scored_images(self, context: RoundContext) -> NDArray[np.int64] | None:
@@ -128,21 +182,19 @@ class Badge(CoreSet):
         from alseg.acquisition.badge import Gradients, badge
         from alseg.acquisition.rows import HELD, Rows
 
-        rows = np.flatnonzero(
-            context.pool.is_open(
-                context.regions, units["image"].astype(np.int64), units["unit"].astype(np.int64)
-            )
-        )
+        rows, picks = self.drawn(context, _unasked(context, units))
         gradients = Gradients(
-            Rows(units["error"], rows, _double, HELD), Rows(units["features"], rows, _double, HELD)
+            Rows(units["error"], rows, held=HELD), Rows(units["features"], rows, held=HELD)
         )
-        n = min(most_units(context, self.asked(context)), len(rows))
-        picked = badge(gradients, rows, context.rng("badge").random(n), share=self.share)
+        uniforms = context.rng("badge").random(picks)
+        picked = badge(gradients, rows, uniforms, share=self.share)
         return _in_order(context, self.asked(context), units, picked)
 
 
-def _double(block: NDArray[Any]) -> NDArray[np.float64]:
-    return np.asarray(block, np.float64)
+def _unasked(context: RoundContext, units: Table) -> NDArray[np.bool_]:
+    """Whether the units of a table are open, (n,)."""
+    image, unit = (units[column].astype(np.int64) for column in ("image", "unit"))
+    return context.pool.is_open(context.regions, image, unit)
 
 
 def _in_order(

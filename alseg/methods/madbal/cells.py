@@ -21,10 +21,12 @@ from alseg.regions.cells import block_labels, grid_labels, grid_of
 
 @dataclass(frozen=True)
 class CellLabels:
-    """Label maps in which an answer covers its whole cell (F1).
+    """Label maps in which an answer about the top left pixel of a cell covers the cell (F1).
+
+    Answers about other pixels, owned ones that were not asked for cells, cover their pixel.
 
     Attributes:
-        pool: Answers about the top left pixels of cells.
+        pool: Answers about pixels.
         grid: Pixels along a side of a cell.
     """
 
@@ -41,7 +43,8 @@ class CellLabels:
         labels = self.pool.render(image)
         if self.grid > 1:
             height, width = labels.shape
-            labels = block_labels(grid_labels(labels, self.grid), self.grid)[:height, :width]
+            cells = block_labels(grid_labels(labels, self.grid), self.grid)[:height, :width]
+            labels = np.where(labels == VOID, cells, labels)
         return Target({"target": labels}, {})
 
 

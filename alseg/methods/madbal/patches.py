@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from alseg.core.errors import UserError
 from alseg.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from alseg.nn.hub import require_download
 from alseg.regions.geometry import bounding_boxes, pixels_of
 
 #: Height and width of a patch, in pixels.
@@ -127,6 +128,7 @@ def _feature_weights(weights: str) -> dict[str, Tensor]:
 
     try:
         if weights == "imagenet":
+            require_download(VGG16_Weights.IMAGENET1K_V1.url)
             state = dict(VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True))
         else:
             state = dict(torch.load(weights, map_location="cpu", weights_only=True))

@@ -13,7 +13,7 @@ from alseg.core.images import DataSplits
 from alseg.core.seeds import derive
 from alseg.labels.tables import Answers, Query
 from alseg.methods import METHODS
-from alseg.methods.baselines.diversity import CoreSet, Spread, Stratified
+from alseg.methods.baselines.diversity import Badge, CoreSet, Spread, Stratified
 from alseg.methods.baselines.pixelpick import PixelPick
 from alseg.methods.baselines.random import Random
 from alseg.methods.baselines.uncertainty import Bald, ClassBal, Entropy, OracleError
@@ -279,6 +279,7 @@ def test_spread_units_keep_their_distance(tmp_path):
         (lambda: Entropy(power=-1.0), "method.power is -1"),
         (lambda: Bald(passes=1), "method.passes is 1; give 2"),
         (lambda: CoreSet(metric="cosin"), "did you mean 'cosine'"),
+        (lambda: CoreSet(candidates=0), "method.candidates is 0; give at least 1 unit"),
         (lambda: Entropy(answer="masks"), "did you mean 'mask'"),
         (lambda: PixelPick(top_share=5.0), "it is a share"),
         (lambda: PixelPick(top_share=0, reverse_order=True), "give a share above 0"),
@@ -289,6 +290,66 @@ def test_spread_units_keep_their_distance(tmp_path):
 def test_nonsense_is_refused(made, sentence):
     with pytest.raises(UserError, match=sentence):
         made()
+
+
+def vectors(run):
+    """A table of features and of gradients for every region of a toy run."""
+    image, unit, pixels = run.pool.units(run.regions)
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(3), len(image))
+    columns = {"features": rng.random((len(image), 5)), "error": np.eye(3)[p.argmax(1)] - p}
+    columns = {name: column.astype(np.float32) for name, column in columns.items()}
+    return {"image": image, "unit": unit, "pixels": pixels, **columns}
+
+
+def rows_of(query, table):
+    place = {pair: row for row, pair in enumerate(zip(table["image"], table["unit"], strict=True))}
+    return [place[pair] for pair in zip(query.image, query.unit, strict=True)]
+
+
+@pytest.mark.parametrize("cls", [CoreSet, Badge])
+def test_picks_are_drawn_from_so_many_candidates(tmp_path, caplog, cls):
+    caplog.set_level("INFO")
+    run = toy_run(tmp_path, method=cls(**SHORT), amount=10.0)
+    table, context = vectors(run), run.context(1)
+    units = len(table["image"])
+    everything = rows_of(cls(**SHORT).pick(context, table), table)
+    for all_of_them in (units, 10 * units):
+        query = cls(**SHORT, candidates=all_of_them).pick(context, table)
+        assert rows_of(query, table) == everything
+    assert "drawn at random" not in caplog.text
+
+    few = cls(**SHORT, candidates=30)
+    kept, picks = few.drawn(context, np.ones(units, dtype=bool))
+    assert len(set(kept)) == 30
+    said = f"Picking up to {picks} of 30 regions, which were drawn at random from the {units} "
+    assert said in caplog.text
+    picked = rows_of(few.pick(context, table), table)
+    assert len(picked) == len(everything)
+    assert set(picked) <= set(kept)
+    assert picked != everything
+    part = {name: column[kept] for name, column in table.items()}
+    assert [kept[row] for row in rows_of(cls(**SHORT).pick(context, part), part)] == picked
+    assert rows_of(few.pick(run.context(1), table), table) == picked
+    assert rows_of(few.pick(run.context(2), table), table) != picked
+    assert len(cls(**SHORT, candidates=1).pick(context, table)) == len(everything), (
+        "never fewer than asked"
+    )
+
+
+def test_a_choice_of_hours_is_announced_before_anything_is_trained(tmp_path, caplog, monkeypatch):
+    run = toy_run(tmp_path, method=Badge(**SHORT), amount=10.0)
+    run.method.ask(run.context(0))
+    assert "hours" not in caplog.text
+    monkeypatch.setattr(Badge, "pace", 10.0)
+    run.method.ask(run.context(0))
+    assert (
+        "Picking up to 12 of 144 regions takes about 5 hours in every round; method.candidates=N "
+        "picks from N of them, drawn at random, such as 120 in 4.0 hours." in caplog.text
+    )
+    caplog.clear()
+    Badge(**SHORT, candidates=20).ask(run.context(0))
+    assert "hours" not in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["region", "pixel"])

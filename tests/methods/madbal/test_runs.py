@@ -20,7 +20,7 @@ from alseg.methods.baselines.pixelpick import PixelPick
 from alseg.methods.baselines.random import Random
 from alseg.methods.madbal import clustering
 from alseg.methods.madbal import method as madbal_method
-from alseg.methods.madbal.cells import CellLabels
+from alseg.methods.madbal.cells import CellLabels, asked_cells
 from alseg.methods.madbal.method import Madbal
 from alseg.methods.madbal.module import Between, PhaseOne, PhaseTwo, on_grid
 from alseg.methods.madbal.patches import feature_network, superpixel_patches
@@ -292,6 +292,17 @@ def test_cells_are_asked_at_their_corner_and_learnt_whole(tmp_path):
                 y, x = divmod(int(answers.unit[row]), 48)
                 expected[y : y + 2, x : x + 2] = answers.label[row]
         assert np.array_equal(target, expected)
+
+
+def test_owned_pixels_that_are_no_corners_are_learnt_as_pixels(tmp_path):
+    pool = madbal_run(tmp_path, method=Madbal(**OPTIONS, grid=4)).pool
+    unit = np.array([0, 4, 48 + 5, 2 * 48 + 9])  # corners of two cells; inside one of them; a third
+    label, image = np.array([1, 2, 0, 1], dtype=np.uint8), np.zeros(4, dtype=np.int64)
+    pool.own([Answers(0, "pixel", "class", PIXELS, 3, image, unit, label=label)])
+    expected = np.full((32, 48), VOID, dtype=np.uint8)
+    expected[:4, :4], expected[:4, 4:8], expected[1, 5], expected[2, 9] = 1, 2, 0, 1
+    assert np.array_equal(CellLabels(pool, 4)(0).maps["target"], expected)
+    assert asked_cells(pool, 0, 4).tolist() == [0, 1, 1, 2]
 
 
 def test_patches_go_through_vgg_once(tmp_path, monkeypatch):
