@@ -123,7 +123,7 @@ def test_the_page_that_helps_to_choose_is_that_of_the_results(tmp_path, monkeypa
 
 
 def test_the_table_of_the_readme_is_that_of_the_results():
-    """Every row of the setting `medium`, with its mean at the end and its share of full."""
+    """Rows of `medium` with three seeds or more: mean at the end, and share of full."""
     text = (ROOT / "README.md").read_text().partition("**Does asking pay?**")[2]
     rows = re.findall(r"^\| `(\w+)` \|.*\| (\S+ ± \S+) \| ([\d.]*) ?\|$", text, re.M)
     shown = {name: (final, share) for name, final, share in rows}
@@ -132,6 +132,8 @@ def test_the_table_of_the_readme_is_that_of_the_results():
         expected[FULL] = (spread(comparison.full_values), "")
         for group in comparison.groups:
             final = comparison.measured(group, "final")
+            if len(final) < 3:  # a row with fewer is a hint, for the study's own page
+                continue
             expected[group.name] = (spread(final), f"{100 * final.mean() / comparison.level:.1f}")
     assert shown == expected
 

@@ -8,7 +8,7 @@ from alseg.core.files import write_atomic
 from alseg.report.comparison import Comparison
 from alseg.report.groups import Group
 from alseg.report.tables import rare_mean, signed, spread
-from experiments.study.plan import BOARDS, SETTINGS
+from experiments.study.plan import BOARDS, ROWS, SETTINGS
 
 PAGE = Path(__file__).parents[2] / "docs" / "choose.md"
 #: Settings, the one that says more first: a row is shown in the first one of its data that has it.
@@ -54,9 +54,14 @@ def table(found: Mapping[str, Mapping[str, Comparison]]) -> str:
             for group in comparison.groups:
                 if (data, group.name) not in shown:
                     shown.add((data, group.name))
-                    first = [f"`{group.name}`", f"{_TITLES[board]}{data}", str(steps)]
+                    first = [f"`{group.name}`", f"{_asked(group.name)}{data}", str(steps)]
                     lines.append(f"| {' | '.join([*first, *_cells(comparison, group)])} |")
     return "\n".join(lines) + "\n"
+
+
+def _asked(row: str) -> str:
+    one_class = ROWS[row].words.get("method.answer") == "dominant"
+    return _TITLES["superpixels" if one_class else ROWS[row].board]
 
 
 def _cells(comparison: Comparison, group: Group) -> list[str]:
