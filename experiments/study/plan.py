@@ -200,6 +200,18 @@ ROWS: dict[str, Row] = {
         "class_sets",
         lacks=("optimizer",),
     ),
+    # the paper's figure 7b: the same networks and losses, asked for the class of most of a superpixel
+    "mulquery_dominant_random": Row(
+        {**_SETS, "method.answer": "dominant", "method.acquisition": "random"},
+        "class_sets",
+        lacks=("optimizer",),
+    ),
+    "mulquery_dominant": Row(
+        {**_SETS, "method.answer": "dominant"},
+        "class_sets",
+        "mulquery_dominant_random",
+        lacks=("optimizer",),
+    ),
     # masks of patches
     "random_patches": Row({**_STEPS, **_PATCHES, "method": "random"}, "patches"),
     "equal": Row(  # which goes on with the weights of the round before, pass by pass

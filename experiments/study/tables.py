@@ -31,6 +31,8 @@ _TITLES = {
     "images": "The mask of an image",
 }
 _FIGURES = ("curves", "differences")
+#: A set takes fewer seconds a click than one class does: this board is compared along both.
+_HOURS, _HOURS_AGAINST = "class_sets", "mulquery_dominant"
 #: Where the tables of a setting stand in `README.md`.
 _START, _END = "<!-- {}: start -->\n", "<!-- {}: end -->\n"
 _HERE = Path(__file__).parent
@@ -104,12 +106,26 @@ def block(found: Mapping[str, Comparison], file: Path, setting: str) -> str:
         parts.append(_asked(finished, board))
         parts += [f"- {sentence}" for sentence in (*findings(comparison), *limits(comparison))]
         parts.append("")
+        if board == _HOURS:
+            parts += _by_hours(finished, SETTINGS[setting])
         parts += [
             f"![{name} of {board}]({setting}/{board}/{name}.svg)\n"
             for name in _FIGURES
             if (_HERE / setting / board / f"{name}.svg").is_file()
         ]
     return "\n".join(parts)
+
+
+def _by_hours(finished: Mapping[Job, Rows], setting: Setting) -> list[str]:
+    """The board of class sets along seconds of annotation, in which one class costs more."""
+    runs = {job: rows for job, rows in finished.items() if _belongs(job, _HOURS)}
+    if _HOURS_AGAINST not in {job.row for job in runs}:
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        found = _compared(runs, _HOURS, setting, Path(folder), "seconds", _HOURS_AGAINST)
+    parts = ["##### The same by seconds of annotation, of the papers' prices\n"]
+    parts += [f"{table.title}:\n\n{table.markdown()}" for table in tables(found)[:2]]
+    return [*parts, *(f"- {sentence}" for sentence in findings(found)), ""]
 
 
 def _asked(finished: Mapping[Job, Rows], board: str) -> str:
@@ -157,12 +173,19 @@ def _belongs(job: Job, board: str) -> bool:
     return job.row == FULL or ROWS[job.row].board == board
 
 
-def _compared(runs: Mapping[Job, Rows], board: str, setting: Setting, folder: Path) -> Comparison:
+def _compared(
+    runs: Mapping[Job, Rows],
+    board: str,
+    setting: Setting,
+    folder: Path,
+    axis: str = "",
+    against: str = "",
+) -> Comparison:
     folders = [_run_folder(job, rows, setting, folder) for job, rows in runs.items()]
-    axis = _AXES.get(board, "clicks")
+    axis = axis or _AXES.get(board, "clicks")
     groups = [_named(group) for group in read_groups(folders, axis)]
     full = FULL if any(job.row == FULL for job in runs) else None
-    return compare(groups, axis, against=BOARDS[board], full=full, rare=setting.rare)
+    return compare(groups, axis, against=against or BOARDS[board], full=full, rare=setting.rare)
 
 
 def _run_folder(job: Job, rows: Sequence[Mapping[str, str]], setting: Setting, root: Path) -> Path:
