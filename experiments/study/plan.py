@@ -200,7 +200,7 @@ ROWS: dict[str, Row] = {
         "class_sets",
         lacks=("optimizer",),
     ),
-    # the paper's figure 7b: networks and losses of sets, asked for the class of most of a superpixel
+    # figure 7b of the paper: networks and losses of sets, asked for one class of a superpixel
     "mulquery_dominant_random": Row(
         {**_SETS, "method.answer": "dominant", "method.acquisition": "random"},
         "class_sets",
