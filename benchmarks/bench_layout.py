@@ -20,9 +20,10 @@ ENCODERS = ("mobilenet_v2", "resnet18")
 def main(quick: bool) -> None:
     print(table(row for encoder in ENCODERS for row in rows(encoder, quick)))
     first: dict[str, float] = {}
+    print()
     print(table(compiled(encoder, quick, first) for encoder in ENCODERS[: 1 if quick else None]))
     seconds = ", ".join(f"{encoder} {taken:.0f} s" for encoder, taken in first.items())
-    print(f"The first compiled step, compilation included, of the processor: {seconds}.")
+    print(f"\nThe first compiled step, compilation included, of the processor: {seconds}.")
 
 
 def rows(encoder: str, quick: bool) -> list[Comparison]:
