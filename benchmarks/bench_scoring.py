@@ -230,7 +230,7 @@ def adaptive(quick: bool, net: Any, regions: torch.Tensor, repeats: int) -> list
     """Adaptive superpixels at half size: images after one another, merged beside the next one."""
     height, width = regions.shape
     generator = torch.Generator().manual_seed(0)
-    number, half = 2 if quick else 4, (height // 2, width // 2)
+    number, half = 2 if quick else 16, (height // 2, width // 2)
     images = torch.randn(number, 1, 3, height, width, generator=generator)
     small = [F.interpolate(one, half, mode="bicubic", antialias=True) for one in images]
     count = np.full(number, int(regions.max()) + 1)

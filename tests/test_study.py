@@ -83,7 +83,33 @@ def test_runs_go_on_from_the_file_and_a_shared_round_is_what_it_would_have_been(
     own = ("miou", "clicks", "units", "pixels", "void")
     for shared, single in zip(found[todo[1]], results.read(alone)[todo[1]], strict=True):
         assert [shared[name] for name in own] == [single[name] for name in own]
+    assert not (tmp_path / "other" / "mulquery_random_seed1_round_0").exists(), "nobody wants it"
     assert not list(runs.rglob("round_001/*/*.ckpt")), "finished runs keep no checkpoints"
+
+
+def test_a_row_takes_over_the_first_round_it_names_also_where_that_run_is_gone(tmp_path):
+    """The first query of ``pixelpick`` is not that of ``margin``: pixels of each image."""
+    setting = replace(
+        SETTINGS["small"],
+        steps=1,
+        rounds=2,
+        words={
+            "data": "synthetic",
+            "data.train": "3",
+            "data.val": "1",
+            "data.size": "[32,32]",
+            "network.encoder": "resnet18",
+            "budget.amount": "6",
+        },
+    )
+    both = [Job("pixelpick", 1), Job("margin", 1)]
+    assert work(both, setting, PLACE, tmp_path / "runs", tmp_path / "both.csv") == 2
+    assert work(both[1:], setting, PLACE, tmp_path / "other", tmp_path / "one.csv") == 1
+    together, alone = (results.read(tmp_path / name)[both[1]] for name in ("both.csv", "one.csv"))
+    first = results.read(tmp_path / "both.csv")[both[0]][0]
+    for name in ("miou", "asked_top_tenth", "pixels", "clicks"):
+        assert first[name] == together[0][name] == alone[0][name]
+        assert together[1][name] == alone[1][name]
 
 
 @pytest.mark.parametrize("setting", ["small", "medium"])

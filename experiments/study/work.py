@@ -6,6 +6,7 @@ import logging
 import resource
 import shutil
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +43,43 @@ def work(
             continue
         log.info("run %d of %d: %s, seed %d", number, len(todo), job.row, job.seed)
         root = folder / f"{job.row}_seed{job.seed}"
-        rows = one_run([*words(job, setting), *place], root, first_of(job, folder), setting.rare)
+        first = first_of(job, setting, place, folder)
+        rows = one_run([*words(job, setting), *place], root, first, setting.rare)
         results.add(file, job, rows)
         done += 1
         for other in todo[:number]:
             if other.block == job.block:
                 _tidy(folder / f"{other.row}_seed{other.seed}", keep=_lends(other, todo, file))
+        lender = Job(ROWS[job.row].first or "", job.seed)
+        if not _lends(lender, todo, file):
+            shutil.rmtree(folder / f"{lender.row}_seed{lender.seed}_round_0", ignore_errors=True)
     return done
 
 
-def first_of(job: Job, folder: Path) -> Path | None:
-    """Round 0 of another run that would come out the same, if it is there."""
-    lender = ROWS[job.row].first
-    if lender is None:
+def first_of(job: Job, setting: Setting, place: Sequence[str], folder: Path) -> Path | None:
+    """Round 0 of the run that this one shares it with, which is done if it is not there.
+
+    Without it a row whose own first query is another one would not be comparable.
+
+    Returns:
+        The folder of the round; None for a row that shares no other's.
+    """
+    row = ROWS[job.row].first
+    if row is None:
         return None
-    found = folder / f"{lender}_seed{job.seed}" / "round_000"
-    return found if (found / "metrics.json").is_file() and list(found.glob("*/*.ckpt")) else None
+    lender = folder / f"{row}_seed{job.seed}"
+    alone = lender.with_name(f"{lender.name}_round_0")
+    for root in (lender, alone):
+        if _learnt(root / "round_000"):
+            return root / "round_000"
+    log.info("round 0 of %s, seed %d, which %s shares", row, job.seed, job.row)
+    one = replace(setting, rounds=1)
+    one_run([*words(Job(row, job.seed), one), *place], alone, None, setting.rare)
+    return alone / "round_000"
+
+
+def _learnt(round: Path) -> bool:
+    return (round / "metrics.json").is_file() and bool(list(round.glob("*/*.ckpt")))
 
 
 def one_run(
