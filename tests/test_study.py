@@ -19,6 +19,19 @@ ROOT = Path(__file__).parents[1]
 PLACE = ["workers=0", "pictures=0", "trainer.enable_progress_bar=false", "network.weights=null"]
 
 
+def drawn(steps, images, size):
+    """Two rounds of two clicks an image, on drawn scenes."""
+    drawn_words = {
+        "data": "synthetic",
+        "data.train": str(images),
+        "data.val": str(images // 3),
+        "data.size": size,
+        "network.encoder": "resnet18",
+        "budget.amount": str(2 * images),
+    }
+    return replace(SETTINGS["small"], steps=steps, rounds=2, words=drawn_words)
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("row", ROWS)
 def test_rows_compose_and_rows_that_share_a_round_share_its_options(row, setting):
@@ -56,19 +69,7 @@ def test_parts_are_a_partition_and_keep_what_is_shared_together():
 
 
 def test_runs_go_on_from_the_file_and_a_shared_round_is_what_it_would_have_been(tmp_path):
-    setting = replace(
-        SETTINGS["small"],
-        steps=2,
-        rounds=2,
-        words={
-            "data": "synthetic",
-            "data.train": "6",
-            "data.val": "2",
-            "data.size": "[48,64]",
-            "network.encoder": "resnet18",
-            "budget.amount": "12",
-        },
-    )
+    setting = drawn(steps=2, images=6, size="[48,64]")
     todo = [Job("mulquery_random", 1), Job("mulquery", 1)]
     file, runs = tmp_path / "results.csv", tmp_path / "runs"
     assert work(todo[:1], setting, PLACE, runs, file) == 1
@@ -89,19 +90,7 @@ def test_runs_go_on_from_the_file_and_a_shared_round_is_what_it_would_have_been(
 
 def test_a_row_takes_over_the_first_round_it_names_also_where_that_run_is_gone(tmp_path):
     """The first query of ``pixelpick`` is not that of ``margin``: pixels of each image."""
-    setting = replace(
-        SETTINGS["small"],
-        steps=1,
-        rounds=2,
-        words={
-            "data": "synthetic",
-            "data.train": "3",
-            "data.val": "1",
-            "data.size": "[32,32]",
-            "network.encoder": "resnet18",
-            "budget.amount": "6",
-        },
-    )
+    setting = drawn(steps=1, images=3, size="[32,32]")
     both = [Job("pixelpick", 1), Job("margin", 1)]
     assert work(both, setting, PLACE, tmp_path / "runs", tmp_path / "both.csv") == 2
     assert work(both[1:], setting, PLACE, tmp_path / "other", tmp_path / "one.csv") == 1
@@ -112,7 +101,7 @@ def test_a_row_takes_over_the_first_round_it_names_also_where_that_run_is_gone(t
         assert together[1][name] == alone[1][name]
 
 
-@pytest.mark.parametrize("setting", ["small", "medium"])
+@pytest.mark.parametrize("setting", ["small", "medium", "aerial"])
 def test_the_committed_tables_are_those_of_the_results(setting):
     assert results.read(results_file(setting))
     tables.check(results_file(setting), setting)

@@ -50,27 +50,30 @@ def prediction_error(probabilities: Tensor, dim: int = 1) -> Tensor:
 def pooled_gradients(
     logits: Tensor, features: Tensor, regions: Tensor, num_regions: int
 ) -> tuple[Tensor, Tensor]:
-    """Factors of every region of an image: mean error and mean features over its pixels.
+    """Factors of every region of a batch: mean error and mean features over its pixels.
 
     The adaptation to segmentation is alseg's own: the mean of the pixels' gradients has no such
     factors, the product of the means does.
 
     Args:
-        logits: (C, H, W), on any grid.
-        features: Input of the last layer on the same grid, (d, H, W).
-        regions: Region ids 0..R-1 on the same grid, -1 = none, (H, W).
+        logits: (B, C, H, W), on any grid.
+        features: Input of the last layer on the same grid, (B, d, H, W).
+        regions: Region ids 0..R-1 on the same grid, -1 = none, (B, H, W); images have none in
+            common, see `alseg.acquisition.statistics.side_by_side`.
         num_regions: R.
 
     Returns:
         Mean error (R, C) and mean features (R, d), float32; 0 for regions without a pixel.
     """
-    error = prediction_error(torch.softmax(logits.float(), 0), 0)
-    bins = regions.reshape(-1).long() + 1  # bin 0 collects the pixels of no region
+    error = prediction_error(torch.softmax(logits.float(), 1))
+    bins = regions.flatten(1).long() + 1  # bin 0 collects the pixels of no region
     pixels = region_counts(regions, num_regions).clamp(min=1)[:, None]
     means = []
     for maps in (error, features.float()):
-        sums = maps.new_zeros(num_regions + 1, len(maps))
-        means.append(sums.index_add_(0, bins, maps.flatten(1).T)[1:] / pixels)
+        sums = maps.new_zeros(num_regions + 1, maps.shape[1])
+        for one, places in zip(maps, bins, strict=True):
+            sums.index_add_(0, places, one.flatten(1).T)
+        means.append(sums[1:] / pixels)
     return means[0], means[1]
 
 

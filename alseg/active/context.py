@@ -57,6 +57,12 @@ class Asking:
         """Budget of every round."""
         return self.pool.budget
 
+    @property
+    def num_regions(self) -> int | None:
+        """No image has a region id so high; None where pixels or whole images are asked about."""
+        maps = self.pool.maps.get(self.regions)
+        return None if maps is None else int(max(maps.num_regions, default=0)) or None
+
     def rng(self, *key: str) -> np.random.Generator:
         """Generator of its own for every round and purpose."""
         return np.random.default_rng(derive(self.seed, self.round, *key))

@@ -1,7 +1,7 @@
 """What a network sees in the regions of an image: mean features, and the class it predicts most."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -9,7 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from alseg.acquisition.badge import pooled_gradients
-from alseg.acquisition.statistics import class_histogram, region_counts
+from alseg.acquisition.statistics import (
+    class_histogram,
+    region_counts,
+    region_majority,
+    side_by_side,
+)
 from alseg.core.errors import UserError
 from alseg.nn.segmenter import Segmenter
 
@@ -33,19 +38,19 @@ def region_grid(
     """The regions on a network's own grid: each cell reads the pixel at its centre.
 
     Args:
-        regions: Region id of each pixel, (H, W), integer, -1 = in no region.
-        cells: Height and width of the grid.
+        regions: Region id of each pixel, (..., H, W), integer, -1 = in no region.
+        cells: Height h and width w of the grid.
         canvas: Height and width in pixels of what the grid covers, at least those of the image.
         aligned: The outermost cells lie on the outermost pixels, see `alseg.nn.segmenter.upsample`.
 
     Returns:
-        (h, w), -1 also for cells outside the image.
+        (..., h, w), -1 also for cells outside the image.
     """
-    height, width = regions.shape
+    height, width = regions.shape[-2:]
     rows = _centers(cells[0], canvas[0], height, aligned, regions.device)
     columns = _centers(cells[1], canvas[1], width, aligned, regions.device)
     outside = ~(rows[1][:, None] & columns[1][None])
-    return regions[rows[0]][:, columns[0]].masked_fill(outside, -1)
+    return regions[..., rows[0][:, None], columns[0]].masked_fill(outside, -1)
 
 
 def _centers(
@@ -59,6 +64,47 @@ def _centers(
     return place.clamp(max=size - 1), place < size
 
 
+class BatchUnits(NamedTuple):
+    """The regions of a batch that have a pixel, image by image."""
+
+    row: Tensor
+    """Ids among all regions of the batch, (n,), int64, ascending."""
+    pixels: Tensor
+    """Pixels of each, (n,), int64."""
+    regions: Tensor
+    """Ids of this kind by pixel, -1 = in no region, (B, H, W)."""
+    stride: int
+    """Ids that an image has."""
+
+    @classmethod
+    def of(cls, regions: Tensor, num_regions: int | None = None) -> "BatchUnits":
+        """Of region ids or -1, (B, H, W); `num_regions` as in `FeatureTap`."""
+        joined, stride = side_by_side(regions, num_regions)
+        pixels = region_counts(joined, len(regions) * stride)
+        row = pixels.nonzero().squeeze(1)
+        return cls(row, pixels[row], joined, stride)
+
+    @property
+    def num_regions(self) -> int:
+        """No id is so high."""
+        return len(self.regions) * self.stride
+
+    @property
+    def image(self) -> Tensor:
+        """Position in the batch of each unit's image, (n,)."""
+        return self.row // self.stride
+
+    @property
+    def unit(self) -> Tensor:
+        """Region id of each unit within its image, (n,)."""
+        return self.row % self.stride
+
+    def named(self, index: Tensor) -> dict[str, Tensor]:
+        """Columns ``image`` and ``unit``, int32; `index` holds the image indices, (B,)."""
+        of = index.to(self.row.device, non_blocking=True)[self.image]
+        return {"image": of.int(), "unit": self.unit.int()}
+
+
 class FeatureTap:
     """Reads the features of a network while its module scores the pool.
 
@@ -68,9 +114,12 @@ class FeatureTap:
     Args:
         module: Has a `Segmenter` somewhere, of which the first one is tapped; or its
             ``predict_step`` returns a table ``diversity`` of its own, and nothing is tapped.
+        num_regions: No image has a region id so high; None = look, for which the host waits for a
+            GPU in every batch.
     """
 
-    def __init__(self, module: L.LightningModule) -> None:
+    def __init__(self, module: L.LightningModule, num_regions: int | None = None) -> None:
+        self.num_regions = num_regions
         found = (part for part in module.modules() if isinstance(part, Segmenter))
         self.network = next(found, None)
         self._seen: list[tuple[Tensor, Tensor]] = []
@@ -106,27 +155,14 @@ class FeatureTap:
         if sum(len(scores) for scores, _ in seen) != len(images):
             self.network(images)
             seen, self._seen = self._seen, []
+        scores, features = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        units = BatchUnits.of(batch["regions"], self.num_regions)
         canvas = self.network.canvas(images.shape[-2], images.shape[-1])
-        columns: list[tuple[Tensor, ...]] = []
-        maps = [pair for scores, features in seen for pair in zip(scores, features, strict=True)]
-        for index, regions, (scores, features) in zip(
-            batch["index"], batch["regions"], maps, strict=True
-        ):
-            count = int(regions.max()) + 1
-            unit = region_counts(regions, count).nonzero().squeeze(1)
-            grid = region_grid(regions, scores.shape[-2:], canvas, self.network.align_corners)
-            histogram = class_histogram(scores.argmax(dim=0), grid, count, len(scores))
-            label = histogram.argmax(dim=1)
-            label = torch.where(histogram.sum(dim=1) > 0, label, -1)[unit]
-            mean = pooled_gradients(scores, features, grid, count)[1][unit]
-            columns.append((torch.full_like(unit, int(index)), unit, mean.half(), label))
-        image, unit, features, label = (torch.cat(parts) for parts in zip(*columns, strict=True))
-        return {
-            "image": image.int(),
-            "unit": unit.int(),
-            "features": features,
-            "label": label.int(),
-        }
+        cells = (scores.shape[-2], scores.shape[-1])
+        grid = region_grid(units.regions, cells, canvas, self.network.align_corners)
+        mean = pooled_gradients(scores, features, grid, units.num_regions)[1]
+        label = _majority(scores, grid, units)
+        return {**units.named(batch["index"]), "features": mean[units.row].half(), "label": label}
 
 
 def no_features() -> UserError:
@@ -139,22 +175,25 @@ def no_features() -> UserError:
     )
 
 
-def predicted_labels(logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def predicted_labels(
+    logits: Tensor, batch: Mapping[str, Tensor], num_regions: int | None = None
+) -> dict[str, Tensor]:
     """The class that is predicted most in each region of a batch.
 
     Args:
         logits: (B, C, H, W).
         batch: ``index`` (B,) and ``regions`` (B, H, W).
+        num_regions: See `FeatureTap`.
 
     Returns:
         Columns ``image``, ``unit`` and ``label``, (n,), int32.
     """
-    columns: list[tuple[Tensor, ...]] = []
-    for index, regions, one in zip(batch["index"], batch["regions"], logits, strict=True):
-        count = int(regions.max()) + 1
-        unit = region_counts(regions, count).nonzero().squeeze(1)
-        histogram = class_histogram(one.argmax(dim=0), regions, count, len(one))
-        label = histogram.argmax(dim=1)[unit]
-        columns.append((torch.full_like(unit, int(index)), unit, label))
-    image, unit, label = (torch.cat(parts) for parts in zip(*columns, strict=True))
-    return {"image": image.int(), "unit": unit.int(), "label": label.int()}
+    units = BatchUnits.of(batch["regions"], num_regions)
+    return {**units.named(batch["index"]), "label": _majority(logits, units.regions, units)}
+
+
+def _majority(logits: Tensor, regions: Tensor, units: BatchUnits) -> Tensor:
+    """The class that is predicted most in each unit, -1 without a pixel, (n,), int32."""
+    best = logits.argmax(dim=1)
+    histogram = class_histogram(best, regions, units.num_regions, logits.shape[1])
+    return region_majority(histogram)[units.row].int()

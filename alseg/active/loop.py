@@ -117,6 +117,7 @@ class ActiveLoop(L.Callback):
         self.where: str | None = None
         self._folder: Path | None = None
         self._queue: TableQueue | None = None
+        self._tap: FeatureTap | None = None
         if self.asking is None and method is None:
             Asking.of(self.pool)  # a pool that cannot be asked about is found out now
 
@@ -198,7 +199,8 @@ class ActiveLoop(L.Callback):
         shard = ShardWriter(folder / f"rank_{trainer.global_rank}")
         self._queue = TableQueue(shard, self._promised)
         diversity = self._now.diversity
-        self._tap = FeatureTap(pl_module) if diversity is not None and diversity.measured else None
+        if diversity is not None and diversity.measured:
+            self._tap = FeatureTap(pl_module, self._now.num_regions)
         self._scorer: UnitScorer | None = None
 
     def on_predict_batch_start(
@@ -235,7 +237,7 @@ class ActiveLoop(L.Callback):
         if self._tap is None or (isinstance(tables, Mapping) and "diversity" in tables):
             return {}
         if self._tap.network is None and isinstance(outputs, Tensor):
-            return {"diversity": predicted_labels(outputs, batch)}
+            return {"diversity": predicted_labels(outputs, batch, self._now.num_regions)}
         if self._tap.network is None and isinstance(outputs, Future):
             return {}  # it may be among what is promised
         return {"diversity": self._tap.table(batch)}
@@ -301,8 +303,7 @@ class ActiveLoop(L.Callback):
         assert self._queue is not None
         with self._explained():
             self._queue.close()
-        if self._tap is not None:
-            self._tap.close()
+        self._close_tap()
         trainer.strategy.barrier("shards-on-disk")
         self.query = on_rank_zero(lambda: self._choose(trainer.world_size))
         if trainer.is_global_zero and self._folder is not None:
@@ -311,11 +312,17 @@ class ActiveLoop(L.Callback):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Leave no temporary folder behind, and nothing promised."""
+        """Leave no temporary folder behind, nothing promised, and the network as it was."""
+        self._close_tap()
         if self._queue is not None:
             self._queue.drop()
         if self.folder is None and self._folder is not None and trainer.is_global_zero:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _close_tap(self) -> None:
+        if self._tap is not None:
+            self._tap.close()
+            self._tap = None
 
     def _choose(self, world: int) -> Query:
         assert self._folder is not None

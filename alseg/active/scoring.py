@@ -1,6 +1,6 @@
 """Scores of units from a network's outputs, and the module that brings them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -37,7 +37,7 @@ from alseg.acquisition.units import (
 from alseg.active.choose import most_units
 from alseg.active.context import Asking
 from alseg.active.dropout import DropoutCommittee
-from alseg.active.features import region_grid, shrunken
+from alseg.active.features import BatchUnits, region_grid, shrunken
 from alseg.active.module import CrossEntropyModule
 from alseg.active.transfer import on_host
 from alseg.core.images import VOID
@@ -109,11 +109,10 @@ class UnitScorer:
             answer: What is asked; None = the usual question about these units.
             **options: See the attributes.
         """
-        pool, asked, highest = asking.pool, {}, None
+        pool, highest = asking.pool, asking.num_regions
+        asked = {}
         if asking.kind == "pixel":
             asked = {image: pool.asked(PIXELS, image) for image in range(len(pool))}
-        elif asking.regions in pool.maps:
-            highest = int(pool.num_units(asking.regions).max(initial=0)) or None
         most = most_units(asking, answer or usual_answer(asking.kind))
         return cls(**{"most": most, "asked": asked, "num_regions": highest, **options})
 
@@ -236,12 +235,8 @@ class ScoringModule(CrossEntropyModule):
         return {"units": self.scorer.table(self._pixel_scores(batch), batch)}
 
     def _logits(self, images: Tensor) -> Iterator[Tensor]:
-        """Logits of a batch, part by part.
-
-        On a CPU an image is a part: nothing is gained by more, and its bits do not depend on the
-        images beside it.
-        """
-        for part in images.split(1 if images.device.type == "cpu" else len(images)):
+        """Logits of a batch, part by part."""
+        for part in _parts(images):
             yield self.network(part).float()
 
     def _labels(self, images: Tensor, classes: int | None = None) -> Tensor:
@@ -343,26 +338,28 @@ class ScoringModule(CrossEntropyModule):
 
     def _vectors(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Mean features, and mean prediction error, of the regions of a batch."""
-        parts = []
-        for position, regions in enumerate(batch["regions"]):
-            image, index = (batch[k][position : position + 1] for k in ("image", "index"))
-            logits, features, canvas = self.network.features(image)
+        units = BatchUnits.of(batch["regions"], self.scorer.num_regions)
+        found = []
+        for images, ids in zip(_parts(batch["image"]), _parts(units.regions), strict=True):
+            logits, features, canvas = self.network.features(images)
             cells = (logits.shape[-2], logits.shape[-1])
-            grid = region_grid(regions, cells, canvas, self.network.align_corners)
-            count = self.scorer.num_regions or int(regions.max()) + 1
-            error, mean = badge.pooled_gradients(logits[0], features[0].float(), grid, count)
-            pixels = region_counts(regions, count)
-            unit = pixels.nonzero().squeeze(1)
-            vectors = {"features": mean[unit]}
-            if self.score == "gradients":
-                vectors["error"] = error[unit]
-            parts.append(unit_rows(index, torch.zeros_like(unit), unit, pixels[unit], **vectors))
-        return stacked(parts)
+            grid = region_grid(ids, cells, canvas, self.network.align_corners)
+            found.append(badge.pooled_gradients(logits, features, grid, units.num_regions))
+        # of a region that a part has not seen both are 0 there
+        error, mean = (torch.stack(parts).sum(0) for parts in zip(*found, strict=True))
+        vectors = {"features": mean[units.row]}
+        if self.score == "gradients":
+            vectors["error"] = error[units.row]
+        return unit_rows(batch["index"], units.image, units.unit, units.pixels, **vectors)
 
 
-def stacked(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Tables of equal columns under each other."""
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+def _parts(images: Tensor) -> tuple[Tensor, ...]:
+    """The images of a batch that a network is shown together.
+
+    On a CPU an image is a part: nothing is gained by more, and its bits do not depend on the images
+    beside it.
+    """
+    return images.split(1 if images.device.type == "cpu" else len(images))
 
 
 def unit_rows(

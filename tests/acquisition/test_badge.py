@@ -172,18 +172,22 @@ def test_error_of_a_prediction():
 
 def test_pooled_factors():
     generator = torch.Generator().manual_seed(0)
-    logits, features = (torch.randn(c, 6, 5, generator=generator) for c in (4, 3))
-    regions = torch.randint(-1, 5, (6, 5), generator=generator, dtype=torch.int32)
-    error, mean = pooled_gradients(logits, features, regions, 6)
-    per_pixel = prediction_error(logits.softmax(0), 0)
-    for region in range(5):
-        inside = regions == region
-        torch.testing.assert_close(error[region], per_pixel[:, inside].mean(1))
-        torch.testing.assert_close(mean[region], features[:, inside].mean(1))
-    assert not error[5].any()
-    assert not mean[5].any()
+    logits, features = (torch.randn(2, c, 6, 5, generator=generator) for c in (4, 3))
+    regions = torch.randint(-1, 5, (2, 6, 5), generator=generator, dtype=torch.int32)
+    regions[1] += 6 * (regions[1] >= 0)
+    error, mean = pooled_gradients(logits, features, regions, 12)
+    per_pixel = prediction_error(logits.softmax(1), 1)
+    for region in range(12):
+        image, inside = region // 6, regions[region // 6] == region
+        if region % 6 == 5:
+            assert not inside.any()
+            assert not error[region].any()
+            assert not mean[region].any()
+            continue
+        torch.testing.assert_close(error[region], per_pixel[image, :, inside].mean(1))
+        torch.testing.assert_close(mean[region], features[image, :, inside].mean(1))
     with pytest.raises(ValueError, match="region ids"):
-        pooled_gradients(logits, features, regions, 3)
+        pooled_gradients(logits, features, regions, 8)
 
 
 def test_refusals():

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from concurrent.futures import Executor, Future
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from alseg.acquisition import fused
 from alseg.active import dropout, scoring
+from alseg.active.features import FeatureTap, predicted_labels
 from alseg.active.finite import FiniteNumbers
 from alseg.active.module import CrossEntropyModule, teaches
 from alseg.active.scoring import ScoringModule, UnitScorer
@@ -242,8 +244,14 @@ def test_what_teaches():
     assert teaches({"image": batch["image"]})
 
 
-@pytest.mark.parametrize("score", ["entropy", "margin", "class", "bvsb_and_class", "error"])
-@pytest.mark.parametrize("power", [None, 1.0])
+@pytest.mark.parametrize(
+    ("score", "power"),
+    [
+        *product(["entropy", "margin", "class", "bvsb_and_class", "error"], [None, 1.0]),
+        ("features", None),
+        ("gradients", None),
+    ],
+)
 def test_a_batch_of_scored_regions_waits_twice(score, power):
     module = ScoringModule(score, UnitScorer(4, num_regions=4, power=power), **shared()).eval()
     batch = {**training_batch(), "target": torch.zeros(2, 32, 32, dtype=torch.uint8)}
@@ -253,6 +261,16 @@ def test_a_batch_of_scored_regions_waits_twice(score, power):
     # the ids that occur, and the packet to the host, which is no call on a CPU
     assert count <= 1
     assert set(tables["units"]["image"].tolist()) == {3, 5}
+
+
+def test_what_a_diversity_compares_waits_once():
+    module, batch = CrossEntropyModule(**shared()).eval(), training_batch()
+    tap = FeatureTap(module, num_regions=4)
+    with torch.no_grad():
+        logits = module.network(batch["image"])
+        # the ids that occur: units and features that are scored travel in one packet
+        assert waits(lambda: tap.table(batch)) == 1
+        assert waits(lambda: predicted_labels(logits, batch, num_regions=4)) == 1
 
 
 def test_outputs_are_looked_at_together_and_before_anything_is_made_of_them():
