@@ -39,7 +39,7 @@ from alseg.active.context import Asking
 from alseg.active.dropout import DropoutCommittee
 from alseg.active.features import BatchUnits, region_grid, shrunken
 from alseg.active.module import CrossEntropyModule
-from alseg.active.transfer import on_host
+from alseg.active.transfer import image_indices, kept_on_host, on_host
 from alseg.core.images import VOID
 from alseg.core.seeds import derive
 from alseg.labels.tables import PIXELS, AnswerKind, UnitKind
@@ -127,7 +127,7 @@ class UnitScorer:
             Columns ``image``, ``unit``, ``pixels``, int32, and ``score``, float32.
         """
         if "regions" not in batch:
-            return self._pixels(scored, batch["index"])
+            return self._pixels(scored, batch)
         regions = batch["regions"]
         return self.rows(
             *batch_region_scores(scored, regions, self.reduce, self.num_regions), batch["index"]
@@ -151,17 +151,17 @@ class UnitScorer:
             score[part] = self._noisy(score[part], int(of[part[0]]))
         return {**table, "score": torch.from_numpy(score)}
 
-    def _pixels(self, scored: Tensor, index: Tensor) -> dict[str, Tensor]:
+    def _pixels(self, scored: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The open pixels the images offer."""
         offers = [
             self._offers(one, image)
-            for one, image in zip(scored.flatten(1).float(), index.tolist(), strict=True)
+            for one, image in zip(scored.flatten(1).float(), image_indices(batch), strict=True)
         ]
         position = torch.arange(len(offers), device=scored.device)
         count = [len(offer.unit) for offer in offers]
         image = torch.cat([p.expand(n) for p, n in zip(position, count, strict=True)])
         unit, score, pixels = (torch.cat(parts) for parts in zip(*offers, strict=True))
-        return unit_rows(index, image, unit, pixels, score=score)
+        return unit_rows(batch["index"], image, unit, pixels, score=score)
 
     def _offers(self, flat: Tensor, index: int) -> UnitScores:
         """The open pixels an image offers; pixel scores are flat."""
@@ -213,6 +213,12 @@ class ScoringModule(CrossEntropyModule):
         self.scorer = scorer
         self.passes = passes
         self._committee = DropoutCommittee(self.network, passes, str(score)) if passes > 1 else None
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Keep on the host which images are scored: what is random or asked follows from it."""
+        if self.trainer.predicting:
+            return kept_on_host(batch, "index")
+        return super().on_before_batch_transfer(batch, dataloader_idx)
 
     def predict_step(
         self, batch: dict[str, Tensor], batch_idx: int
@@ -272,7 +278,7 @@ class ScoringModule(CrossEntropyModule):
 
     def _seeded(self, batch: Mapping[str, Tensor]) -> list[tuple[Tensor, int]]:
         """The images of a batch, each (1, 3, H, W), with a seed of its own."""
-        seeds = [derive(self.scorer.seed, index) for index in batch["index"].tolist()]
+        seeds = [derive(self.scorer.seed, index) for index in image_indices(batch)]
         return list(zip(batch["image"].split(1), seeds, strict=True))
 
     def _num_regions(self, regions: Tensor) -> int:

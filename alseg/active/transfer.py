@@ -1,9 +1,13 @@
 """Tables from a device to the host, for which the host waits once."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
+
+#: Key of what a batch keeps on the host; arrays do not travel with its tensors.
+HOST = "host"
 
 
 def on_host(tables: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
@@ -24,6 +28,17 @@ def on_host(tables: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, T
         values = list(away.values())
         columns |= dict(zip(away, unpacked(packed(values).cpu(), values), strict=True))
     return {name: {key: columns[name, key] for key in table} for name, table in tables.items()}
+
+
+def kept_on_host(batch: Mapping[str, Tensor], *names: str) -> dict[str, Any]:
+    """A batch that also has some of its tensors as arrays, under `HOST`, before it travels."""
+    return {**batch, HOST: {name: batch[name].numpy() for name in names}}
+
+
+def image_indices(batch: Mapping[str, Any]) -> list[int]:
+    """Image indices of a batch; the host waits for a device where it has not kept them."""
+    indices: list[int] = batch.get(HOST, batch)["index"].tolist()
+    return indices
 
 
 def packed(columns: list[Tensor]) -> Tensor:

@@ -302,14 +302,14 @@ def test_outputs_are_looked_at_together_and_before_anything_is_made_of_them():
 
 
 @pytest.mark.parametrize("share", [None, 0.5])
-def test_a_batch_of_scored_pixels_waits_twice(share):
+def test_a_batch_of_scored_pixels_waits_once(share):
     scorer = UnitScorer(4, top_share=share, asked={3: torch.arange(9).numpy()})
     module = ScoringModule("margin", scorer, **shared()).eval()
-    batch = {name: training_batch()[name] for name in ("image", "index")}
+    batch = travelled(module, {name: training_batch()[name] for name in ("image", "index")})
     tables = {}
     with torch.no_grad():
         count = waits(lambda: tables.update(module.predict_step(batch, 0)))
-    assert count <= 1  # the image numbers; then the packet
+    assert count == 0  # there is the packet alone
     assert len(tables["units"]["unit"]) == 8
 
 
@@ -374,11 +374,18 @@ def test_with_a_kernel_a_batch_of_scored_regions_waits_twice(score, kernel, kern
     assert kernels == [kernel]
 
 
+def travelled(module, batch):
+    """A batch as `predict_step` gets it."""
+    module._trainer = SimpleNamespace(predicting=True, global_step=0, progress_bar_callback=None)
+    return module.on_before_batch_transfer(batch, 0)
+
+
 def test_with_a_kernel_a_committee_waits_no_more_than_without(kernels):
     module = scorer("bald", passes=3)
+    batch = travelled(module, training_batch())
     with torch.no_grad():
-        # the numbers of the images, from which their seeds follow, and the ids that occur
-        assert waits(lambda: module.predict_step(training_batch(), 0)) == 2
+        # the ids that occur, and the packet; from the images' numbers their seeds follow
+        assert waits(lambda: module.predict_step(batch, 0)) == 1
     assert kernels == ["committee"] * 2
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from alseg.acquisition.fused import has_kernel
 from alseg.active.module import SegmentationModule
-from alseg.active.transfer import on_host
+from alseg.active.transfer import HOST, image_indices, kept_on_host, on_host
 from alseg.core.centre import centre_square
 from alseg.core.images import VOID
 from alseg.labels.supervision import LabelFiles
@@ -26,9 +26,6 @@ from alseg.methods.mulquery.pseudo_labels import (
 )
 from alseg.methods.mulquery.supervision import ClassSets
 from alseg.nn.segmenter import Segmenter, upsample
-
-#: Part of a batch that stays on the host.
-HOST = "host"
 
 
 class StageOne(SegmentationModule):
@@ -152,10 +149,8 @@ class PseudoLabeller(L.LightningModule):
         self.flip = flip
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Keep on the host what it works with there; arrays do not travel."""
-        # as wide as they are once they have travelled
-        known = {name: batch[name].long().numpy() for name in ("index", "regions")}
-        return {**batch, HOST: known}
+        """Keep on the host what it works with there."""
+        return kept_on_host(batch, "index", "regions")
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Label the images of a batch.
@@ -163,8 +158,8 @@ class PseudoLabeller(L.LightningModule):
         A device is waited for twice: for where the prototypes are, and for the labels.
         """
         cosines, features, canvas = self.views(batch["image"])
-        indices: list[int] = batch[HOST]["index"].tolist()
-        regions: NDArray[np.int64] = batch[HOST]["regions"]
+        indices = image_indices(batch)
+        regions = batch[HOST]["regions"].astype(np.int64)  # as wide as once they have travelled
         outside = regions < 0
         if self.variant == "naive_all":
             found = [naive_labels(one) for one in cosines]
