@@ -24,19 +24,16 @@ from alseg.core.errors import UserError, unknown_name
 from alseg.core.files import write_atomic
 from alseg.core.images import ClassTable, ImageSet
 from alseg.core.progress import progress_bar
-from alseg.inference.prediction import (
-    ViewOptions,
+from alseg.inference.inputs import (
     check_pairs,
     check_same_classes,
     checked_truth,
     contents,
-    csv_text,
     find_pairs,
-    iou_row,
     is_loaded,
-    labels_of,
     scored_images,
 )
+from alseg.inference.prediction import ViewOptions, csv_text, iou_row, labels_of
 from alseg.inference.trained import Checkpoint, load_segmenter
 from alseg.labels.quality import confusion
 from alseg.report.chart import Chart, Series, layout

@@ -141,7 +141,8 @@ def claim(run: "Run", found: Claim) -> None:
     Raises:
         UserError: If it belongs to another run.
     """
-    from alseg.active.inheritance import POOL, describe_pool, drop_owned
+    from alseg.active.inheritance import POOL, describe_pool
+    from alseg.active.owned import drop_owned
 
     if found.maps is not None:
         run.pool.add_maps(found.maps)

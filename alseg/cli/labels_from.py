@@ -13,17 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alseg.active.context import RoundContext
-from alseg.active.inheritance import (
-    OWNED,
-    Heir,
-    Source,
-    about_owned,
-    drop_owned,
-    own,
-    settle,
-    write_owned,
-)
+from alseg.active.inheritance import Heir, Source, settle
 from alseg.active.ledger import Ledger
+from alseg.active.owned import OWNED, about_owned, drop_owned, own, write_owned
 from alseg.cli.compose import Options, options
 from alseg.cli.world import is_taken
 from alseg.core.errors import UserError

@@ -26,18 +26,15 @@ from alseg.core.rasters import any_size, read_header
 from alseg.data.files import FileImages
 from alseg.data.labelmaps import read_label_map, read_origin, write_geotiff, write_label_map
 from alseg.data.reading.images import read_void
-from alseg.inference.prediction import (
-    ViewOptions,
+from alseg.inference.inputs import (
     check_pairs,
     check_same_classes,
     checked_truth,
-    csv_text,
     find_pairs,
-    iou_row,
     is_loaded,
-    labels_of,
     scored_images,
 )
+from alseg.inference.prediction import ViewOptions, csv_text, iou_row, labels_of
 from alseg.inference.trained import (
     TrainedSegmenter,
     load_segmenter,

@@ -12,8 +12,8 @@ import yaml
 from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 
-from alseg.active.inheritance import about_owned
 from alseg.active.ledger import Ledger
+from alseg.active.owned import about_owned
 from alseg.core.files import write_atomic
 from alseg.core.images import VOID, DataSplits, ImageSet, shown
 from alseg.labels.kinds import KINDS

@@ -8,16 +8,9 @@ import numpy as np
 import pytest
 
 from alseg.active.driver import drive
-from alseg.active.inheritance import (
-    Heir,
-    Source,
-    about_owned,
-    describe_pool,
-    own,
-    settle,
-    write_owned,
-)
+from alseg.active.inheritance import Heir, Source, describe_pool, settle
 from alseg.active.ledger import Ledger
+from alseg.active.owned import about_owned, own, write_owned
 from alseg.core.errors import UserError
 from alseg.core.images import VOID, ClassTable
 from alseg.labels.oracle import AwaitingAnswersError, HumanOracle
