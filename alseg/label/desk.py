@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from alseg.core.files import write_atomic
 from alseg.core.images import VOID
-from alseg.label.board import OPEN, Board, Given, rolled, unroll
+from alseg.label.board import Board, Given, rolled, unroll
 from alseg.label.colors import safe_colors
 from alseg.label.journal import Journal, Line
 from alseg.label.pictures import Pictures
 from alseg.label.session import Session
 from alseg.label.suggestions import Suggestions, of_query
+from alseg.label.values import Refused, class_or_void, class_set, is_id, mask, number, paint
 from alseg.labels.agreement import Agreement, agreement
 from alseg.labels.owned import with_owned
 from alseg.labels.tables import Answers, plural
@@ -30,18 +31,6 @@ AHEAD = 4
 GRID = 24
 #: More seconds than that nobody spends on one answer.
 _MOST_SECONDS = 86400.0
-
-
-class Refused(Exception):
-    """A request that cannot be carried out; the sentence is shown on the page.
-
-    Attributes:
-        status: HTTP status.
-    """
-
-    def __init__(self, text: str, status: int = 409) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 class Desk:
@@ -214,7 +203,7 @@ class Desk:
             n = len(self.session)
             rejected = body.get("rejected", [])
             for given in (rows, rejected):
-                if not isinstance(given, list) or not all(_is_id(row, n) for row in given):
+                if not isinstance(given, list) or not all(is_id(row, n) for row in given):
                     raise Refused("rows must be numbers of questions.", 422)
             if rejected:
                 self._reject(by, rejected, body, alone=not rows)
@@ -226,7 +215,7 @@ class Desk:
                 raise Refused("a question is answered twice.", 422)
             unsure = body.get("unsure") is True
             value = None if unsure else self._checked(body.get("value"), rows)
-            seconds = _number(body.get("seconds"), _MOST_SECONDS * len(rows))
+            seconds = number(body.get("seconds"), _MOST_SECONDS * len(rows))
             if not all(self.board.may_answer(by, row) for row in rows):
                 what = "finished" if self.board.finished else "answered meanwhile, or not wanted"
                 raise Refused(f"question {rows[0]} is {what}.")
@@ -237,7 +226,7 @@ class Desk:
                 "by": by,
                 "value": value,
                 "seconds": round(seconds / len(rows), 3),
-                "clicks": int(_number(body.get("clicks"), 1e9)),
+                "clicks": int(number(body.get("clicks"), 1e9)),
             }
             if unsure:
                 line["unsure"] = True
@@ -282,14 +271,15 @@ class Desk:
             row: Any = body.get("row")
             if self.board.finished:
                 raise Refused("the round is finished.")
-            if not _is_id(row, len(self.session)):
+            if not is_id(row, len(self.session)):
                 raise Refused("row must be the number of a question.", 422)
             line: Line = {"do": "draft", "row": row, "by": by}
             if self.session.column == "sets":
                 value = body.get("value")
-                line["value"] = self._checked_set(value) if value else []
+                line["value"] = class_set(value, self.session.num_classes) if value else []
             elif self.session.column == "masks":
-                line["paint"] = self._checked_paint(body.get("paint"), row)
+                pixels = int(self.session.pixels[row])
+                line["paint"] = paint(body.get("paint"), self.session.num_classes, pixels)
             else:
                 raise Refused("answers of one class have no steps.", 422)
             self._write(line, body)
@@ -335,42 +325,10 @@ class Desk:
         """A value as it is written down."""
         column, num_classes = self.session.column, self.session.num_classes
         if column == "sets":
-            return self._checked_set(value)
+            return class_set(value, num_classes)
         if column == "masks":
-            pixels = {int(self.session.pixels[row]) for row in rows}
-            return self._checked_runs(value, pixels)
-        if value is None or _is_id(value, num_classes):
-            return value
-        raise Refused("value must be the id of a class, or null for void.", 422)
-
-    def _checked_set(self, value: Any) -> list[int]:
-        num_classes = self.session.num_classes
-        if isinstance(value, list) and value and all(_is_id(v, num_classes + 1) for v in value):
-            return sorted(set(value))
-        raise Refused("value must be a list of ids of classes, not empty.", 422)
-
-    def _checked_runs(self, value: Any, pixels: set[int]) -> list[int]:
-        sound = isinstance(value, list) and len(value) % 2 == 0
-        sound = sound and all(type(v) is int and v >= 0 for v in value)
-        if sound and {sum(value[1::2])} == pixels and self._are_labels(value[::2]):
-            return rolled(unroll(value))
-        raise Refused("value must be runs of labels that cover the unit.", 422)
-
-    def _checked_paint(self, paint: Any, row: int) -> list[Any]:
-        pixels = int(self.session.pixels[row])
-        if not isinstance(paint, list):
-            raise Refused("paint must be pairs of a label and runs.", 422)
-        for part in paint:
-            sound = isinstance(part, list) and len(part) == 2 and isinstance(part[1], list)
-            if not sound or not (part[0] == OPEN or self._are_labels(part[:1])):
-                raise Refused("paint must be pairs of a label and runs.", 422)
-            runs = part[1]
-            if len(runs) % 2 or not all(_is_id(run, pixels + 1) for run in runs):
-                raise Refused("runs must lie in the unit.", 422)
-        return paint
-
-    def _are_labels(self, values: list[Any]) -> bool:
-        return all(_is_id(v, self.session.num_classes) or v == VOID for v in values)
+            return mask(value, num_classes, {int(self.session.pixels[row]) for row in rows})
+        return class_or_void(value, num_classes)
 
     # ------------------------------------------------------------------ results
 
@@ -435,13 +393,3 @@ class Desk:
 def new_token() -> str:
     """A text nobody can guess."""
     return secrets.token_urlsafe(32)
-
-
-def _is_id(value: Any, n: int) -> bool:
-    return type(value) is int and 0 <= value < n
-
-
-def _number(value: Any, most: float) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most:
-        return float(value)
-    raise Refused("seconds and clicks must be numbers of at least 0.", 422)

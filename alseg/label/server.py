@@ -26,7 +26,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from alseg.core.errors import UserError
-from alseg.label.desk import Desk, Refused, new_token
+from alseg.label.desk import Desk, new_token
+from alseg.label.values import Refused
 
 log = logging.getLogger(__name__)
 

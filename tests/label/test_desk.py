@@ -5,8 +5,9 @@ import pytest
 
 from alseg.core.images import VOID
 from alseg.label.board import BLOCK, LEASE
-from alseg.label.desk import Desk, Refused
+from alseg.label.desk import Desk
 from alseg.label.suggestions import Suggestions
+from alseg.label.values import Refused
 from alseg.labels.budget import Budget
 from alseg.labels.tables import Answers
 from tests.label.rounds import KINDS, Asked, same
