@@ -126,11 +126,12 @@ def grid_sums(
         fused: Whether the kernel computes it; None = where the device has it.
 
     Raises:
-        ValueError: For an unknown score.
+        ValueError: For an unknown score, or regions of another size than the images.
         ValueError, RuntimeError: For region ids below -1 or not below `num_regions`.
     """
     if score not in SUMMED:
         raise ValueError(f"unknown score {score!r}; known: {', '.join(SUMMED)}")
+    _check_sizes(regions, (len(grid.logits), *grid.size))
     kernels = _chosen("sums", grid, fused)
     if kernels is None:
         return _plain_sums(grid, score, regions, num_regions, temperature, by_class, mean)
@@ -167,7 +168,11 @@ def committee_map(opinions: Grid, score: str, fused: bool | None = None) -> Tens
 
     Returns:
         (H, W), float32 (float64 of float64 logits).
+
+    Raises:
+        ValueError: For an unknown score.
     """
+    _check_committee(score, opinions)
     kernels = _chosen("committee", opinions, fused)
     if kernels is None:
         first, *others = (opinions._replace(logits=one) for one in opinions.logits.split(1))
@@ -191,15 +196,20 @@ def committee_sums(
         regions: Region ids or -1, (H, W), integer.
         num_regions: R >= 1, no id is so high.
         fused: Likewise.
+
+    Raises:
+        ValueError: For an unknown score, or regions of another size than the image.
+        ValueError, RuntimeError: For region ids below -1 or not below `num_regions`.
     """
+    _check_committee(score, opinions, regions)
     kernels = _chosen("committee", opinions, fused)
     if kernels is None:
         scores = committee_map(opinions, score, fused=False)
         return map_sums(scores[None], regions[None], num_regions)
     places = _places(opinions)
     _, found = kernels.committee(*places, score, LOG_ZERO, regions, num_regions)
-    sums, pixels, mean = _checked(kernels, found)
-    return GridSums(sums[None], pixels[None], mean)
+    one = found._replace(sums=found.sums[None], counts=found.counts[None])
+    return _checked(kernels, one)
 
 
 def fits_together(grid: Grid, opinions: int) -> bool:
@@ -228,6 +238,19 @@ def _chosen(kernel: Kernel, grid: Grid, fused: bool | None) -> Any:
 
 def _places(grid: Grid) -> tuple[Tensor, tuple[int, int], tuple[int, int], bool]:
     return grid.logits, grid.canvas, grid.size, grid.align_corners
+
+
+def _check_committee(score: str, opinions: Grid, regions: Tensor | None = None) -> None:
+    if score not in COMMITTEE_SCORES:
+        raise ValueError(f"unknown score {score!r}; known: {', '.join(COMMITTEE_SCORES)}")
+    if regions is not None:
+        _check_sizes(regions, opinions.size)
+
+
+def _check_sizes(regions: Tensor, size: tuple[int, ...]) -> None:
+    """A kernel would read beside the map."""
+    if tuple(regions.shape) != size:
+        raise ValueError(f"regions of shape {tuple(regions.shape)} are not of {size}")
 
 
 def _plain_sums(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from alseg.active.shards import ShardWriter
 from alseg.active.transfer import on_host
-from alseg.core.errors import UserError
+from alseg.core.errors import PeerDiedError
 
 Tables = Mapping[str, Mapping[str, Tensor]]
 
@@ -45,7 +45,7 @@ class TableQueue:
 
         Raises:
             ValueError: See `ShardWriter.append`, also for a batch before.
-            UserError: If a process that worked on a batch died.
+            PeerDiedError: If a process that worked on a batch died.
             Exception: Whatever ended the work on a batch before.
         """
         self.settle()
@@ -67,7 +67,7 @@ class TableQueue:
         try:
             tables = self._read(promise.result())
         except BrokenExecutor as error:
-            raise UserError(
+            raise PeerDiedError(
                 "a process that worked on a scoring batch died, as where memory runs out; give the "
                 "command again, with smaller batches or fewer jobs beside: the pass begins anew, "
                 "and all that was bought stays."

@@ -54,6 +54,11 @@ class Segmentation(ScoringModule):
         known = COMMITTEE_SCORES if passes > 1 else SCORES
         if passes == 1 and isinstance(score, str) and score in COMMITTEE_SCORES.keys() - SCORES:
             raise UserError(f"score={score!r} compares passes with dropout; give passes=2 or more.")
+        if passes > 1 and not isinstance(score, str):
+            raise UserError(
+                f"a score of your own is a function of the logits of one pass; leave out passes, "
+                f"or choose what compares passes: {', '.join(COMMITTEE_SCORES)}."
+            )
         if isinstance(score, str) and score not in known:
             raise unknown_name("score", score, known)
         network = Network(architecture, encoder, weights, dict(options or {}))

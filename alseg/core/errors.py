@@ -12,7 +12,7 @@ class UserError(ValueError):
 
 
 class PeerDiedError(UserError):
-    """Another process of a job has died."""
+    """Another process of a job, or a helper, has died."""
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:

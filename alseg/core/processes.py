@@ -21,7 +21,8 @@ def forked_pool(workers: int) -> ProcessPoolExecutor | None:
     Forked, since a fresh interpreter would import the user's script anew. What they are given has
     to be pure functions of numbers and NumPy arrays: a forked process may touch neither a device
     its parent uses nor the threads that the parent's torch computes with. Call it from the main
-    thread, while no other thread is at work.
+    thread. Other threads may be at work, such as those of a loader: what they hold a lock of, a
+    function must not use, and NumPy's memory is not of that kind.
 
     Args:
         workers: Processes wanted; no more than there are usable cores.
@@ -42,6 +43,9 @@ def _begin() -> None:
     gc.freeze()  # tensors of a device that the parent left here are not freed here
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it, and says what to do
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's own answer is none of ours
+    for name in ("SIGUSR1", "SIGUSR2"):  # schedulers send them to a whole group
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -4,7 +4,9 @@ import logging
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
+from threading import Thread
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -60,7 +62,16 @@ def require_download(url: str) -> None:
 
 def unreachable(url: str) -> str | None:
     """Why nobody answers at an address; None if somebody does, be it with a refusal."""
-    log.info("looking for weights on %s", urlsplit(url).netloc)
+    log.info("looking for weights on %s", urlsplit(url).netloc or url)
+    said: list[str | None] = []
+    # a name may have many addresses, each of which is waited for, and be long in being found
+    asking = Thread(target=lambda: said.append(_missing(url)), daemon=True)
+    asking.start()
+    asking.join(WAIT)
+    return said[0] if said else f"timed out after {WAIT:g} s"
+
+
+def _missing(url: str) -> str | None:
     try:
         with urlopen(Request(url, method="HEAD"), timeout=WAIT):
             return None
@@ -69,5 +80,5 @@ def unreachable(url: str) -> str | None:
     except URLError as error:
         # certificates are the business of the client, which may have others
         return None if isinstance(error.reason, ssl.SSLError) else str(error.reason)
-    except OSError as error:
-        return str(error)
+    except (OSError, HTTPException, ValueError) as error:  # no HTTP, or no address
+        return str(error) or type(error).__name__

@@ -211,6 +211,17 @@ def test_no_number_is_told(interpreted):
     assert scored.isnan().nonzero().tolist() == [[3, 4]]
     summed = committee_sums(pixels, "entropy", regions[0], 6, fused=True)
     assert summed.sums.isnan().nonzero().tolist() == [[0, 3]]
+    assert summed.mean.shape == (1, 0)
+
+
+def test_a_count_holds_as_many_broken_pixels_as_a_sum_has_room_for(interpreted):
+    """2^27 of them, as many as a region may have."""
+    pixels = 2**27
+    counts = torch.tensor([[pixels * (interpreted.BROKEN + 1), pixels]])
+    found = SimpleNamespace(sums=torch.zeros_like(counts), counts=counts, stray=torch.tensor(0))
+    told = fused._checked(interpreted, found)
+    assert told.sums.isnan().tolist() == [[True, False]]
+    assert told.pixels.tolist() == [[pixels, pixels]]
 
 
 def test_half_precision_is_computed_in_float32(interpreted):
@@ -298,6 +309,16 @@ def test_nonsense_is_refused(interpreted, kernel, stray):
         grid_scores(pixels, ["entropies"], fused=kernel)
     with pytest.raises(ValueError, match="unknown score 'top1'"):
         grid_sums(pixels, "top1", regions, 1, fused=kernel)
+    for score in ("bvsb", "<function mine>"):
+        with pytest.raises(ValueError, match="unknown score"):
+            committee_map(pixels, score, fused=kernel)
+        with pytest.raises(ValueError, match="unknown score"):
+            committee_sums(pixels, score, regions[0], 7, fused=kernel)
+    for other in (regions[:, 1:], regions.repeat_interleave(2, 1), regions[:1]):
+        with pytest.raises(ValueError, match=r"regions of shape .* are not of \(2, 10, 14\)"):
+            grid_sums(pixels, "bvsb", other, 7, fused=kernel)
+    with pytest.raises(ValueError, match=r"regions of shape .* are not of \(10, 14\)"):
+        committee_sums(pixels, "bald", regions[0, 1:], 7, fused=kernel)
     regions[1, 9, 13] = stray
     with pytest.raises((ValueError, RuntimeError), match="region ids must lie in -1"):
         grid_sums(pixels, "bvsb", regions, 7, by_class=True, fused=kernel)

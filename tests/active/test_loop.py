@@ -235,6 +235,8 @@ def test_mistakes_of_newcomers_get_a_sentence():
         L.Trainer(max_epochs=1, **QUIET).fit(wrong, data)
     with pytest.raises(UserError, match="give passes=2 or more"):
         Segmentation(score="bald")
+    with pytest.raises(UserError, match="leave out passes, or choose what compares passes: "):
+        Segmentation(score=lambda logits: logits.amax(1), passes=2)
 
     class Half(Own):
         def predict_step(self, batch, batch_idx):

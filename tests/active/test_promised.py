@@ -13,7 +13,8 @@ import torch
 
 from alseg.active.promised import TableQueue
 from alseg.active.shards import ShardWriter, read_shards
-from alseg.core.errors import UserError
+from alseg.active.stopping import Asked, StoppedError, stoppable
+from alseg.core.errors import PeerDiedError, UserError
 from tests.active.test_loop import Own, parts, predict, rows
 from tests.active.test_shards import tables_of
 
@@ -104,12 +105,21 @@ def test_what_is_dropped_is_not_begun(tmp_path):
     assert read_shards([tmp_path / "r"]) == {}
 
 
-def test_a_dead_process_is_named(tmp_path):
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_dead_process_is_named_unless_a_signal_has_ended_all(tmp_path, stopped):
     queue = queue_in(tmp_path)
+    error = StoppedError if stopped else PeerDiedError
+    said = "Stopped by SIGTERM" if stopped else "a process that worked on a scoring batch died"
     with ProcessPoolExecutor(1, get_context("fork")) as pool:
         queue.append(pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL), {})
-        with pytest.raises(UserError, match="a process that worked on a scoring batch died"):
-            queue.close()
+        with pytest.raises(error, match=said):
+            close_when_asked(queue, signal.SIGTERM if stopped else None)
+
+
+def close_when_asked(queue, number):
+    with stoppable():
+        Asked.number = number  # a signal that went to the whole group
+        queue.close()
 
 
 class Promising(Own):

@@ -35,7 +35,8 @@ def test_processes_are_there_at_once_and_answer_signals_in_their_own_way(monkeyp
             assert len(pool._processes) == 2, "no more than cores"
             assert list(pool.map(abs, range(-3, 0))) == [3, 2, 1]
             assert pool.submit(signal.getsignal, signal.SIGTERM).result() == signal.SIG_DFL
-            assert pool.submit(signal.getsignal, signal.SIGINT).result() == signal.SIG_IGN
+            for name in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+                assert pool.submit(signal.getsignal, name).result() == signal.SIG_IGN
             assert pool.submit(os.getpid).result() != os.getpid()
     finally:
         signal.signal(signal.SIGTERM, before)

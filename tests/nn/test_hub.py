@@ -47,6 +47,28 @@ def test_who_answers_is_there_even_with_a_refusal():
         thread.join()
     assert "refused" in unreachable(refused())
     assert unreachable("http://nobody.invalid/x") is not None
+    assert "unknown url type" in unreachable("mirror.example")
+
+
+def test_who_answers_in_another_language_is_not_there():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet():
+            with server.accept()[0] as connection:
+                connection.sendall(b"SSH-2.0-other\r\n")
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        assert "SSH-2.0" in unreachable(f"http://127.0.0.1:{server.getsockname()[1]}/x")
+        thread.join()
+
+
+def test_many_addresses_of_a_name_are_waited_for_together(monkeypatch):
+    monkeypatch.setattr(hub, "WAIT", 0.2)
+    asked = threading.Event()
+    monkeypatch.setattr(hub, "urlopen", lambda *_, **__: asked.wait(30))
+    assert unreachable("http://many.example/x") == "timed out after 0.2 s"
+    asked.set()
 
 
 def test_silence_is_waited_for_a_while(monkeypatch, caplog, tmp_path):

@@ -6,6 +6,6 @@ Only Triton's built-in operators are used, which its interpreter knows wherever 
 
 from alseg.acquisition.kernels.maps import score_maps
 from alseg.acquisition.kernels.opinions import committee
-from alseg.acquisition.kernels.sums import BROKEN, SCALE, WholeSums, score_sums
+from alseg.acquisition.kernels.sums import BROKEN, SCALE, score_sums
 
-__all__ = ["BROKEN", "SCALE", "WholeSums", "committee", "score_maps", "score_sums"]
+__all__ = ["BROKEN", "SCALE", "committee", "score_maps", "score_sums"]

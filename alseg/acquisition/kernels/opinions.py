@@ -88,7 +88,7 @@ def committee(
     regions: Tensor | None = None,
     num_regions: int = 0,
 ) -> tuple[Tensor, WholeSums]:
-    """Run the kernel; see `alseg.acquisition.fused.committee_scores`.
+    """Run the kernel; see `committee_map` and `committee_sums` in `alseg.acquisition.fused`.
 
     Args:
         grids: Logits of T opinions on one image, (T, C, h, w), floating point, on a GPU.

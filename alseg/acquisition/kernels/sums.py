@@ -23,8 +23,9 @@ from alseg.acquisition.kernels.pixels import (
 
 #: Fixed point of the sums. A score below 16 leaves room for 2^27 pixels of a region.
 SCALE = 2**32
-#: What a pixel whose score is NaN adds to the count beside itself.
-BROKEN = 2**40
+#: What a pixel whose score is NaN adds to the count beside itself: more than so many pixels have,
+#: and not too much if all of them do.
+BROKEN = 2**32
 
 #: Columns and rows of one program. A thread goes down a column and adds to memory where the region
 #: changes: neighbours are mostly of one region, and threads that add to one place wait for another.

@@ -144,7 +144,7 @@ class Merger(CrossEntropyModule):
         )
         if coarse.device.type != "cpu":  # a device is told now what to do, and waited for once
             measured = partial(dict, measured())
-        if self._helper is None:  # in the first batch: nothing else is at work yet
+        if self._helper is None:  # before a thread of our own is at work
             many = len(coarse) * int(self.num_regions.max()) > _MANY and self.eps is not None
             self._mergers = forked_pool(len(coarse)) if many else None
             self._helper = ThreadPoolExecutor(1, "merging")
