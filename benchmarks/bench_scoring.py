@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from alseg.active.scoring import SCORES, ScoringModule, UnitScorer
+from alseg.active.transfer import kept_on_host
 from alseg.labels.imagefiles import ImageFiles
 from alseg.methods.adaptive_superpixel import module as modules
 from alseg.methods.adaptive_superpixel.module import Merger
@@ -244,6 +245,7 @@ def adaptive(quick: bool, net: Any, regions: torch.Tensor, repeats: int) -> list
         promised = None
         for index, image in enumerate(images):
             batch = {"image": image, "index": torch.tensor([index]), "regions": regions[None]}
+            batch = kept_on_host(batch, "index", "regions")
             before, promised = promised, merger.predict_step(batch, index)
             if before is not None:
                 before.result()
@@ -311,7 +313,7 @@ def madbal(row: Any, net: Any, batch: Any) -> Comparison:
         class_weights=torch.ones(CLASSES),
         **{name: value for name, value in shared(net).items() if name != "network"},
     ).eval()
-    image = batch["image"]
+    image, batch = batch["image"], kept_on_host(batch, "index", "regions")
     module._colors = lambda images: images.clamp(0, 1) * 255  # a data module knows them
 
     return row(

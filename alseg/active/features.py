@@ -99,10 +99,21 @@ class BatchUnits(NamedTuple):
         """Region id of each unit within its image, (n,)."""
         return self.row % self.stride
 
-    def named(self, index: Tensor) -> dict[str, Tensor]:
-        """Columns ``image`` and ``unit``, int32; `index` holds the image indices, (B,)."""
-        of = index.to(self.row.device, non_blocking=True)[self.image]
-        return {"image": of.int(), "unit": self.unit.int()}
+
+def unit_rows(index: Tensor, image: Tensor, unit: Tensor, **columns: Tensor) -> dict[str, Tensor]:
+    """The table of a batch's units.
+
+    Args:
+        index: Image index of each position in the batch, (B,).
+        image: Position in the batch of each unit's image, (n,).
+        unit: Unit id, (n,).
+        **columns: Other columns, (n, ...).
+
+    Returns:
+        Columns ``image`` and ``unit``, int32, and the others.
+    """
+    of = index.to(image.device, non_blocking=True)[image]
+    return {"image": of.int(), "unit": unit.int(), **columns}
 
 
 class FeatureTap:
@@ -162,7 +173,8 @@ class FeatureTap:
         grid = region_grid(units.regions, cells, canvas, self.network.align_corners)
         mean = pooled_gradients(scores, features, grid, units.num_regions)[1]
         label = _majority(scores, grid, units)
-        return {**units.named(batch["index"]), "features": mean[units.row].half(), "label": label}
+        columns = {"features": mean[units.row].half(), "label": label}
+        return unit_rows(batch["index"], units.image, units.unit, **columns)
 
 
 def no_features() -> UserError:
@@ -189,7 +201,8 @@ def predicted_labels(
         Columns ``image``, ``unit`` and ``label``, (n,), int32.
     """
     units = BatchUnits.of(batch["regions"], num_regions)
-    return {**units.named(batch["index"]), "label": _majority(logits, units.regions, units)}
+    label = _majority(logits, units.regions, units)
+    return unit_rows(batch["index"], units.image, units.unit, label=label)
 
 
 def _majority(logits: Tensor, regions: Tensor, units: BatchUnits) -> Tensor:

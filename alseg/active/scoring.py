@@ -37,7 +37,7 @@ from alseg.acquisition.units import (
 from alseg.active.choose import most_units
 from alseg.active.context import Asking
 from alseg.active.dropout import DropoutCommittee
-from alseg.active.features import BatchUnits, region_grid, shrunken
+from alseg.active.features import BatchUnits, region_grid, shrunken, unit_rows
 from alseg.active.module import CrossEntropyModule
 from alseg.active.transfer import image_indices, kept_on_host, on_host
 from alseg.core.images import VOID
@@ -141,7 +141,8 @@ class UnitScorer:
             units: The units, image by image.
             index: Image index of each position, (B,).
         """
-        table = unit_rows(index, image, units.unit, units.pixels, score=units.score.float())
+        columns = {"pixels": units.pixels.int(), "score": units.score.float()}
+        table = unit_rows(index, image, units.unit, **columns)
         if self.power is None:
             return table
         table = on_host({"units": table})["units"]  # where the generator is
@@ -161,7 +162,7 @@ class UnitScorer:
         count = [len(offer.unit) for offer in offers]
         image = torch.cat([p.expand(n) for p, n in zip(position, count, strict=True)])
         unit, score, pixels = (torch.cat(parts) for parts in zip(*offers, strict=True))
-        return unit_rows(batch["index"], image, unit, pixels, score=score)
+        return unit_rows(batch["index"], image, unit, pixels=pixels.int(), score=score)
 
     def _offers(self, flat: Tensor, index: int) -> UnitScores:
         """The open pixels an image offers; pixel scores are flat."""
@@ -311,7 +312,8 @@ class ScoringModule(CrossEntropyModule):
             joined, stride = side_by_side(batch["regions"], scorer.num_regions)
             whole = region_counts(joined, len(batch["index"]) * stride)
             pixels = whole[image * stride + units.unit]
-        return unit_rows(batch["index"], image, units.unit, pixels, score=units.score, label=label)
+        columns = {"pixels": pixels.int(), "score": units.score, "label": label}
+        return unit_rows(batch["index"], image, units.unit, **columns)
 
     def _dominant(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, UnitScores]:
         """The most frequent label of every region of a batch as its score."""
@@ -353,10 +355,10 @@ class ScoringModule(CrossEntropyModule):
             found.append(badge.pooled_gradients(logits, features, grid, units.num_regions))
         # of a region that a part has not seen both are 0 there
         error, mean = (torch.stack(parts).sum(0) for parts in zip(*found, strict=True))
-        vectors = {"features": mean[units.row]}
+        columns = {"pixels": units.pixels.int(), "features": mean[units.row]}
         if self.score == "gradients":
-            vectors["error"] = error[units.row]
-        return unit_rows(batch["index"], units.image, units.unit, units.pixels, **vectors)
+            columns["error"] = error[units.row]
+        return unit_rows(batch["index"], units.image, units.unit, **columns)
 
 
 def _parts(images: Tensor) -> tuple[Tensor, ...]:
@@ -366,25 +368,6 @@ def _parts(images: Tensor) -> tuple[Tensor, ...]:
     beside it.
     """
     return images.split(1 if images.device.type == "cpu" else len(images))
-
-
-def unit_rows(
-    index: Tensor, image: Tensor, unit: Tensor, pixels: Tensor, **columns: Tensor
-) -> dict[str, Tensor]:
-    """The table of a batch's units.
-
-    Args:
-        index: Image index of each position in the batch, (B,).
-        image: Position in the batch of each unit's image, (n,).
-        unit: Unit id, (n,).
-        pixels: Pixels of the unit, (n,).
-        **columns: Other columns, (n, ...).
-
-    Returns:
-        Columns ``image``, ``unit`` and ``pixels``, int32, and the others.
-    """
-    of = index.to(image.device, non_blocking=True)[image]
-    return {"image": of.int(), "unit": unit.int(), "pixels": pixels.int(), **columns}
 
 
 def _majority(histogram: Tensor, image: Tensor, unit: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from collections import Counter
 from concurrent.futures import Executor, Future
 from itertools import product
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ from alseg.methods.madbal import superpixels
 from alseg.methods.madbal.module import Between, PhaseOne, PhaseTwo
 from alseg.methods.madbal.supported import Supported
 from alseg.methods.mulquery import module as mulquery
+from alseg.methods.mulquery import pseudo_labels
 from alseg.methods.mulquery.module import PseudoLabeller, StageOne, StageTwo
 from alseg.nn.recipe import Recipe
 from alseg.nn.segmenter import build_segmenter
@@ -320,6 +322,15 @@ def test_the_pass_of_mulquery_waits_twice():
         assert waits(lambda: module.predict_step(batch, 0)) <= 1
 
 
+class WholeSums(NamedTuple):
+    """As the kernels return it."""
+
+    sums: torch.Tensor
+    counts: torch.Tensor
+    stray: torch.Tensor
+    shares: torch.Tensor
+
+
 @pytest.fixture
 def kernels(monkeypatch):
     """Kernels that are there and say the same of every pixel: their number is what counts."""
@@ -336,13 +347,12 @@ def kernels(monkeypatch):
         shape = (len(logits), num_regions, classes) if by_class else (len(logits), num_regions)
         ones = torch.ones(shape, dtype=torch.int64)
         found = torch.zeros(len(logits), classes + 1, dtype=torch.int64)
-        return SimpleNamespace(sums=ones, counts=ones, stray=torch.tensor(0), shares=found)
+        return WholeSums(ones, ones, torch.tensor(0), found)
 
     def committee(grids, canvas, size, aligned, score, log_zero, regions=None, num_regions=0):
         ran.append("committee")
         ones = torch.ones(num_regions, dtype=torch.int64)
-        found = SimpleNamespace(sums=ones, counts=ones, stray=torch.tensor(0))
-        return torch.ones(size), found
+        return torch.ones(size), WholeSums(ones, ones, torch.tensor(0), torch.zeros(1, 0))
 
     stand_in = SimpleNamespace(
         SCALE=2, BROKEN=2**40, score_maps=maps, score_sums=sums, committee=committee
@@ -408,25 +418,26 @@ def packets(monkeypatch):
         sent.append(sorted(tables))
         return on_host(tables)
 
-    for module in (adaptive, superpixels, madbal, mulquery):
+    for module in (adaptive, superpixels, madbal, mulquery, pseudo_labels):
         monkeypatch.setattr(module, "on_host", counted)
     return sent
 
 
 @pytest.mark.parametrize("void", [None, VOID])
-def test_the_pass_of_madbal_waits_twice(packets, void):
-    module, batch = phase_two(void).eval(), training_batch()
+def test_the_pass_of_madbal_waits_once(packets, void):
+    module = phase_two(void).eval()
+    batch = travelled(module, training_batch())
     tables = {}
     with torch.no_grad():
         count = waits(lambda: tables.update(module.predict_step(batch, 0)))
-    assert count + len(packets) == 2  # the image numbers, and all columns
+    assert count + len(packets) == 1  # for all columns
     assert {c.device.type for c in tables["superpixels"].values()} == {"cpu"}
     assert set(tables["superpixels"]["image"].tolist()) == {3, 5}
 
 
 @pytest.mark.parametrize("patches", [True, False])
 @pytest.mark.parametrize("kept", [True, False])
-def test_the_pass_between_the_phases_waits_twice(packets, tmp_path, monkeypatch, patches, kept):
+def test_the_pass_between_the_phases_waits_once(packets, tmp_path, monkeypatch, patches, kept):
     monkeypatch.setattr(madbal, "colors_of", lambda images, _: images.abs() * 50)
     batch = training_batch()
     module = Between(
@@ -438,10 +449,11 @@ def test_the_pass_between_the_phases_waits_twice(packets, tmp_path, monkeypatch,
         patch_network=nn.AvgPool2d(16) if patches else None,
         grid=4,
     ).eval()
-    module._trainer = SimpleNamespace(datamodule=None)
+    batch = travelled(module, batch)
+    module._trainer.datamodule = None
     with torch.no_grad():
         count = waits(lambda: module.predict_step(batch, 0))
-    assert count + len(packets) == 2  # what the images are, and all that is written
+    assert count + len(packets) == 1 + (patches and kept)  # the colours, and all that is written
     assert sorted(path.stem for path in (tmp_path / "losses").iterdir()) == ["5"]
     found = [module.features.read(image) for image in (3, 5)] if kept else []
     for each in found:
@@ -465,16 +477,17 @@ class AtOnce(Executor):
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_the_pass_that_merges_waits_twice(packets, tmp_path, kept):
+def test_the_pass_that_merges_waits_once(packets, tmp_path, kept):
     module = adaptive.Merger(
         num_regions=np.full(6, 4), eps=0.5, limit=None, scale=1.0, asked={},
         predictions=adaptive.Predictions(tmp_path) if kept else None, **shared(),
     ).eval()  # fmt: skip
     module._helper = AtOnce()
+    batch = travelled(module, training_batch())
     tables = {}
     with torch.no_grad():
-        count = waits(lambda: tables.update(module.predict_step(training_batch(), 0).result()))
-    assert count + len(packets) == 1  # what is merged by, and what is said of the merged
+        count = waits(lambda: tables.update(module.predict_step(batch, 0).result()))
+    assert count + len(packets) == 1  # what is merged by
     assert set(tables["regions"]["image"].tolist()) == {3, 5}
     assert len(list(tmp_path.iterdir())) == 2 * kept
 
@@ -502,7 +515,7 @@ def test_the_pass_that_writes_pseudo_labels_waits_twice(packets, tmp_path, varia
 
 
 @pytest.mark.parametrize("stored", [True, False])
-def test_the_pass_that_sieves_waits_twice(packets, tmp_path, stored):
+def test_the_pass_that_sieves_waits_once(packets, tmp_path, stored):
     pixels = np.full((2, 2), [32, 32])
     asked = SimpleNamespace(regions="quarters", unit=np.arange(4), label=np.array([0, 1, 2, 255]))
     pool = SimpleNamespace(
@@ -517,9 +530,10 @@ def test_the_pass_that_sieves_waits_twice(packets, tmp_path, stored):
             predictions.write(image, logits, (32, 32), (32, 32))
     labels = LabelFiles(tmp_path, np.array([3, 5]))
     module = adaptive.Sieve(network(), predictions, 1.0, pool, labels, 32, 10).eval()
+    batch = travelled(module, training_batch())
     with torch.no_grad():
-        count = waits(lambda: module.predict_step(training_batch(), 0))
-    assert count + len(packets) == 2  # what the images are, and all confidences
+        count = waits(lambda: module.predict_step(batch, 0))
+    assert count + len(packets) == 1  # for all confidences
     for image in (3, 5):
         found = labels(image).maps["target"]
         assert 0 in found[:8]

@@ -31,7 +31,6 @@ from alseg.methods.mulquery.pseudo_labels import (
     naive_labels,
     neighbours,
     prototypes,
-    pseudo_label_map,
     thresholds,
     within_region_labels,
 )
@@ -45,6 +44,7 @@ from tests.golden.reference.mulquery import (
     with_absent_regions,
 )
 from tests.kernels import as_on_a_gpu, interpreted_kernels
+from tests.methods.mulquery.one_image import pseudo_label_map
 
 TAU = 0.1  # temperature of all losses and of acquisition
 LOSSES = {"ce": single_class_loss, "mp": merged_positive_loss, "pp": prototypical_pixel_loss}

@@ -18,7 +18,7 @@ from alseg.acquisition.scores import best_two
 from alseg.acquisition.statistics import region_vectors
 from alseg.active.features import shrunken
 from alseg.active.module import CrossEntropyModule
-from alseg.active.transfer import on_host
+from alseg.active.transfer import HOST, image_indices, kept_on_host, on_host
 from alseg.core.images import VOID
 from alseg.core.processes import forked_pool
 from alseg.labels.imagefiles import ImageFiles
@@ -125,8 +125,14 @@ class Merger(CrossEntropyModule):
                 helper.shutdown()
         self._helper = self._mergers = None
 
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Keep on the host what it merges there."""
+        if self.trainer.predicting:
+            return kept_on_host(batch, "index", "regions")
+        return super().on_before_batch_transfer(batch, dataloader_idx)
+
     def predict_step(
-        self, batch: dict[str, Tensor], batch_idx: int
+        self, batch: dict[str, Any], batch_idx: int
     ) -> Future[dict[str, dict[str, Tensor]]]:
         """Tables ``regions`` and ``sizes`` of merged superpixels, ``merges`` of base superpixels.
 
@@ -140,7 +146,7 @@ class Merger(CrossEntropyModule):
         size = (small.shape[-2], small.shape[-1])
         coarse, _, canvas = self.network.features(small)
         measured: Callable[[], dict[str, Tensor]] = partial(
-            self._measured, coarse, batch["index"], batch["regions"], canvas, size
+            self._measured, coarse, batch["regions"], canvas, size
         )
         if coarse.device.type != "cpu":  # a device is told now what to do, and waited for once
             measured = partial(dict, measured())
@@ -148,13 +154,13 @@ class Merger(CrossEntropyModule):
             many = len(coarse) * int(self.num_regions.max()) > _MANY and self.eps is not None
             self._mergers = forked_pool(len(coarse)) if many else None
             self._helper = ThreadPoolExecutor(1, "merging")
-        return self._helper.submit(self._tables, measured, canvas, size)
+        known = batch[HOST]["index"].tolist(), batch[HOST]["regions"]
+        return self._helper.submit(self._tables, measured, *known, canvas, size)
 
     @torch.no_grad()
     def _measured(
         self,
         coarse: Tensor,
-        index: Tensor,
         regions: Tensor,
         canvas: tuple[int, int],
         size: tuple[int, int],
@@ -163,18 +169,16 @@ class Merger(CrossEntropyModule):
 
         Args:
             coarse: Logits on the decoder's grid, (B, C, h', w').
-            index: Image indices, (B,).
             regions: Base superpixels, (B, H, W).
             canvas: What the logits cover.
             size: h and w of the images that were predicted.
 
         Returns:
-            ``index`` (B,), ``base`` (B, H, W), ``mean`` (B, R, C + 1), ``bvsb`` and ``top1``
-            (B, h, w), and ``logits`` as they are kept.
+            ``mean`` (B, R, C + 1), ``bvsb`` and ``top1`` (B, h, w), and ``logits`` as they are
+            kept.
         """
-        columns = {"index": index, "base": regions.int()}
         found: dict[str, list[Tensor]] = {"mean": [], "bvsb": [], "top1": []}
-        highest = int(self.num_regions.max())  # which images these are, only a device knows yet
+        highest = int(self.num_regions.max())  # the same of all, to be stacked
         for logits, base in zip(coarse, regions, strict=True):
             # of one image at a time
             full = self.network.enlarge(logits[None].float(), canvas, size)
@@ -185,7 +189,7 @@ class Merger(CrossEntropyModule):
             found["mean"].append(region_vectors(maps, base, highest))
             found["bvsb"].append(scores.bvsb[0])
             found["top1"].append(scores.top1[0])
-        columns |= {name: torch.stack(parts) for name, parts in found.items()}
+        columns = {name: torch.stack(parts) for name, parts in found.items()}
         if self.predictions is not None:
             columns["logits"] = coarse.half()
         return on_host({"batch": columns})["batch"]
@@ -193,17 +197,27 @@ class Merger(CrossEntropyModule):
     def _tables(
         self,
         measured: Callable[[], Mapping[str, Tensor]],
+        indices: list[int],
+        base: NDArray[np.integer[Any]],
         canvas: tuple[int, int],
         size: tuple[int, int],
     ) -> dict[str, dict[str, Tensor]]:
-        """Tables of a batch; ``measured`` gives what `_measured` returns."""
+        """Tables of a batch; ``measured`` gives what `_measured` returns.
+
+        Args:
+            measured: Called once.
+            indices: Image indices.
+            base: Base superpixels, (B, H, W).
+            canvas: What the logits cover.
+            size: h and w of the images that were predicted.
+        """
         host = measured()
-        indices: list[int] = host["index"].numpy().tolist()
         if self.predictions is not None:
             for index, stored in zip(indices, host["logits"].numpy(), strict=True):
                 self.predictions.write(index, stored, canvas, size)
-        arrays = (host[name].numpy() for name in ("base", "mean", "bvsb", "top1"))
-        images = [self._image(index, *maps) for index, *maps in zip(indices, *arrays, strict=True)]
+        arrays = (host[name].numpy() for name in ("mean", "bvsb", "top1"))
+        each = zip(indices, base.astype(np.int32), *arrays, strict=True)
+        images = [self._image(index, *maps) for index, *maps in each]
         made = partial(image_tables, eps=self.eps, limit=self.limit)
         beside = map if self._mergers is None else self._mergers.map
         return joined(list(beside(made, images)), indices)
@@ -253,12 +267,16 @@ class Sieve(L.LightningModule):
         self.min_pixels = min_pixels
         self.steps = steps
 
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Keep on the host which images these are."""
+        return kept_on_host(batch, "index")
+
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Sieve the answers about the images of a batch (F13, F14).
 
-        A device is waited for twice: for what the images are, and for all confidences.
+        A device is waited for once, for all confidences.
         """
-        indices = batch["index"].tolist()
+        indices = image_indices(batch)
         asked = [self._asked(index) for index in indices]
         found: dict[str, dict[str, Tensor]] = {}
         for item, (index, rounds) in enumerate(zip(indices, asked, strict=True)):

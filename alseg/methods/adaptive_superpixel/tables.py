@@ -1,6 +1,6 @@
 """The tables of one image: which superpixels merge, and what the network says of the merged ones.
 
-Everything here runs on the host, in NumPy alone: also in processes that have been forked from one
+`image_tables` runs on the host, in NumPy alone: also in processes that have been forked from one
 that computes with torch.
 """
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from alseg.acquisition.scores import entropy, most_probable
 from alseg.acquisition.statistics import region_vectors, side_by_side
 from alseg.active.module import LoopDataModule, SegmentationModule, normalisation
-from alseg.active.transfer import on_host
+from alseg.active.transfer import HOST, image_indices, kept_on_host, on_host
 from alseg.labels.imagefiles import ImageFiles
 from alseg.methods.madbal import losses
 from alseg.methods.madbal.cells import CellLabels
@@ -155,19 +155,19 @@ class PhaseTwo(PhaseOne):
         """Normalised images as they were, RGB in 0..255, (B, 3, H, W), float32."""
         return colors_of(images, self.trainer.datamodule)  # type: ignore[attr-defined]
 
-    def predict_step(
-        self, batch: dict[str, Tensor], batch_idx: int
-    ) -> dict[str, dict[str, Tensor]]:
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Keep on the host which images and superpixels are scored."""
+        if self.trainer.predicting:
+            return kept_on_host(batch, "index", "regions")
+        return super().on_before_batch_transfer(batch, dataloader_idx)
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, dict[str, Tensor]]:
         """Table ``superpixels`` (F21): image, unit, score, pixels, label, and top, a cell."""
-        images = batch["image"]
-        device, size = images.device, grid_of(images.shape[-2], images.shape[-1], self.grid)
-        highest = batch["regions"].flatten(1).amax(1)
-        # one wait for both
-        known = torch.stack([batch["index"].to(device, non_blocking=True), highest.long()])
-        indices, ids = known.tolist()
+        images, indices = batch["image"], image_indices(batch)
+        size = grid_of(images.shape[-2], images.shape[-1], self.grid)
         scores, labels = self._scored(images, size)
         regions = self._left(batch, indices)
-        stride = max(ids) + 1
+        stride = int(batch[HOST]["regions"].max()) + 1
         joined, _ = side_by_side(regions, stride)
         rows = superpixel_scores(scores, labels, joined, len(indices) * stride, self.num_classes)
         item, cells = rows.unit // stride, size[0] * size[1]
@@ -295,25 +295,32 @@ class Between(L.LightningModule):
         self.patch_network = patch_network
         self.grid = grid
 
-    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Keep on the host which images and superpixels these are."""
+        return kept_on_host(batch, "index", "regions")
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Write the files of the images of a batch that are not there.
 
-        A device is waited for twice: for what the images are, and for all that is written.
+        A device is waited for once, for all that is written; where patches are read, also for
+        the colours of the images.
         """
-        about = {"index": batch["index"]}
+        host: dict[str, NDArray[Any]] = {}
         if self.features is not None:
-            about["regions"] = cells_of(batch["regions"], self.grid)
+            regions = cells_of(batch["regions"], self.grid)
+            known = torch.from_numpy(batch[HOST]["regions"].astype(np.int64))
+            host["regions"] = cells_of(known, self.grid).numpy()
         if self.features is not None and self.patch_network is not None:
             colors = colors_of(batch["image"], self.trainer.datamodule)  # type: ignore[attr-defined]
-            about["colors"] = colors.round().byte().permute(0, 2, 3, 1)  # (B, H, W, 3)
-        host = {name: part.numpy() for name, part in on_host({"batch": about})["batch"].items()}
+            about = {"colors": colors.round().byte().permute(0, 2, 3, 1)}  # (B, H, W, 3)
+            host["colors"] = on_host({"batch": about})["batch"]["colors"].numpy()
         found: dict[str, dict[str, Tensor]] = {}
-        indices: list[int] = host["index"].tolist()
+        indices = image_indices(batch)
         for item, index in enumerate(indices):
             image, own = batch["image"][item : item + 1], found.setdefault(str(item), {})
             if self.features is not None and not self.features.path(index).exists():
                 one = {name: part[item] for name, part in host.items()}
-                own |= self._features(image, about["regions"][item], one)
+                own |= self._features(image, regions[item], one)
             if index in self.labelled and not self.class_losses.path(index).exists():
                 target = torch.from_numpy(self.labels(index).maps["target"])
                 target = target[None].to(image.device, non_blocking=True)

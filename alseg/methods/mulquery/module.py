@@ -7,23 +7,16 @@ import lightning as L
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from alseg.acquisition.fused import has_kernel
 from alseg.active.module import SegmentationModule
 from alseg.active.transfer import HOST, image_indices, kept_on_host, on_host
 from alseg.core.centre import centre_square
-from alseg.core.images import VOID
 from alseg.labels.supervision import LabelFiles
 from alseg.methods.mulquery.acquisition import region_table, region_table_of_grid
 from alseg.methods.mulquery.losses import pseudo_label_loss, stage_one_loss
-from alseg.methods.mulquery.pseudo_labels import (
-    asked_pixels,
-    naive_labels,
-    prototype_labels,
-    prototypes,
-)
+from alseg.methods.mulquery.pseudo_labels import naive_labels, pseudo_label_maps
 from alseg.methods.mulquery.supervision import ClassSets
 from alseg.nn.segmenter import Segmenter, upsample
 
@@ -120,7 +113,7 @@ class PseudoLabeller(L.LightningModule):
         variant: ``expand``, ``within``, ``naive`` (asked regions) or ``naive_all`` (every pixel).
         proto_temperature: Temperature of the softmax that picks prototypes.
         threshold: ``median`` or ``min``.
-        strict: See `alseg.methods.mulquery.pseudo_labels.pseudo_label_map`.
+        strict: See `alseg.methods.mulquery.pseudo_labels.prototype_labels`.
         scales: Sizes of the image that are averaged, as factors.
         flip: Whether mirror images are averaged too.
     """
@@ -149,8 +142,9 @@ class PseudoLabeller(L.LightningModule):
         self.flip = flip
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Keep on the host what it works with there."""
-        return kept_on_host(batch, "index", "regions")
+        """Keep on the host what it works with there; the regions have nothing to do elsewhere."""
+        kept = kept_on_host(batch, "index", "regions")
+        return {name: part for name, part in kept.items() if name != "regions"}
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Label the images of a batch.
@@ -159,58 +153,27 @@ class PseudoLabeller(L.LightningModule):
         """
         cosines, features, canvas = self.views(batch["image"])
         indices = image_indices(batch)
-        regions = batch[HOST]["regions"].astype(np.int64)  # as wide as once they have travelled
-        outside = regions < 0
+        regions = batch[HOST]["regions"]
+        sets = [self.sets.sets(index) for index in indices]
         if self.variant == "naive_all":
             found = [naive_labels(one) for one in cosines]
         elif self.variant == "naive":
-            asked = [self.sets.sets(index)[0] for index in indices]
-            inside = np.stack([np.isin(*pair) for pair in zip(regions, asked, strict=True)])
-            where = torch.from_numpy(inside).to(cosines.device, non_blocking=True)
+            inside = [np.isin(one, ids) for one, (ids, _) in zip(regions, sets, strict=True)]
+            where = torch.from_numpy(np.stack(inside)).to(cosines.device, non_blocking=True)
             found = [naive_labels(*pair) for pair in zip(cosines, where, strict=True)]
         else:
-            found = self._from_sets(cosines, features, regions, indices, canvas)
-        host = on_host({"labels": {str(item): labels for item, labels in enumerate(found)}})
-        for item, labels in enumerate(host["labels"].values()):
-            own = labels.numpy()
-            if self.variant not in ("naive", "naive_all"):
-                own = np.where(outside[item], np.uint8(VOID), own)
-            self.labels.write(indices[item], own)
-
-    def _from_sets(
-        self,
-        cosines: Tensor,
-        features: Tensor,
-        regions: NDArray[np.int64],
-        indices: Sequence[int],
-        canvas: tuple[int, int],
-    ) -> list[Tensor]:
-        """Label map of every image, (H, W), uint8, on its device (S1-S7)."""
-        # pixels in no region get an id of their own, which nobody asked about
-        maps = [np.where(one < 0, one.max(initial=-1) + 1, one) for one in regions]
-        asked = [
-            asked_pixels(one, *self.sets.sets(index))
-            for one, index in zip(maps, indices, strict=True)
-        ]
-        found = [
-            prototypes(*pair, self.proto_temperature) for pair in zip(cosines, asked, strict=True)
-        ]
-        pixels = {str(item): one.pixel for item, one in enumerate(found)}
-        known = on_host({"prototypes": pixels})["prototypes"].values()
-        return [
-            prototype_labels(
-                features[item],
-                maps[item],
-                asked[item],
-                found[item]._replace(pixel=pixel),
+            found = pseudo_label_maps(
+                *(features, cosines, regions, sets),
+                proto_temperature=self.proto_temperature,
                 expand=self.variant == "expand",
                 threshold=self.threshold,
                 strict=self.strict,
                 canvas=canvas,
                 align_corners=self.network.align_corners,
             )
-            for item, pixel in enumerate(known)
-        ]
+        host = on_host({"labels": {str(item): labels for item, labels in enumerate(found)}})
+        for index, labels in zip(indices, host["labels"].values(), strict=True):
+            self.labels.write(index, labels.numpy())
 
     def views(self, images: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """Cosines (B, C', H, W), features (B, D, h, w), and the canvas the features cover.

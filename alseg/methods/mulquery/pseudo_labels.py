@@ -12,6 +12,7 @@ are. Neither `prototypes` before that nor `prototype_labels` after it waits for 
 Functions that return rows per prototype keep one order: region ascending, then class ascending.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alseg.acquisition.scores import most_probable
+from alseg.active.transfer import on_host
 from alseg.core.images import VOID
 from alseg.methods.mulquery.groups import first_argmax
 from alseg.nn.precision import at_least_float32
@@ -140,37 +142,58 @@ class Similarities:
         return values[_there(back, pixels)]
 
 
-def pseudo_label_map(
+def pseudo_label_maps(
     features: Tensor,
     cosines: Tensor,
-    regions: Tensor,
-    ids: Tensor,
-    members: Tensor,
+    regions: NDArray[np.integer[Any]],
+    sets: Sequence[tuple[NDArray[np.integer[Any]], NDArray[np.bool_]]],
     *,
     proto_temperature: float,
-    **options: Any,
-) -> Tensor:
+    expand: bool,
+    threshold: str,
+    strict: bool,
+    canvas: tuple[int, int] | None = None,
+    align_corners: bool = False,
+) -> list[Tensor]:
     """Labels of the asked regions and, with `expand`, of their neighbours (S1-S7).
 
+    A device is waited for once: for where the prototypes of all images are.
+
     Args:
-        features: See `prototype_labels`.
-        cosines: ``s``, (C, H, W).
-        regions: Region id of each pixel, (H, W), integer, >= 0.
-        ids: Asked regions, (K,), in any order. Those not in the map are left out.
-        members: Their class sets, (K, C), bool. Regions without a class get no label.
+        features: ``f``, (B, D, h, w), see `prototype_labels`.
+        cosines: ``s``, (B, C, H, W).
+        regions: Region id of each pixel, -1 = in no region, (B, H, W).
+        sets: Of each image, its asked regions, (K,), in any order, and their class sets, (K, C).
+            Regions that are not in the map are left out, those without a class get no label.
         proto_temperature: Temperature of the softmax that picks prototypes; the reference uses 1
             here and 0.1 in the losses.
-        **options: See `prototype_labels`.
+        expand: See `prototype_labels`.
+        threshold: Likewise.
+        strict: Likewise.
+        canvas: Likewise.
+        align_corners: Likewise.
 
     Returns:
-        (H, W), uint8, `VOID` where there is no label.
+        Of each image (H, W), uint8, `VOID` where there is no label.
     """
-    known = regions.cpu().numpy()
-    asked = asked_pixels(known, ids.cpu().numpy(), members.cpu().numpy())
-    found = prototypes(cosines, asked, proto_temperature)
-    return prototype_labels(
-        features, known, asked, found._replace(pixel=found.pixel.cpu()), **options
-    )
+    # pixels in no region get an id of their own, which nobody asked about
+    wide = regions.astype(np.int64)
+    maps = [np.where(one < 0, one.max(initial=-1) + 1, one) for one in wide]
+    asked = [asked_pixels(one, *known) for one, known in zip(maps, sets, strict=True)]
+    found = [prototypes(*pair, proto_temperature) for pair in zip(cosines, asked, strict=True)]
+    pixels = {str(item): one.pixel for item, one in enumerate(found)}
+    there = on_host({"prototypes": pixels})["prototypes"].values()
+    return [
+        prototype_labels(
+            *(features[item], maps[item], asked[item], found[item]._replace(pixel=pixel)),
+            expand=expand,
+            threshold=threshold,
+            strict=strict,
+            canvas=canvas,
+            align_corners=align_corners,
+        ).masked_fill_(_there(wide[item] < 0, features), VOID)
+        for item, pixel in enumerate(there)
+    ]
 
 
 def prototype_labels(

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from alseg.active.driver import buy
+from alseg.active.transfer import kept_on_host
 from alseg.core import processes
 from alseg.core.images import VOID
 from alseg.labels.supervision import LabelFiles
@@ -58,6 +59,7 @@ def one_pass(run, images=(0, 2, 5), round=0):
         "index": torch.tensor(images),
         "regions": torch.from_numpy(maps).long(),
     }
+    batch = kept_on_host(batch, "index", "regions")
     with torch.no_grad():
         tables = merger.predict_step(batch, 0).result()
         logits = merger.network(shrunken(batch["image"], run.method.prediction_scale))

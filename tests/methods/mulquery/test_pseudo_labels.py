@@ -14,10 +14,10 @@ from alseg.methods.mulquery.pseudo_labels import (
     naive_labels,
     neighbours,
     prototypes,
-    pseudo_label_map,
     thresholds,
     within_region_labels,
 )
+from tests.methods.mulquery.one_image import pseudo_label_map
 
 REFERENCE = {"proto_temperature": 1.0, "expand": True, "threshold": "median", "strict": False}
 
