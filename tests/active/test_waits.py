@@ -19,7 +19,7 @@ from alseg.active.features import FeatureTap, predicted_labels
 from alseg.active.finite import FiniteNumbers
 from alseg.active.module import CrossEntropyModule, teaches
 from alseg.active.scoring import ScoringModule, UnitScorer
-from alseg.active.transfer import on_host, packed, unpacked
+from alseg.active.transfer import HOST, on_host, packed, unpacked
 from alseg.core.errors import UserError
 from alseg.core.images import VOID
 from alseg.labels.imagefiles import ImageFiles
@@ -38,6 +38,7 @@ from alseg.methods.madbal.module import Between, PhaseOne, PhaseTwo
 from alseg.methods.madbal.supported import Supported
 from alseg.methods.mulquery import module as mulquery
 from alseg.methods.mulquery import pseudo_labels
+from alseg.methods.mulquery.losses import counts_of
 from alseg.methods.mulquery.module import PseudoLabeller, StageOne, StageTwo
 from alseg.nn.recipe import Recipe
 from alseg.nn.segmenter import build_segmenter
@@ -132,6 +133,7 @@ def phase_two(void=None):
         lambda: PhaseOne(torch.ones(3), **shared()),
         phase_two,
         lambda: CrossEntropyModule(**shared()),
+        lambda: StageOne(0.1, (16.0, 8.0, 1.0), **shared(cosine=True)),
         lambda: StageTwo(0.1, **shared(cosine=True)),
         lambda: TwoViews(True, True, (2, 2), **shared()),
         lambda: TwoViews(False, True, (2, 2), **shared()),
@@ -139,13 +141,17 @@ def phase_two(void=None):
 )
 def test_no_step_of_training_waits(make):
     module, batch = silent(make()), training_batch()
+    if isinstance(module, StageOne):
+        batch[HOST] = {"counts": counts_of(batch["regions"], batch["sets"])}
     if isinstance(module, TwoViews):
         torch.manual_seed(1)  # its coin is the host's own number
     work = Waits()
     with work, Transfers(work.calls):
         module.training_step(batch, 0)
-    coins = isinstance(module, TwoViews)
-    assert sum(work.calls.values()) == coins
+    if isinstance(module, StageOne):  # a CPU, and it alone, takes the chosen pixels of each loss
+        assert work.calls == {"index": 3}
+    else:
+        assert sum(work.calls.values()) == isinstance(module, TwoViews)
 
 
 def scenes(outputs):

@@ -10,6 +10,7 @@ number of asked regions in the batch, and rows of shorter images are zero). Pixe
 with an empty set belong to no loss.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -42,6 +43,15 @@ class StageOneLoss(NamedTuple):
     prototypical_pixel: Tensor
 
 
+class Counts(NamedTuple):
+    """How much of a batch the losses look at: who knows it waits for no device."""
+
+    pixels: int
+    """Selected pixels of regions whose set is not empty."""
+    pairs: int
+    """Pairs of such a pixel and a class of its set, where that has several."""
+
+
 class _Pixels(NamedTuple):
     """Selected pixels whose region has a non-empty set, in raster order, image by image."""
 
@@ -62,6 +72,7 @@ def stage_one_loss(
     single_weight: float,
     merged_weight: float,
     prototype_weight: float,
+    counts: Counts | None = None,
 ) -> StageOneLoss:
     """Weighted sum of the three terms (L4).
 
@@ -74,16 +85,38 @@ def stage_one_loss(
         single_weight: Weight of (L1).
         merged_weight: Weight of (L2).
         prototype_weight: Weight of (L3).
+        counts: Of these pixels and targets, see `counts_of`; None = count, for which the host waits
+            for a GPU.
 
     Returns:
         The total and its terms; a total of 0 means that nothing was selected.
     """
-    pixels = _labelled_pixels(cosines, regions, selected, targets, tau)
+    pixels_known, pairs_known = counts or (None, None)
+    pixels = _labelled_pixels(cosines, regions, selected, targets, tau, pixels_known)
     single = _single_class(pixels)
     merged = _merged_positive(pixels)
-    prototype = _prototypical_pixel(pixels)
+    prototype = _prototypical_pixel(pixels, pairs_known)
     total = single_weight * single + merged_weight * merged + prototype_weight * prototype
     return StageOneLoss(total, single, merged, prototype)
+
+
+def counts_of(regions: Tensor, targets: Tensor) -> Counts:
+    """What `stage_one_loss` looks at where all pixels in a region are selected.
+
+    Args:
+        regions: Region id of each pixel, -1 = in none, (B, H, W), integer, on the CPU.
+        targets: Class set of each region, (B, R, C), bool or uint8, on the CPU.
+
+    >>> sets = torch.tensor([[[1, 1, 0], [0, 0, 1], [0, 0, 0]]])
+    >>> counts_of(torch.tensor([[[0, 0, 0, 1, 2, -1]]]), sets)
+    Counts(pixels=4, pairs=6)
+    """
+    size = targets.bool().sum(dim=2)
+    num_regions = size.shape[1] + 1
+    pixels = torch.stack(
+        [torch.bincount(one.flatten() + 1, minlength=num_regions)[1:] for one in regions.int()]
+    )
+    return Counts(int(pixels[size > 0].sum()), int((pixels * size)[size > 1].sum()))
 
 
 def pseudo_label_loss(cosines: Tensor, labels: Tensor, *, tau: float) -> Tensor:
@@ -101,14 +134,19 @@ def pseudo_label_loss(cosines: Tensor, labels: Tensor, *, tau: float) -> Tensor:
 
 
 def _labelled_pixels(
-    cosines: Tensor, regions: Tensor, selected: Tensor, targets: Tensor, tau: float
+    cosines: Tensor,
+    regions: Tensor,
+    selected: Tensor,
+    targets: Tensor,
+    tau: float,
+    count: int | None,
 ) -> _Pixels:
     num_regions = targets.shape[1]
     sets = targets.bool().flatten(0, 1)
     size = sets.sum(dim=1)
     first = torch.arange(len(regions), device=regions.device)[:, None, None] * num_regions
     known = size[(first + regions).where(selected, 0)] > 0
-    image, y, x = (selected & known).nonzero(as_tuple=True)
+    image, y, x = _places(selected & known, count)
     region = image * num_regions + regions[image, y, x]
     scores = at_least_float32(cosines[image, :, y, x])  # softmax only where it is needed
     return _Pixels(
@@ -130,8 +168,8 @@ def _set_cross_entropy(pixels: _Pixels, where: Tensor) -> Tensor:
     return _mean_surprise(inside, where)
 
 
-def _prototypical_pixel(pixels: _Pixels) -> Tensor:
-    pixel, label = (pixels.candidates & ~pixels.single[:, None]).nonzero(as_tuple=True)
+def _prototypical_pixel(pixels: _Pixels, pairs: int | None) -> Tensor:
+    pixel, label = _places(pixels.candidates & ~pixels.single[:, None], pairs)
     probability = pixels.probabilities[pixel, label]
     num_classes = pixels.probabilities.shape[1]
     group = pixels.region[pixel] * num_classes + label
@@ -140,6 +178,23 @@ def _prototypical_pixel(pixels: _Pixels) -> Tensor:
         return probability.sum() * 0.0
     largest = probability[prototype.clamp(max=len(probability) - 1)]
     return _mean_surprise(largest, (prototype < len(probability)) & (largest > 0))
+
+
+def _places(mask: Tensor, count: int | None) -> tuple[Tensor, ...]:
+    """Indices of what is True, of which there are `count` if somebody knows."""
+    if count is None or not _has_places_of_known_number(mask.device):
+        return mask.nonzero(as_tuple=True)
+    return torch.nonzero_static(mask, size=count).unbind(1)
+
+
+@cache
+def _has_places_of_known_number(device: torch.device) -> bool:
+    """Whether this torch can list a known number of places there; not all can on a GPU."""
+    try:
+        torch.nonzero_static(torch.zeros(1, dtype=torch.bool, device=device), size=0)
+    except NotImplementedError:
+        return False
+    return True
 
 
 def _mean_surprise(probability: Tensor, where: Tensor) -> Tensor:

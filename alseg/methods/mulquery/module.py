@@ -15,7 +15,7 @@ from alseg.active.transfer import HOST, image_indices, kept_on_host, on_host
 from alseg.core.centre import centre_square
 from alseg.labels.supervision import LabelFiles
 from alseg.methods.mulquery.acquisition import region_table, region_table_of_grid
-from alseg.methods.mulquery.losses import pseudo_label_loss, stage_one_loss
+from alseg.methods.mulquery.losses import counts_of, pseudo_label_loss, stage_one_loss
 from alseg.methods.mulquery.pseudo_labels import naive_labels, pseudo_label_maps
 from alseg.methods.mulquery.supervision import ClassSets
 from alseg.nn.segmenter import Segmenter, upsample
@@ -46,7 +46,14 @@ class StageOne(SegmentationModule):
         self.score_centre = score_centre
         self.single, self.merged, self.prototype = weights
 
-    def loss(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Count on the host what the losses look at, before a device has it."""
+        batch = super().on_before_batch_transfer(batch, dataloader_idx)
+        if self.device.type == "cpu" or not self.trainer.training:
+            return batch
+        return {**batch, HOST: {"counts": counts_of(batch["regions"], batch["sets"])}}
+
+    def loss(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The three losses on the asked regions, ``regions`` (B, H, W) and ``sets`` (B, K, C')."""
         regions = batch["regions"]
         terms = stage_one_loss(
@@ -58,6 +65,7 @@ class StageOne(SegmentationModule):
             single_weight=self.single,
             merged_weight=self.merged,
             prototype_weight=self.prototype,
+            counts=batch[HOST]["counts"] if HOST in batch else None,
         )
         return {"loss": terms.total, **terms._asdict()}
 

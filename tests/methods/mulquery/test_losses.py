@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from alseg.core.images import VOID
-from alseg.methods.mulquery.losses import pseudo_label_loss, stage_one_loss
+from alseg.methods.mulquery.losses import counts_of, pseudo_label_loss, stage_one_loss
 from tests.golden.reference.mulquery import (
     merged_positive_loss,
     prototypical_pixel_loss,
@@ -108,6 +108,27 @@ def test_weighted_sum():
     for part, loss in zip(parts, TERMS, strict=True):
         assert torch.equal(part, loss(*inputs, tau=TAU))
     assert torch.allclose(total, 16 * parts[0] + 8 * parts[1] + 0.5 * parts[2])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_what_is_counted_before_is_what_is_found(seed):
+    cosines, regions, selected, targets = batch(seed)
+    regions = regions.where(selected, -1)
+    counts = counts_of(regions.to(torch.int16), targets)
+    known = [one[(one >= 0) & targets[b].any(1)[one]] for b, one in enumerate(regions)]
+    size = torch.cat([targets[b].sum(1)[ids] for b, ids in enumerate(known)])
+    assert counts == (len(size), int(size[size > 1].sum()))
+    found = []
+    for told in (counts, None):
+        given = cosines.detach().clone().requires_grad_()
+        terms = stage_one_loss(
+            given, regions, selected, targets, tau=TAU, counts=told,
+            single_weight=16.0, merged_weight=8.0, prototype_weight=0.5,
+        )  # fmt: skip
+        terms.total.backward()
+        found.append((*terms, given.grad))
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
 
 
 @terms
