@@ -8,12 +8,15 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from alseg.acquisition.selection import order
 from alseg.active.choose import query_from_scores, random_query
 from alseg.active.context import Asking
+from alseg.active.scoring import UnitScorer
+from alseg.active.shards import ShardWriter, read_shards
 from alseg.core.images import VOID, ClassTable, Sceneless
 from alseg.core.masks import MaskTable, table_of_ids
 from alseg.data.checks import Problems, check_images
@@ -217,22 +220,24 @@ def scored(images: int, regions: int, amount: int) -> tuple[Asking, Any]:
     pool = LabelPool(np.full((images, 2), 1024), CLASSES, budget, [Sized(images, regions)])
     rng = np.random.default_rng(0)
     folder = tempfile.TemporaryDirectory()
-    for name, column in (
-        ("image", np.repeat(np.arange(images, dtype=np.int32), regions)),
-        ("unit", np.tile(np.arange(regions, dtype=np.int32), images)),
-        ("score", rng.random(images * regions, dtype=np.float32)),
-    ):
-        np.save(Path(folder.name) / f"{name}.npy", column)
+    rank = Path(folder.name) / "rank_0"
+    shard = ShardWriter(rank)
+    unit = torch.arange(regions, dtype=torch.int32)
+    for index in range(images):
+        score = torch.from_numpy(rng.random(regions, dtype=np.float32))
+        columns = {"image": torch.full_like(unit, index), "unit": unit, "score": score}
+        shard.append({"units": columns})
+    shard.close()
 
     def columns() -> tuple[NDArray[Any], ...]:
-        names = ("image", "unit", "score")
-        return tuple(np.load(Path(folder.name) / f"{n}.npy", mmap_mode="r") for n in names)
+        table = read_shards([rank])["units"]
+        return tuple(table[name] for name in ("image", "unit", "score"))
 
     return Asking(0, 0, pool, "sized", "region"), (columns, folder)
 
 
 def choosing(quick: bool) -> list[Comparison]:
-    """The best units of a table on the disk that a budget pays for."""
+    """The best units that a budget pays for, from a table on the disk, as a round chooses them."""
     images, regions, amount = (20, 64, 50) if quick else (3000, 2048, 100_000)
     asking, (columns, folder) = scored(images, regions, amount)
 
@@ -242,6 +247,7 @@ def choosing(quick: bool) -> list[Comparison]:
         return image[rows], unit[rows]
 
     def in_parts() -> tuple[NDArray[Any], ...]:
+        UnitScorer.of(asking)
         query = query_from_scores(asking, "dominant", *columns())
         return query.image, query.unit
 

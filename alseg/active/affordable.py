@@ -80,7 +80,8 @@ class Affordable:
         part = open_rows(part, self.pool, self.regions)
         rows = part if self._kept is None else self._kept.with_rows(part)
         least = least_costs(rows, self.budget, self.answer)
-        order = top(rows.score, rows.image, rows.unit, at_most(self.budget, least), self.ties)
+        most = at_most(self.budget, least.min(initial=np.inf), len(least))
+        order = top(rows.score, rows.image, rows.unit, most, self.ties)
         bought = self.budget.bought(least[order])
         self._spent = self._spent or 0 < bought < len(least)
         self._kept = rows.rows(order[:bought])
@@ -115,14 +116,14 @@ def least_costs(rows: Candidates, budget: Budget, answer: AnswerKind) -> NDArray
     return least
 
 
-def at_most(budget: Budget, least: NDArray[np.float64]) -> int:
+def at_most(budget: Budget, cheapest: float, count: int) -> int:
     """An upper bound on the number of units the budget pays for.
 
     Args:
         budget: The budget.
-        least: Smallest possible price of units, (n,).
+        cheapest: Smallest possible price of a unit; infinite where there is none.
+        count: Number of units.
     """
-    cheapest = float(least.min(initial=np.inf))
     if not 0 < cheapest < np.inf or budget.amount == np.inf:
-        return len(least)
+        return count
     return int(budget.amount // cheapest) + 2

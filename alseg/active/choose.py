@@ -73,7 +73,7 @@ def query_from_scores(
     if "center" in asking.diversity.way.needs:
         version = asking.regions if regions is None else regions
         units = units._replace(center=_centers(asking.pool, version, images, ids))
-    most = at_most(asking.budget, least)
+    most = at_most(asking.budget, least.min(initial=np.inf), len(least))
     chosen = asking.diversity.choose(units, most, asking.rng("diversity"))
     chosen = chosen[: asking.budget.bought(least[chosen])]
     return _query(asking, answer, rows.rows(chosen), regions)
@@ -204,12 +204,14 @@ def _centers(
 
 def most_units(asking: Asking, answer: AnswerKind) -> int:
     """An upper bound on the number of units a round's budget pays for."""
-    budget, parts = asking.budget, [np.ones(1, dtype=np.int64)]
-    if asking.regions != PIXELS:
-        units = asking.pool.units_in_parts(asking.regions, PART)
-        parts = [pixels for _, _, pixels in units]
-    least = [budget.least_cost(answer, pixels) for pixels in parts]
-    return at_most(budget, np.concatenate([np.zeros(0), *least]))
+    budget = asking.budget
+    if asking.regions == PIXELS:
+        return at_most(budget, budget.least_cost(answer, np.ones(1, dtype=np.int64))[0], 1)
+    count, cheapest = 0, np.inf
+    for _, _, pixels in asking.pool.units_in_parts(asking.regions, PART):
+        cheapest = min(cheapest, budget.least_cost(answer, pixels).min(initial=np.inf))
+        count += len(pixels)
+    return at_most(budget, cheapest, count)
 
 
 def check_answer(answer: str | None) -> None:

@@ -110,10 +110,10 @@ class UnitScorer:
             **options: See the attributes.
         """
         pool, highest = asking.pool, asking.num_regions
-        asked = {}
+        asked, most = {}, 1
         if asking.kind == "pixel":
             asked = {image: pool.asked(PIXELS, image) for image in range(len(pool))}
-        most = most_units(asking, answer or usual_answer(asking.kind))
+            most = most_units(asking, answer or usual_answer(asking.kind))
         return cls(**{"most": most, "asked": asked, "num_regions": highest, **options})
 
     def table(self, scored: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

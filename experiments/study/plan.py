@@ -214,12 +214,15 @@ ROWS: dict[str, Row] = {
     ),
     # masks of patches
     "random_patches": Row({**_STEPS, **_PATCHES, "method": "random"}, "patches"),
-    "equal": Row(  # which goes on with the weights of the round before, pass by pass
+    # which goes on with the weights of the round before, pass by pass, until a final training: of
+    # all patches, about as many batches as the others
+    "equal": Row(
         {
             **_PATCHES,
             "method": "equal",
             "method.milestone_epochs": "2",
-            "method.final_epochs": "0",
+            "method.final_epochs": "8",
+            "method.final_batch_size": "8",
         },
         "patches",
         lacks=("optimizer", "head_factor"),

@@ -1,9 +1,23 @@
+import tracemalloc
+
 import numpy as np
 import pytest
+import torch
 
-from alseg.active.choose import check_budget, query_from_scores, random_query, unit_centers
+from alseg.active import affordable, choose, shards
+from alseg.active.choose import (
+    check_budget,
+    most_units,
+    query_from_scores,
+    random_query,
+    unit_centers,
+)
 from alseg.active.context import Asking
+from alseg.active.scoring import UnitScorer
+from alseg.active.shards import ShardWriter, read_shards
 from alseg.core.errors import UserError
+from alseg.labels.budget import Budget
+from alseg.labels.pool import LabelPool
 from alseg.labels.tables import PIXELS, Answers
 from tests.toys import toy_pool
 
@@ -148,3 +162,48 @@ def test_centers_of_regions():
     row = int(np.flatnonzero((image == 1) & (unit == 9))[0])
     assert center[row].tolist() == [11.5, 27.5]  # block 9 spans rows 8..15, columns 24..31
     assert pixels[row] == 64
+
+
+class Sized:
+    """Maps that say how large their regions are, and nothing else."""
+
+    version = "sized"
+
+    def __init__(self, images, regions):
+        self.num_regions = np.full(images, regions)
+        self._sizes = np.arange(regions) % 7 + 1
+
+    def region_sizes(self, index):
+        return self._sizes
+
+
+@pytest.mark.parametrize("amount", [30.0, np.inf])
+def test_memory_of_a_choice_does_not_grow_with_the_pool(tmp_path, monkeypatch, amount):
+    """From the scores on the disk to the query, in blocks of 4096 rows."""
+    for module in (choose, affordable):
+        monkeypatch.setattr(module, "PART", 4096)
+    monkeypatch.setattr(shards, "_BLOCK", 4096)
+    found = {}
+    for images in (100, 400):
+        budget = Budget(amount, axis="clicks", rule="within")
+        pool = LabelPool(np.full((images, 2), 64), 3, budget, [Sized(images, 512)])
+        asking = Asking(0, 0, pool, "sized", "region")
+        shard = ShardWriter(tmp_path / str(images))
+        rng = np.random.default_rng(0)
+        for index in range(images):
+            unit = torch.arange(512, dtype=torch.int32)
+            score = torch.from_numpy(rng.random(512, dtype=np.float32))
+            table = {"image": torch.full_like(unit, index), "unit": unit, "score": score}
+            shard.append({"units": table})
+        shard.close()
+        tracemalloc.start()
+        assert UnitScorer.of(asking).num_regions == 512
+        assert most_units(asking, "dominant") == (32 if amount == 30 else 512 * images)
+        if amount == 30:
+            units = read_shards([tmp_path / str(images)])["units"]
+            columns = (units[name] for name in ("image", "unit", "score"))
+            assert len(query_from_scores(asking, "dominant", *columns)) == 30
+        found[images] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert found[400] < 1.3 * found[100], found
+    assert found[400] < 400 * 512 * 4, "a column of the table"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from alseg.active.affordable import PART
 from alseg.active.checkpoints import load_network
 from alseg.active.stage import Preparation, Stage
 from alseg.core.errors import UserError
@@ -55,8 +56,10 @@ class Train(Stage):
     @property
     def min_pixels(self) -> int:
         """Size from which on regions are sieved."""
-        sizes = self.context.pool.units(self.context.regions)[2]
-        return round(self.method.sieve_above * float(sizes.mean()))
+        pixels = units = 0
+        for _, _, sizes in self.context.pool.units_in_parts(self.context.regions, PART):
+            pixels, units = pixels + int(sizes.sum()), units + len(sizes)
+        return round(self.method.sieve_above * pixels / units)
 
     def supervision(self) -> LabelFiles | LabelMaps:
         """The answers as they are in round 0, later the sieved ones."""
