@@ -39,7 +39,7 @@ from alseg.active.context import Asking
 from alseg.active.dropout import DropoutCommittee
 from alseg.active.features import BatchUnits, region_grid, shrunken, unit_rows
 from alseg.active.module import CrossEntropyModule
-from alseg.active.transfer import image_indices, kept_on_host, on_host
+from alseg.active.transfer import host_array, image_indices, kept_on_host, on_host
 from alseg.core.images import VOID
 from alseg.core.seeds import derive
 from alseg.labels.tables import PIXELS, AnswerKind, UnitKind
@@ -154,21 +154,24 @@ class UnitScorer:
 
     def _pixels(self, scored: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The open pixels the images offer."""
+        index = host_array(batch, "index")
+        if self.power is not None:
+            scored = scored.cpu()  # where the generator is
         offers = [
             self._offers(one, image)
-            for one, image in zip(scored.flatten(1).float(), image_indices(batch), strict=True)
+            for one, image in zip(scored.flatten(1).float(), index.tolist(), strict=True)
         ]
         position = torch.arange(len(offers), device=scored.device)
         count = [len(offer.unit) for offer in offers]
         image = torch.cat([p.expand(n) for p, n in zip(position, count, strict=True)])
         unit, score, pixels = (torch.cat(parts) for parts in zip(*offers, strict=True))
-        return unit_rows(batch["index"], image, unit, pixels=pixels.int(), score=score)
+        of = torch.from_numpy(index)
+        return unit_rows(of, image, unit, pixels=pixels.int(), score=score)
 
     def _offers(self, flat: Tensor, index: int) -> UnitScores:
         """The open pixels an image offers; pixel scores are flat."""
         if self.power is not None:
-            noisy = self._noisy(flat.cpu().numpy(), index)
-            flat = torch.as_tensor(noisy, device=flat.device)
+            flat = torch.from_numpy(self._noisy(flat.numpy(), index))
         asked = torch.as_tensor(self.asked.get(index, np.zeros(0, np.int64)), device=flat.device)
         left = flat.numel() - len(asked)
         flat = exclude_pixels(flat, asked)
@@ -216,9 +219,13 @@ class ScoringModule(CrossEntropyModule):
         self._committee = DropoutCommittee(self.network, passes, str(score)) if passes > 1 else None
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Keep on the host which images are scored: what is random or asked follows from it."""
+        """Keep on the host what is worked with there.
+
+        Which images these are, from which follows what is random and what was asked, and the
+        regions where they are resized.
+        """
         if self.trainer.predicting:
-            return kept_on_host(batch, "index")
+            return kept_on_host(batch, "index", *(["regions"] if self.scale != 1 else []))
         return super().on_before_batch_transfer(batch, dataloader_idx)
 
     def predict_step(
@@ -295,9 +302,10 @@ class ScoringModule(CrossEntropyModule):
         images = shrunken(batch["image"], self.scale)
         scorer, regions = self.scorer, batch["regions"]
         if self.scale != 1:
-            host, size = regions.cpu().numpy(), (images.shape[-2], images.shape[-1])
-            small = np.stack([resample_corners(one, *size) for one in host])
-            regions = torch.from_numpy(small).to(regions.device)
+            size = (images.shape[-2], images.shape[-1])
+            maps = host_array(batch, "regions").astype(np.int64)
+            small = np.stack([resample_corners(one, *size) for one in maps])
+            regions = torch.from_numpy(small).to(regions.device, non_blocking=True)
         if scorer.reduce != "max" and has_kernel(images.device, "sums"):
             found, histogram = self._class_sums(images, regions)
             image, units = self._units(found)

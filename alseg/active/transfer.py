@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 #: Key of what a batch keeps on the host; arrays do not travel with its tensors.
@@ -35,9 +36,16 @@ def kept_on_host(batch: Mapping[str, Tensor], *names: str) -> dict[str, Any]:
     return {**batch, HOST: {name: batch[name].numpy() for name in names}}
 
 
+def host_array(batch: Mapping[str, Any], name: str) -> NDArray[Any]:
+    """A part of a batch as the host has kept it; where it has not, it waits for a device."""
+    kept = batch.get(HOST, {})
+    found: NDArray[Any] = kept[name] if name in kept else batch[name].cpu().numpy()
+    return found
+
+
 def image_indices(batch: Mapping[str, Any]) -> list[int]:
-    """Image indices of a batch; the host waits for a device where it has not kept them."""
-    indices: list[int] = batch.get(HOST, batch)["index"].tolist()
+    """Image indices of a batch, see `host_array`."""
+    indices: list[int] = host_array(batch, "index").tolist()
     return indices
 
 

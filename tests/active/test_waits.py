@@ -309,15 +309,22 @@ def test_outputs_are_looked_at_together_and_before_anything_is_made_of_them():
         look.on_predict_epoch_end(None, module)
 
 
-@pytest.mark.parametrize("share", [None, 0.5])
-def test_a_batch_of_scored_pixels_waits_once(share):
-    scorer = UnitScorer(4, top_share=share, asked={3: torch.arange(9).numpy()})
+def test_regions_that_are_resized_wait_no_more():
+    module = ScoringModule("bvsb_and_class", UnitScorer(4, num_regions=4), scale=0.5, **shared())
+    batch = travelled(module.eval(), training_batch())
+    with torch.no_grad():
+        assert waits(lambda: module.predict_step(batch, 0)) == 1  # the ids that occur
+
+
+@pytest.mark.parametrize(("share", "power"), [(None, None), (0.5, None), (None, 1.0)])
+def test_a_batch_of_scored_pixels_waits_once(share, power):
+    scorer = UnitScorer(4, top_share=share, power=power, asked={3: torch.arange(9).numpy()})
     module = ScoringModule("margin", scorer, **shared()).eval()
     batch = travelled(module, {name: training_batch()[name] for name in ("image", "index")})
     tables = {}
     with torch.no_grad():
         count = waits(lambda: tables.update(module.predict_step(batch, 0)))
-    assert count == 0  # there is the packet alone
+    assert count == (power is not None)  # all scores, to which noise is added; or the packet
     assert len(tables["units"]["unit"]) == 8
 
 

@@ -18,7 +18,7 @@ from alseg.acquisition.scores import best_two
 from alseg.acquisition.statistics import region_vectors
 from alseg.active.features import shrunken
 from alseg.active.module import CrossEntropyModule
-from alseg.active.transfer import HOST, image_indices, kept_on_host, on_host
+from alseg.active.transfer import host_array, image_indices, kept_on_host, on_host
 from alseg.core.images import VOID
 from alseg.core.processes import forked_pool
 from alseg.labels.imagefiles import ImageFiles
@@ -154,7 +154,7 @@ class Merger(CrossEntropyModule):
             many = len(coarse) * int(self.num_regions.max()) > _MANY and self.eps is not None
             self._mergers = forked_pool(len(coarse)) if many else None
             self._helper = ThreadPoolExecutor(1, "merging")
-        known = batch[HOST]["index"].tolist(), batch[HOST]["regions"]
+        known = image_indices(batch), host_array(batch, "regions")
         return self._helper.submit(self._tables, measured, *known, canvas, size)
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from alseg.acquisition.scores import entropy, most_probable
 from alseg.acquisition.statistics import region_vectors, side_by_side
 from alseg.active.module import LoopDataModule, SegmentationModule, normalisation
-from alseg.active.transfer import HOST, image_indices, kept_on_host, on_host
+from alseg.active.transfer import host_array, image_indices, kept_on_host, on_host
 from alseg.labels.imagefiles import ImageFiles
 from alseg.methods.madbal import losses
 from alseg.methods.madbal.cells import CellLabels
@@ -167,7 +167,7 @@ class PhaseTwo(PhaseOne):
         size = grid_of(images.shape[-2], images.shape[-1], self.grid)
         scores, labels = self._scored(images, size)
         regions = self._left(batch, indices)
-        stride = int(batch[HOST]["regions"].max()) + 1
+        stride = int(host_array(batch, "regions").max()) + 1
         joined, _ = side_by_side(regions, stride)
         rows = superpixel_scores(scores, labels, joined, len(indices) * stride, self.num_classes)
         item, cells = rows.unit // stride, size[0] * size[1]
@@ -308,7 +308,7 @@ class Between(L.LightningModule):
         host: dict[str, NDArray[Any]] = {}
         if self.features is not None:
             regions = cells_of(batch["regions"], self.grid)
-            known = torch.from_numpy(batch[HOST]["regions"].astype(np.int64))
+            known = torch.from_numpy(host_array(batch, "regions").astype(np.int64))
             host["regions"] = cells_of(known, self.grid).numpy()
         if self.features is not None and self.patch_network is not None:
             colors = colors_of(batch["image"], self.trainer.datamodule)  # type: ignore[attr-defined]

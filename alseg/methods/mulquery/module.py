@@ -11,7 +11,7 @@ from torch import Tensor
 
 from alseg.acquisition.fused import has_kernel
 from alseg.active.module import SegmentationModule
-from alseg.active.transfer import HOST, image_indices, kept_on_host, on_host
+from alseg.active.transfer import HOST, host_array, image_indices, kept_on_host, on_host
 from alseg.core.centre import centre_square
 from alseg.labels.supervision import LabelFiles
 from alseg.methods.mulquery.acquisition import region_table, region_table_of_grid
@@ -161,7 +161,7 @@ class PseudoLabeller(L.LightningModule):
         """
         cosines, features, canvas = self.views(batch["image"])
         indices = image_indices(batch)
-        regions = batch[HOST]["regions"]
+        regions = host_array(batch, "regions")
         sets = [self.sets.sets(index) for index in indices]
         if self.variant == "naive_all":
             found = [naive_labels(one) for one in cosines]
