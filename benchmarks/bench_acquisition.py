@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from skimage.measure import regionprops
 
-from alseg.acquisition.scores import pixel_scores
+from alseg.acquisition.scores import best_two, most_probable, pixel_scores
 from alseg.acquisition.selection import top
 from alseg.acquisition.statistics import class_histogram, region_counts, region_sums
 from alseg.core.images import VOID
@@ -17,7 +17,7 @@ CLASSES = 19
 
 
 def main(quick: bool) -> None:
-    rows = [*scores(quick), *statistics(quick), *selection(quick)]
+    rows = [*scores(quick), *reductions(quick), *statistics(quick), *selection(quick)]
     print(table(rows))
 
 
@@ -50,6 +50,47 @@ def scores(quick: bool) -> list[Comparison]:
     return [
         compare(task, name, partial(way, logits), ours, within(5e-6), repeats=5)
         for name, way in ways.items()
+    ]
+
+
+def reductions(quick: bool) -> list[Comparison]:
+    """What needs less than all scores: the class, the two best, and the mean probabilities."""
+    height, width = (32, 64) if quick else (512, 1024)
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(1, CLASSES, height, width, generator=generator)
+
+    def two(mean: bool):
+        p = logits.softmax(1)
+        best = p.topk(2, dim=1)
+        found = best.values[:, 1] / best.values[:, 0], best.indices[:, 0]
+        return (*found, p.mean((2, 3))) if mean else found
+
+    size = f"of {CLASSES}x{height}x{width} logits"
+    return [
+        compare(
+            f"argmax {size}",
+            "torch.argmax",
+            lambda: logits.argmax(1),
+            lambda: most_probable(logits),
+            equal,
+            5,
+        ),
+        compare(
+            f"bvsb and argmax {size}",
+            "softmax, topk",
+            lambda: two(mean=False),
+            lambda: best_two(logits)[:2],
+            within(5e-6),
+            5,
+        ),
+        compare(
+            f"bvsb, argmax and mean probabilities {size}",
+            "softmax, topk, mean",
+            lambda: two(mean=True),
+            lambda: best_two(logits, mean=True),
+            within(5e-6),
+            5,
+        ),
     ]
 
 

@@ -48,10 +48,12 @@ class Pictures(torch.utils.data.Dataset[Any]):
         return (image - self.mean) / self.std, 0
 
 
-def written_out(network: torch.nn.Module, pictures: Pictures) -> NDArray[np.floating[Any]]:
+def written_out(
+    network: torch.nn.Module, pictures: Pictures, together: int = 4
+) -> NDArray[np.floating[Any]]:
     """What baal does, without it: scores of all images, (N,)."""
     with torch.inference_mode():
-        loader = torch.utils.data.DataLoader(pictures, 4)
+        loader = torch.utils.data.DataLoader(pictures, together)
         stacked = np.vstack([network(batch).unsqueeze(-1).numpy() for batch, _ in loader])
     p = scipy.special.softmax(stacked, 1).mean(-1)
     return np.asarray(scipy.stats.entropy(np.swapaxes(p, 0, 1)).mean(axis=(1, 2)))
@@ -109,17 +111,23 @@ def entropy(quick: bool) -> list[Comparison]:
 
     @torch.inference_mode()
     def forwards() -> None:
-        for start in range(0, count, 4):
-            network(torch.zeros(min(4, count - start), 3, *size))
+        for _ in range(count):  # alseg shows them one by one on a CPU
+            network(torch.zeros(1, 3, *size))
 
+    task = f"entropy over {count} images of {size[0]}x{size[1]}, {CLASSES} classes"
+    ways = {
+        f"{name}, batches of 4": lambda: other(network, pictures),
+        "the same one by one": lambda: written_out(network, pictures, 1),
+    }
     return [
         compare(
-            f"entropy over {count} images of {size[0]}x{size[1]}, {CLASSES} classes",
-            name,
-            lambda: other(network, pictures),
+            task,
+            way,
+            run,
             ours,
             same_order,
             1 if quick else 3,
-            limit=("forward passes", forwards),
+            limit=("forward passes one by one", forwards),
         )
+        for way, run in ways.items()
     ]
