@@ -106,8 +106,8 @@ class TrainerOptions:
             CPU the forward pass of a ResNet is then faster, training and MobileNets are not, see
             ``python -m benchmarks layout``; results round otherwise.
         compile: Compile networks by ``torch.compile`` while they are trained, see
-            docs/precision.md. Every stage compiles anew, which takes minutes of a processor; on a
-            CPU its steps are not faster. Results round otherwise. Needs a C++ compiler.
+            docs/precision.md. Every stage compiles anew, which takes a minute or so of a processor;
+            on a CPU its steps are not faster. Results round otherwise. Needs a C++ compiler.
         enable_progress_bar: Show progress.
     """
 
