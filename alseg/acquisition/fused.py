@@ -23,6 +23,7 @@ from alseg.acquisition.blocks import LOG_ZERO, SCANNED
 from alseg.acquisition.committee import COMMITTEE_SCORES, CommitteeSums
 from alseg.acquisition.scores import best_two, scores_by_name
 from alseg.acquisition.statistics import class_sums, region_counts, region_sums, side_by_side
+from alseg.core.errors import first_line
 
 log = logging.getLogger(__name__)
 
@@ -293,7 +294,7 @@ def _agrees(device: torch.device, kernel: Kernel) -> bool:
             for one, two in zip(*(_TRIALS[kernel](device, k) for k in (True, False)), strict=True)
         )
     except Exception as error:  # Triton needs a C compiler, among much else
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         log.info("Scores are computed by plain torch: the kernel cannot be built (%s).", reason)
         return False
     if not same:

@@ -13,7 +13,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from alseg.core.errors import UserError
+from alseg.core.errors import UserError, first_line
 from alseg.core.files import require_file
 from alseg.nn.segmenter import Segmenter
 
@@ -80,7 +80,7 @@ def system_error(error: BaseException | None) -> OSError | None:
 
 def unwritable(path: Path, error: BaseException) -> UserError:
     """The sentence for a checkpoint that could not be written."""
-    cause = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    cause = getattr(error, "strerror", None) or first_line(error)
     return UserError(
         f"the checkpoint {path} could not be written ({cause}); make room, or mend the folder, and "
         f"give the same command again: it goes on from the checkpoint before."
@@ -118,7 +118,7 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
 
 def damaged(path: Path, error: Exception) -> UserError:
     """The sentence for a checkpoint that cannot be used."""
-    cause = (str(error).splitlines() or [type(error).__name__])[0]
+    cause = first_line(error)
     return UserError(
         f"the checkpoint {path} cannot be read ({cause[:200]}); restore it from a copy, or delete "
         f"it: its stage is then trained again."

@@ -14,7 +14,7 @@ import yaml
 
 from alseg.cli.options import Augment, RunOptions, TrainerOptions
 from alseg.cli.words import Setting, defaults_of, made, put, split, unknown_option
-from alseg.core.errors import UserError
+from alseg.core.errors import UserError, first_line
 from alseg.core.registry import Registry
 from alseg.core.typed import MOST_CHARACTERS, entries, parse_yaml, plain, type_hints
 from alseg.data import DATASETS
@@ -274,7 +274,7 @@ def _not_imported(name: str, error: Exception) -> str:
             f"give names of Python modules{hint}."
         )
     last = traceback.extract_tb(error.__traceback__)[-1]
-    reason = str(error).splitlines()[0] if str(error) else "no message"
+    reason = first_line(error)
     return (
         f"plugins={name}: the module cannot be imported ({type(error).__name__}: {reason}, in "
         f"{last.filename}, line {last.lineno}); mend it, or leave it out."

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alseg.cluster.records import Record, State, read_record, running, write_record
-from alseg.core.errors import UserError
+from alseg.core.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
@@ -116,7 +116,7 @@ class Job:
             return str(error), 2
         except Exception as error:
             traceback.print_exc()
-            reason = (str(error).splitlines() or ["no message"])[0]
+            reason = first_line(error)
             return f"{type(error).__name__}: {reason}", 1
 
 

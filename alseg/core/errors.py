@@ -15,6 +15,15 @@ class PeerDiedError(UserError):
     """Another process of a job, or a helper, has died."""
 
 
+def first_line(error: BaseException) -> str:
+    r"""What an error says, without what follows for its makers; its kind if it says nothing.
+
+    >>> first_line(OSError("no such place\nhelp: ...")), first_line(EOFError())
+    ('no such place', 'EOFError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
     """Build the error for a name that is not among the known ones.
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.core.errors import UserError
+from alseg.core.errors import UserError, first_line
 from alseg.core.files import require_file
 
 #: Bytes of a pickle file at most.
@@ -227,7 +227,7 @@ def loads(raw: bytes) -> Any:
     except _Refused:
         raise
     except Exception as error:  # a damaged file breaks in as many ways as there are steps
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = first_line(error)[:120]
         raise _Refused(f"it is damaged ({reason})") from error
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alseg.core.errors import UserError
+from alseg.core.errors import UserError, first_line
 from alseg.core.files import require_file
 
 #: File name endings of pictures that are read, in lower case.
@@ -204,7 +204,7 @@ def _readable(path: Path) -> Iterator[None]:
             f"{path} cannot be opened ({error.strerror}); give yourself the right to read it."
         ) from error
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         reason = reason.replace(f" {str(path)!r}", " it")
         raise UnreadableError(f"{path} cannot be read ({reason}); restore or remove it.") from error
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from alseg.core.errors import UserError
+from alseg.core.errors import UserError, first_line
 
 #: Longest text that is read as YAML; the parser takes about a second for it.
 MOST_CHARACTERS = 200_000
@@ -120,7 +120,7 @@ def parse_yaml(text: str, what: str) -> yaml.Node:
             f"texts with special characters."
         ) from error
     except (yaml.YAMLError, ValueError) as error:  # characters that no YAML may hold
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"cannot use {what}; it is no valid YAML ({reason}).") from error
     except RecursionError:
         raise UserError(f"{what} is nested too deeply; write it flat.") from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alseg.core.errors import UserError
+from alseg.core.errors import UserError, first_line
 from alseg.core.images import VOID, ClassTable
 from alseg.core.masks import MaskTable
 from alseg.data.files import Resize
@@ -220,7 +220,7 @@ def described(path: Path, what: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = first_line(error)[:200]
         raise UserError(
             f"{path} describes its {what} in a way that cannot be used ({reason}); give the "
             f"checkpoint as the run left it."
@@ -244,7 +244,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # every broken file breaks in its own way
         raise UserError(
-            f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]}); give the "
+            f"{path} cannot be read as a checkpoint ({first_line(error)}); give the "
             f"last.ckpt or best.ckpt of a stage."
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from alseg.core.errors import UserError
+from alseg.core.errors import UserError, first_line
 from alseg.core.files import write_atomic
 from alseg.data.files import Resize
 from alseg.inference.checkpoint import Checkpoint, TrainedSegmenter, checkpoint_of, normalisation
@@ -115,7 +115,7 @@ def load_onnx(path: Path) -> OnnxSegmenter:
         about = json.loads(session.get_modelmeta().custom_metadata_map[ABOUT])
         multiple, remainder = int(about["multiple"]), int(about.get("remainder", 0))
     except Exception as error:  # onnxruntime has a class of errors for each reason
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = first_line(error)[:200]
         raise UserError(
             f"{path} cannot be used ({reason}); give the {ONNX} that alseg.export wrote."
         ) from error
@@ -177,7 +177,7 @@ def write_onnx(model: TrainedSegmenter, found: Checkpoint, path: Path) -> float:
                 dynamo=False,
             )
     except Exception as error:  # every network fails in its own way
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = first_line(error)[:200]
         raise UserError(
             f"{found.path} cannot be exported to ONNX ({reason}); leave onnx=true out."
         ) from error

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from alseg.active.module import CheckedModule
-from alseg.core.errors import UserError, unknown_name
+from alseg.core.errors import UserError, first_line, unknown_name
 from alseg.core.images import VOID
 from alseg.labels.pool import LabelPool
 from alseg.labels.supervision import Target
@@ -52,7 +52,7 @@ def build_classifier(backbone: str, weights: str | None, num_classes: int) -> nn
             raise
         raise UserError(
             f"ImageNet weights for {backbone!r} could not be had ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}); {offered_packages(backbone, 'method.classifier')}, "
+            f"{first_line(error)}); {offered_packages(backbone, 'method.classifier')}, "
             f"give method.classifier_weights=PATH to a file you have, or "
             f"method.classifier_weights=null to start from random weights."
         ) from error
@@ -91,7 +91,7 @@ def _load(model: nn.Module, path: Path) -> None:
     except Exception as error:  # a missing file, another format, another network
         raise UserError(
             f"method.classifier_weights: {path} cannot be loaded "
-            f"({str(error).splitlines()[0]}); give a state dict of the classifier as its library "
+            f"({first_line(error)}); give a state dict of the classifier as its library "
             f"saves it, 'imagenet', or null."
         ) from error
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from alseg.core.errors import UserError
+from alseg.core.errors import UserError, first_line
 from alseg.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from alseg.nn.hub import require_download
 from alseg.regions.geometry import bounding_boxes, pixels_of
@@ -135,7 +135,7 @@ def _feature_weights(weights: str) -> dict[str, Tensor]:
     except Exception as error:  # a file that is not there, a network that is not, any reader's own
         raise UserError(
             f"the weights {weights!r} of VGG-16 could not be had ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}); give method.feature_weights=PATH to a state dict of "
+            f"{first_line(error)}); give method.feature_weights=PATH to a state dict of "
             f"torchvision's vgg16, or method.features=encoder, which needs none."
         ) from error
     prefix = "features."
