@@ -55,7 +55,7 @@ class Contest:
         seeds: Seeds that both have.
         differences: Of the measure, ours minus theirs, one per seed, in shares of 1.
         p_t: Of the paired t test; NaN if it cannot be made.
-        p_flip: Of the exact sign-flip test; NaN without a pair.
+        p_flip: Of the exact sign-flip test; NaN for fewer than two pairs, or too many to count.
         holm_t: The former, adjusted for the family of contests.
         holm_flip: The latter, adjusted likewise.
     """
@@ -134,7 +134,7 @@ class Comparison:
         else:
             others = [group for group in self.groups if group is not self.against]
             pairs = [(group, self.against) for group in others if self.against is not None]
-        found = [self._contest(ours, theirs) for ours, theirs in pairs]
+        found = [self.contest(ours, theirs) for ours, theirs in pairs]
         holm_t = statistics.holm([contest.p_t for contest in found])
         holm_flip = statistics.holm([contest.p_flip for contest in found])
         return [
@@ -142,13 +142,14 @@ class Comparison:
             for c, t, f in zip(found, holm_t, holm_flip, strict=True)
         ]
 
-    def _contest(self, ours: Group, theirs: Group) -> Contest:
+    def contest(self, ours: Group, theirs: Group) -> Contest:
+        """Two groups in pairs of equal seeds, without adjustment; one pair is no test."""
         seeds = [seed for seed in ours.seeds if seed in theirs.seeds]
         one = dict(zip(ours.seeds, self.measured(ours, self.measure), strict=True))
         other = dict(zip(theirs.seeds, self.measured(theirs, self.measure), strict=True))
         differences = np.array([one[seed] - other[seed] for seed in seeds], dtype=np.float64)
-        few = len(seeds) <= statistics.MOST_PAIRS
-        flip = statistics.sign_flip(differences) if few else np.nan
+        tested = 1 < len(seeds) <= statistics.MOST_PAIRS
+        flip = statistics.sign_flip(differences) if tested else np.nan
         t = statistics.paired_t(differences)
         return Contest(ours.name, theirs.name, seeds, differences, t, flip)
 

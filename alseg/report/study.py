@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def _page(
 
 
 def write_study(comparison: Comparison, out: Path, plots: bool = True, page: bool = True) -> Path:
-    """Write the files of a comparison into a folder.
+    """Write the files of a comparison into a folder, in the place of those of another one.
 
     Returns:
         The page among them.
@@ -103,9 +103,23 @@ def write_study(comparison: Comparison, out: Path, plots: bool = True, page: boo
     Raises:
         UserError: Without matplotlib, unless nothing is drawn.
     """
-    for name, content in files(comparison, plots, page).items():
+    made = files(comparison, plots, page)
+    for name, content in made.items():
         write_atomic(out / name, content)
+    for path in _left(out, made, plots):
+        path.unlink()
     return out / PAGE
+
+
+def _left(out: Path, made: Collection[str], plots: bool) -> list[Path]:
+    """Files of a comparison of other runs that had more of them."""
+    stems = {*_CAPTIONS, "summary", "tests", "classes"}
+    suffixes = [f".{suffix}" for suffix in ("csv", "md", "tex", *(FORMATS if plots else ()))]
+    return [
+        path
+        for path in sorted(out.iterdir())
+        if path.stem in stems and path.suffix in suffixes and path.name not in made
+    ]
 
 
 def check_study(
@@ -137,13 +151,7 @@ def check_study(
         compared.append(name)
         if content != stored:
             wrong.append(f"{name} differs")
-    stems = {*_CAPTIONS, "summary", "tests", "classes"}
-    suffixes = [f".{suffix}" for suffix in ("csv", "md", "tex", *(FORMATS if plots else ()))]
-    wrong += [
-        f"{path.name} is left from other runs"
-        for path in sorted(out.iterdir())
-        if path.stem in stems and path.suffix in suffixes and path.name not in expected
-    ]
+    wrong += [f"{path.name} is left from other runs" for path in _left(out, expected, plots)]
     if wrong:
         raise UserError(
             f"{out} is not what these runs give: {', '.join(wrong)}; write it anew without check, "

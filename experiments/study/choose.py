@@ -8,7 +8,7 @@ from alseg.core.files import write_atomic
 from alseg.report.comparison import Comparison
 from alseg.report.groups import Group
 from alseg.report.tables import rare_mean, signed, spread
-from experiments.study.plan import BOARDS, ROWS, SETTINGS
+from experiments.study.plan import BOARDS, ROWS, SETTINGS, batches, chance_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "choose.md"
 #: Settings, the one that says more first: a row is shown in the first one of its data that has it.
@@ -50,11 +50,12 @@ def table(found: Mapping[str, Mapping[str, Comparison]]) -> str:
             comparison = found.get(setting, {}).get(board)
             if comparison is None:
                 continue
-            data, steps = _DATA[SETTINGS[setting].data], SETTINGS[setting].steps
+            data = _DATA[SETTINGS[setting].data]
             for group in comparison.groups:
                 if (data, group.name) not in shown:
                     shown.add((data, group.name))
-                    first = [f"`{group.name}`", f"{_asked(group.name)}{data}", str(steps)]
+                    first = [f"`{group.name}`", f"{_asked(group.name)}{data}"]
+                    first.append(batches(group.name, SETTINGS[setting]))
                     lines.append(f"| {' | '.join([*first, *_cells(comparison, group)])} |")
     return "\n".join(lines) + "\n"
 
@@ -67,9 +68,10 @@ def _asked(row: str) -> str:
 def _cells(comparison: Comparison, group: Group) -> list[str]:
     final = comparison.measured(group, "final")
     share = "" if comparison.level is None else spread(final / comparison.level)
-    contest = next((c for c in comparison.contests if c.ours == group.name), None)
+    chance = next((g for g in comparison.groups if g.name == chance_of(group.name)), None)
     points = ""
-    if contest is not None:
+    if chance is not None:
+        contest = comparison.contest(group, chance)
         above = int((contest.differences > 0).sum())
         points = f"{signed(contest.differences)} ({above} of {len(contest.seeds)})"
     rare = spread(rare_mean(comparison, group))

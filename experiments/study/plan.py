@@ -107,12 +107,16 @@ class Row:
         first: Row that asks the same first query and learns it with the same network: round 0 is
             trained once for both.
         lacks: Options of `Setting.training` that the method does not have.
+        chance: Row that asks the same at random, if it is not that of the board.
+        batches: Batches of a round's fits, with ``{steps}`` and ``{half}``.
     """
 
     words: Mapping[str, str]
     board: str
     first: str | None = None
     lacks: tuple[str, ...] = field(default=())
+    chance: str | None = None
+    batches: str = "{steps}"
 
 
 #: Board -> the row that the others are measured against. Full supervision is on all of them.
@@ -141,6 +145,7 @@ _MADBAL = {
     "method.support_epoch_steps": "{half}",
     "method.support_batch_size": "8",
 }
+_PHASES = "{steps} + {half}"
 #: As in ``experiments/aerial/als4gan.yaml``, from ImageNet weights.
 _ALS4GAN = {
     **_STEPS,
@@ -174,9 +179,11 @@ ROWS: dict[str, Row] = {
     "entropy_each_image": Row(  # the same score, as many pixels of every image
         {**_PIXELS, "method": "pixelpick", "method.strategy": "entropy"}, "pixels", "pixelpick"
     ),
-    "madbal": Row(_MADBAL, "pixels"),
-    "madbal_pixel_reversed": Row({**_MADBAL, "method.reading": "pixel_reversed"}, "pixels"),
-    "madbal_pixel_js": Row({**_MADBAL, "method.reading": "pixel_js"}, "pixels"),
+    "madbal": Row(_MADBAL, "pixels", batches=_PHASES),
+    "madbal_pixel_reversed": Row(
+        {**_MADBAL, "method.reading": "pixel_reversed"}, "pixels", batches=_PHASES
+    ),
+    "madbal_pixel_js": Row({**_MADBAL, "method.reading": "pixel_js"}, "pixels", batches=_PHASES),
     # the class of most of a superpixel
     "random_superpixels": Row({**_DOMINANT, "method": "random"}, "superpixels"),
     "classbal": Row({**_DOMINANT, "method": "classbal"}, "superpixels", "random_superpixels"),
@@ -199,6 +206,7 @@ ROWS: dict[str, Row] = {
         },
         "class_sets",
         lacks=("optimizer",),
+        batches="{steps} + {steps}",
     ),
     # figure 7b of the paper: networks and losses of sets, asked for one class of a superpixel
     "mulquery_dominant_random": Row(
@@ -211,6 +219,7 @@ ROWS: dict[str, Row] = {
         "class_sets",
         "mulquery_dominant_random",
         lacks=("optimizer",),
+        chance="mulquery_dominant_random",
     ),
     # masks of patches
     "random_patches": Row({**_STEPS, **_PATCHES, "method": "random"}, "patches"),
@@ -226,6 +235,7 @@ ROWS: dict[str, Row] = {
         },
         "patches",
         lacks=("optimizer", "head_factor"),
+        batches="{steps} at the end",
     ),
     # masks of images, and images without any
     "als4gan_random": Row(
@@ -286,15 +296,30 @@ def _everything() -> Iterator[Job]:
             yield from (Job(row, seed) for row in rows)
 
 
-def words(job: Job, setting: Setting) -> list[str]:
-    """The words of a run after ``python -m alseg.run``, without those of places."""
-    row = ROWS[job.row]
-    numbers = {
+def chance_of(row: str) -> str | None:
+    """The row that asks the same at random; None of one that does, and of full supervision."""
+    found = ROWS[row].chance or BOARDS.get(ROWS[row].board)
+    random = {*BOARDS.values(), *(other.chance for other in ROWS.values())}
+    return None if row in random else found
+
+
+def batches(row: str, setting: Setting) -> str:
+    """Batches that a row learns in a round, in words."""
+    return ROWS[row].batches.format(**_numbers(setting))
+
+
+def _numbers(setting: Setting) -> dict[str, int]:
+    return {
         "steps": setting.steps,
         "half": setting.steps // 2,
         "superpixel": setting.superpixel,
         "patches": setting.patches,
     }
+
+
+def words(job: Job, setting: Setting) -> list[str]:
+    """The words of a run after ``python -m alseg.run``, without those of places."""
+    row, numbers = ROWS[job.row], _numbers(setting)
     training = {
         f"method.{name}": value for name, value in setting.training.items() if name not in row.lacks
     }

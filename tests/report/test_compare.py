@@ -220,8 +220,8 @@ def test_one_seed_is_shown_and_not_tested_for_more_than_it_is(tmp_path):
     )
     found = compare(groups, "clicks", against="random", full="supervised")
     (contest,) = found.contests
-    assert contest.p_flip == 1
-    assert np.isnan(contest.p_t)
+    assert np.isnan([contest.p_flip, contest.p_t, contest.holm_flip, contest.holm_t]).all()
+    assert "We test" not in methods_paragraph(found)
     assert found.ranks is None
     assert np.isnan(found.penalties).all()
     assert "1 seed can at best give p = 1" in limits(found)[0]
@@ -233,6 +233,19 @@ def test_one_seed_is_shown_and_not_tested_for_more_than_it_is(tmp_path):
     assert "penalties.svg" not in written
     assert "±" not in written["summary.md"].decode()
     assert "nan" not in written["summary.csv"].decode() + written["summary.md"].decode()
+
+
+def test_a_row_of_one_seed_costs_the_others_nothing(tmp_path):
+    """The family has the tests that are made: of two methods here, of which one has three seeds."""
+    write_runs(tmp_path, {"random": RANDOM, "margin": MARGIN})
+    write_runs(tmp_path / "lone", {"entropy": MARGIN}, seeds=[1], full=None)
+    folders = [path.parent for path in sorted(tmp_path.rglob("rounds.csv"))]
+    found = compare(read_groups(folders, "clicks"), "clicks", against="random", full="supervised")
+    tests = {contest.ours: contest for contest in found.contests}
+    assert tests["margin"].holm_flip == tests["margin"].p_flip == 0.25
+    assert np.isnan(tests["entropy"].p_flip)
+    assert "over the family of 1 test," in methods_paragraph(found)
+    assert not any("After Holm over" in said for said in limits(found))
 
 
 def test_a_group_by_itself(tmp_path):
@@ -323,7 +336,11 @@ def test_check_finds_what_differs(tmp_path):
     (out / "ranks.pdf").touch()
     with pytest.raises(UserError, match=r"give: ranks.pdf is left from other runs; write"):
         check_study(found, out)
-    (out / "ranks.pdf").unlink()
+    (out / "notes.md").touch()
+    write_study(found, out)  # the advice holds, and what is somebody else's stays
+    assert not (out / "ranks.pdf").exists()
+    assert (out / "notes.md").exists()
+    check_study(found, out)
     # figures of another release are not compared, and the page only without them
     write_study(found, out)
     figure = out / "curves.svg"
