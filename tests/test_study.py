@@ -12,7 +12,17 @@ from alseg.core.errors import UserError
 from alseg.report.tables import spread
 from experiments.study import choose, results, tables
 from experiments.study.command import main, results_file
-from experiments.study.plan import BOARDS, FULL, ROWS, SETTINGS, Job, jobs, words
+from experiments.study.plan import (
+    BOARDS,
+    FULL,
+    ROWS,
+    SETTINGS,
+    Job,
+    batches,
+    chance_of,
+    jobs,
+    words,
+)
 from experiments.study.work import work
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +76,19 @@ def test_parts_are_a_partition_and_keep_what_is_shared_together():
     for bad in ((4, 4), (-1, 2), (0, 0)):
         with pytest.raises(UserError, match="parts are counted from 0"):
             jobs(*bad)
+
+
+def test_chance_is_the_row_that_asks_alike_and_batches_are_those_of_all_fits():
+    found = {name: chance_of(name) for name in ROWS}
+    assert found["margin"] == "random_pixels"
+    assert found["mulquery_two_stages"] == "mulquery_random"
+    assert found["mulquery_dominant"] == "mulquery_dominant_random"
+    for name in ("mulquery_dominant_random", "random_patches", FULL):
+        assert found[name] is None
+    medium = {name: batches(name, SETTINGS["medium"]) for name in ROWS}
+    assert medium["margin"] == "300"
+    assert medium["madbal"] == "300 + 150"
+    assert medium["mulquery_two_stages"] == "300 + 300"
 
 
 def test_runs_go_on_from_the_file_and_a_shared_round_is_what_it_would_have_been(tmp_path):

@@ -25,7 +25,7 @@ def limits(comparison: Comparison) -> list[str]:
     """What a reader of the numbers has to know, as sentences."""
     pairs = sorted({len(contest.seeds) for contest in comparison.contests})
     said = [statistics.least_p_words(count) for count in pairs if count]
-    if (tests := _tests(comparison)) > 1:
+    if (tests := _tests(comparison)[1]) > 1:
         best = min(1.0, tests * statistics.least_p(pairs[-1]))
         said.append(f"After Holm over {tests} tests that becomes p = {best:.3g} at best.")
     said += [
@@ -97,8 +97,11 @@ def methods_paragraph(comparison: Comparison) -> str:
             f"Rare classes are {_names(comparison.rare)}, given by name or because they have less "
             f"than {wording.percent(RARE, 0)} % of an equal share of what was answered."
         )
-    if count := _tests(comparison):
-        tests = f"{count} test{'s' if count > 1 else ''}"
+    students, flips = _tests(comparison)
+    if students or flips:
+        tests = f"{flips} test{'s' if flips > 1 else ''}"
+        if students != flips:
+            tests = f"the {students} and {flips} tests that could be made"
         against = comparison.against
         family = (
             f"every method against {against.name}"
@@ -121,9 +124,10 @@ def methods_paragraph(comparison: Comparison) -> str:
     return " ".join(parts)
 
 
-def _tests(comparison: Comparison) -> int:
-    """Tests of the family: contests of two pairs of seeds or more."""
-    return sum(len(contest.seeds) > 1 for contest in comparison.contests)
+def _tests(comparison: Comparison) -> tuple[int, int]:
+    """Tests that could be made: Student's, and sign flips."""
+    made = comparison.contests
+    return sum(c.p_t == c.p_t for c in made), sum(c.p_flip == c.p_flip for c in made)
 
 
 def _finding(contest: Contest, measure: str) -> str:

@@ -243,7 +243,12 @@ ROWS: dict[str, Row] = {
         "images",
         lacks=("optimizer", "head_factor", "lr"),
     ),
-    "als4gan": Row(_ALS4GAN, "images", lacks=("optimizer", "head_factor", "lr")),
+    "als4gan": Row(
+        _ALS4GAN,
+        "images",
+        lacks=("optimizer", "head_factor", "lr"),
+        batches="{steps}, and a classifier",
+    ),
 }
 
 _FIRST = ("pixelpick", "random_pixels", "margin", FULL, "mulquery_random", "mulquery")
