@@ -81,7 +81,8 @@ def methods_paragraph(comparison: Comparison) -> str:
         f"The learning curves, mIoU on the validation images against {axis}, are interpolated "
         f"linearly between rounds at the costs of all rounds that every run covers ({start} to "
         f"{end}); nothing is extrapolated. Values are means ± standard deviations over seeds; "
-        f"bands are 95 % intervals of Student's t distribution.",
+        f"bands are 95 % intervals of Student's t distribution, where there are "
+        f"{statistics.FEWEST_SHOWN} seeds or more.",
     ]
     if comparison.full is not None:
         count = len(comparison.full_values)

@@ -4,6 +4,7 @@ Figures are written without the time they were made at, so that they can be comm
 """
 
 import io
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from alseg.core.errors import UserError
 from alseg.report import wording
 from alseg.report.comparison import Comparison
 from alseg.report.curves import AXES
-from alseg.report.statistics import mean_interval
+from alseg.report.statistics import FEWEST_SHOWN, Interval, mean_interval
 from alseg.report.tables import MEASURE_NAMES
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def curves(comparison: Comparison) -> "Figure":
     scale, _ = _unit(comparison)
     for slot, group in enumerate(comparison.groups):
         grid = group.grid[_spread(len(group.grid), _POINTS)]
-        intervals = [mean_interval(column) for column in group.values(grid).T]
+        intervals = _intervals(group.values(grid))
         _band(axes, grid / scale, intervals, slot, group.name, 100)
         for trial in group.trials:
             dots = {"ls": "", "ms": 3, "alpha": 0.55, **_look(slot)}
@@ -114,7 +115,7 @@ def differences(comparison: Comparison) -> "Figure":
         if group is against or not seeds:
             continue
         ours, theirs = (g.values(grid, seeds) for g in (group, against))
-        intervals = [mean_interval(column) for column in (ours - theirs).T]
+        intervals = _intervals(ours - theirs)
         _band(axes, grid / scale, intervals, slot, group.name, 100)
         ends = 100 * (ours - theirs)[:, -1]
         reach = (grid[-1] - grid[0]) / scale
@@ -221,6 +222,14 @@ def _figure(comparison: Comparison, height: float) -> "tuple[Figure, Axes]":
         axes.set_xticks([cost])
         axes.set_xlim(0.9 * cost, (1.1 + 0.01 * len(comparison.groups)) * cost)
     return figure, axes
+
+
+def _intervals(values: NDArray[np.float64]) -> list[Interval]:
+    """Of the columns of seeds by costs; of two seeds, which would hide all else, the mean alone."""
+    found = [mean_interval(column) for column in values.T]
+    if len(values) >= FEWEST_SHOWN:
+        return found
+    return [Interval(mean, math.nan, math.nan) for mean, _, _ in found]
 
 
 def _band(

@@ -19,6 +19,8 @@ MOST_PAIRS = 24
 #: Rounds at the end of a curve from which `gain_ahead` goes on, and how many it needs: with three
 #: there is one degree of freedom for the noise, and the interval is as wide as that makes it.
 RECENT, FEWEST = 5, 3
+#: Seeds from which on pictures show intervals: that of two is 13 times as wide as they are apart.
+FEWEST_SHOWN = 3
 
 
 class Interval(NamedTuple):
