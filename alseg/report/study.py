@@ -104,9 +104,11 @@ def write_study(comparison: Comparison, out: Path, plots: bool = True, page: boo
         UserError: Without matplotlib, unless nothing is drawn.
     """
     made = files(comparison, plots, page)
+    # in a folder of somebody's own, files of these names are theirs
+    older = all((out / name).is_file() for name in ("methods.txt", "curves.csv", "ranks.csv"))
     for name, content in made.items():
         write_atomic(out / name, content)
-    for path in _left(out, made, plots):
+    for path in _left(out, made, plots) if older else []:
         path.unlink()
     return out / PAGE
 

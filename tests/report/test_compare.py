@@ -338,6 +338,11 @@ def test_check_finds_what_differs(tmp_path):
     with pytest.raises(UserError, match=r"give: ranks.pdf is left from other runs; write"):
         check_study(found, out)
     (out / "notes.md").touch()
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "ranks.pdf").touch()
+    write_study(found, own)
+    assert (own / "ranks.pdf").exists(), "nobody knows whose it is"
     write_study(found, out)  # the advice holds, and what is somebody else's stays
     assert not (out / "ranks.pdf").exists()
     assert (out / "notes.md").exists()
