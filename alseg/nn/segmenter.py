@@ -22,17 +22,8 @@ from alseg.nn.interface import (
     min_train_images,
     upsample,
 )
-from alseg.nn.weights import (
-    cached_weights,
-    first_layer,
-    fit,
-    further_block,
-    offered_packages,
-    packaged_weights,
-    read_weights,
-    strip_prefix,
-    timm_names,
-)
+from alseg.nn.sources import cached_weights, offered_packages, packaged_weights
+from alseg.nn.weights import first_layer, fit, further_block, read_weights, strip_prefix, timm_names
 
 __all__ = [
     "CosineClassifier",

@@ -25,8 +25,6 @@ from alseg.methods.mulquery.losses import (
     stage_one_loss,
 )
 from alseg.methods.mulquery.pseudo_labels import (
-    FeatureMap,
-    Similarities,
     asked_pixels,
     naive_labels,
     neighbours,
@@ -34,6 +32,7 @@ from alseg.methods.mulquery.pseudo_labels import (
     thresholds,
     within_region_labels,
 )
+from alseg.methods.mulquery.similarities import FeatureMap, Similarities
 from alseg.nn.schedules import poly_lr
 from alseg.nn.segmenter import cosine_logits, upsample
 from tests.golden.reference.mulquery import (

@@ -12,13 +12,11 @@ from segmentation_models_pytorch.encoders import get_encoder
 
 from alseg.core.errors import UserError
 from alseg.nn.segmenter import build_segmenter
+from alseg.nn.sources import PACKAGES, cached_weights, packaged_weights
 from alseg.nn.weights import (
-    PACKAGES,
-    cached_weights,
     first_layer,
     fit,
     further_block,
-    packaged_weights,
     prefixes,
     read_weights,
     strip_prefix,

@@ -19,7 +19,8 @@ from alseg.labels.pool import LabelPool
 from alseg.labels.supervision import Target
 from alseg.methods.als4gan.learner import Strategy, uncertainty
 from alseg.nn.hub import asking_hub, require_download
-from alseg.nn.weights import offered_packages, packaged_weights, timm_names
+from alseg.nn.sources import offered_packages, packaged_weights
+from alseg.nn.weights import timm_names
 
 #: Classifiers of the reference; all others are timm's, with the prefix ``tu-``.
 BACKBONES = ("vgg16", "resnet50", "resnet101")
@@ -33,7 +34,7 @@ def build_classifier(backbone: str, weights: str | None, num_classes: int) -> nn
 
     Args:
         backbone: One of `BACKBONES`, or a timm model with the prefix ``tu-``.
-        weights: ``imagenet`` (of an installed package, see `alseg.nn.weights.PACKAGES`, or
+        weights: ``imagenet`` (of an installed package, see `alseg.nn.sources.PACKAGES`, or
             downloaded once), a path to a state dict of the backbone, or None.
         num_classes: Scene classes.
 

@@ -1,9 +1,7 @@
 """From class sets of regions to a label per pixel (stage 2).
 
 Equation numbers are those of mulquery (arXiv 2309.09319), section 6. Prototypes compete only
-inside their own region and its neighbours, so features are read only there. Bilinear resizing and
-the inner product with a prototype commute: features on the network's coarse grid are compared
-there, and only the similarities are interpolated, at the pixels that need them.
+inside their own region and its neighbours, so features are read only there.
 
 What follows from regions and answers alone is made on the host, in arrays; what a network says
 stays on its device, in tensors. The host has to know one thing of the latter: where the prototypes
@@ -25,6 +23,7 @@ from alseg.acquisition.scores import most_probable
 from alseg.active.transfer import on_host
 from alseg.core.images import VOID
 from alseg.methods.mulquery.groups import first_argmax
+from alseg.methods.mulquery.similarities import FeatureMap, Similarities, there
 from alseg.nn.precision import at_least_float32
 from alseg.regions.geometry import pixels_in
 
@@ -51,95 +50,6 @@ class WithinLabels(NamedTuple):
 
     winner: Tensor  #: Row of the most similar prototype in `Prototypes`, (n,), int64.
     similarity: Tensor  #: Its inner product with the pixel's feature, (n,).
-
-
-class FeatureMap:
-    """Features of an image, on the pixel grid or on a coarser one.
-
-    Attributes:
-        grid: Features, (D, h, w).
-        size: Height and width of the image's pixel grid, (H, W).
-        canvas: Height and width in pixels of what the h x w grid covers; the image is its upper
-            left part. Larger than `size` where the network has padded the image.
-        align_corners: How the grid lies on the canvas, see `alseg.nn.segmenter.upsample`.
-    """
-
-    def __init__(
-        self,
-        grid: Tensor,
-        size: tuple[int, int],
-        canvas: tuple[int, int] | None = None,
-        align_corners: bool = False,
-    ) -> None:
-        self.grid = at_least_float32(grid)
-        self.size = size
-        self.canvas = canvas or size
-        self.align_corners = align_corners
-
-    @property
-    def coarse(self) -> bool:
-        """Whether features have to be interpolated."""
-        return self.grid.shape[1:] != self.canvas
-
-    def sample(self, rows: Tensor, pixels: Tensor) -> Tensor:
-        """Upsample maps to the canvas, bilinearly, at some pixels only.
-
-        Args:
-            rows: Maps on the grid, (c, h * w).
-            pixels: Raster indices in the image, (n,), int64.
-
-        Returns:
-            (c, n).
-        """
-        y, x = pixels // self.size[1], pixels % self.size[1]
-        if not self.coarse:
-            return rows[:, y * self.canvas[1] + x]
-        y0, y1, dy = self._lines(y, 0)
-        x0, x1, dx = self._lines(x, 1)
-        y0, y1 = y0 * self.grid.shape[2], y1 * self.grid.shape[2]
-        upper = torch.lerp(rows[:, y0 + x0], rows[:, y0 + x1], dx)
-        lower = torch.lerp(rows[:, y1 + x0], rows[:, y1 + x1], dx)
-        return torch.lerp(upper, lower, dy)
-
-    def _lines(self, position: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Grid lines before and after a pixel row or column, and the weight of the latter."""
-        last, length = self.grid.shape[1 + axis] - 1, self.canvas[axis]
-        if self.align_corners:
-            exact = position.to(self.grid.dtype) * (last / max(length - 1, 1))
-        else:
-            exact = ((position.to(self.grid.dtype) + 0.5) * ((last + 1) / length) - 0.5).clamp(
-                min=0
-            )
-        before = exact.long().clamp(max=last)
-        return before, (before + 1).clamp(max=last), exact - before
-
-
-class Similarities:
-    """Inner products of the features with those of prototypical pixels.
-
-    Every feature is used once, so that classes which share a prototypical pixel tie exactly.
-
-    Args:
-        field: The features.
-        pixels: Raster indices of the prototypes, (P,), int64, on the CPU.
-    """
-
-    def __init__(self, field: FeatureMap, pixels: Tensor) -> None:
-        self.field = field
-        unique, self.row = np.unique(pixels.numpy(), return_inverse=True)
-        flat = field.grid.flatten(1)
-        self.prototypes = field.sample(flat, _there(unique, flat)).T
-        self.coarse = self.prototypes @ flat if field.coarse else None
-
-    def at(self, rows: NDArray[np.integer[Any]], pixels: Tensor) -> Tensor:
-        """Similarity of some prototypes (c,) to the features of some pixels (n,), (c, n)."""
-        places, back = np.unique(self.row[rows], return_inverse=True)
-        row = _there(places, pixels)
-        if self.coarse is None:
-            values = self.prototypes[row] @ self.field.sample(self.field.grid.flatten(1), pixels)
-        else:
-            values = self.field.sample(self.coarse[row], pixels)
-        return values[_there(back, pixels)]
 
 
 def pseudo_label_maps(
@@ -182,7 +92,7 @@ def pseudo_label_maps(
     asked = [asked_pixels(one, *known) for one, known in zip(maps, sets, strict=True)]
     found = [prototypes(*pair, proto_temperature) for pair in zip(cosines, asked, strict=True)]
     pixels = {str(item): one.pixel for item, one in enumerate(found)}
-    there = on_host({"prototypes": pixels})["prototypes"].values()
+    known = on_host({"prototypes": pixels})["prototypes"].values()
     return [
         prototype_labels(
             *(features[item], maps[item], asked[item], found[item]._replace(pixel=pixel)),
@@ -191,8 +101,8 @@ def pseudo_label_maps(
             strict=strict,
             canvas=canvas,
             align_corners=align_corners,
-        ).masked_fill_(_there(wide[item] < 0, features), VOID)
-        for item, pixel in enumerate(there)
+        ).masked_fill_(there(wide[item] < 0, features), VOID)
+        for item, pixel in enumerate(known)
     ]
 
 
@@ -236,13 +146,13 @@ def prototype_labels(
         field = FeatureMap(features, (height, width), canvas, align_corners)
         similar = Similarities(field, found.pixel)
         within = within_region_labels(similar, asked, found)
-        said = _there(found.label.astype(np.uint8), features)
+        said = there(found.label.astype(np.uint8), features)
         if expand:
             limits = thresholds(within, len(found.label), threshold)
             near = neighbours(regions, asked.ids, int(regions.max()) + 1)
             near[:, asked.ids] = False  # these get their own labels below
             _expand(labels, similar, regions, near, found, said, limits, strict)
-        labels[_there(asked.pixels, labels)] = said[within.winner]
+        labels[there(asked.pixels, labels)] = said[within.winner]
     return labels.view(height, width)
 
 
@@ -300,13 +210,13 @@ def prototypes(cosines: Tensor, asked: Asked, temperature: float) -> Prototypes:
     group = place[row] * num_classes + label
     region, own = np.nonzero(asked.members)
     with torch.no_grad(), torch.autocast(cosines.device.type, enabled=False):
-        pixels, rows = _there(asked.pixels, cosines), _there(row, cosines)
+        pixels, rows = there(asked.pixels, cosines), there(row, cosines)
         scores = at_least_float32(cosines.flatten(1)[:, pixels].T)
         probability = (scores / temperature).softmax(dim=1)
         best = first_argmax(
-            probability[rows, _there(label, cosines)], _there(group, cosines), asked.members.size
+            probability[rows, there(label, cosines)], there(group, cosines), asked.members.size
         )
-        chosen = rows[best[_there(region * num_classes + own, cosines)]]
+        chosen = rows[best[there(region * num_classes + own, cosines)]]
         return Prototypes(region, own, pixels[chosen])
 
 
@@ -322,10 +232,10 @@ def within_region_labels(similar: Similarities, asked: Asked, found: Prototypes)
         One row per pixel of `asked`.
     """
     winners, similarities = [], []
-    pixels = _there(asked.pixels, similar.prototypes).split(asked.sizes)
+    pixels = there(asked.pixels, similar.prototypes).split(asked.sizes)
     for own, rivals in zip(pixels, _rivals(found), strict=True):
         similarity, winner = similar.at(rivals, own).max(dim=0)
-        winners.append(_there(rivals, winner)[winner])
+        winners.append(there(rivals, winner)[winner])
         similarities.append(similarity)
     return WithinLabels(torch.cat(winners), torch.cat(similarities))
 
@@ -402,13 +312,13 @@ def _expand(
     """Label pixels of neighbouring regions (S6) in `labels`, (H * W,), in place."""
     targets = np.flatnonzero(near.any(axis=0))
     order, offsets = pixels_in(regions, targets)
-    lists = _there(order, labels).split(np.diff(offsets).tolist())
+    lists = there(order, labels).split(np.diff(offsets).tolist())
     best = limits.new_full(labels.shape, -torch.inf)
     for rivals, row in zip(_rivals(found), near[:, targets], strict=True):
         around = [lists[place] for place in np.flatnonzero(row)]
         if not around:
             continue
-        pixels, own = torch.cat(around), _there(rivals, labels)
+        pixels, own = torch.cat(around), there(rivals, labels)
         similarity = similar.at(rivals, pixels)
         passes = similarity > limits[own, None]
         if strict:
@@ -425,8 +335,3 @@ def _rivals(found: Prototypes) -> list[NDArray[np.int64]]:
     """Rows of the prototypes of each region."""
     ends = np.cumsum(np.bincount(found.region)).tolist()
     return [np.arange(start, end) for start, end in pairwise([0, *ends])]
-
-
-def _there(values: NDArray[Any], like: Tensor) -> Tensor:
-    """An array of the host where a tensor is; nobody waits."""
-    return torch.from_numpy(values).to(like.device, non_blocking=True)

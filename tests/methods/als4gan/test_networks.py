@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from alseg.methods.als4gan.classifier import build_classifier
 from alseg.methods.als4gan.discriminator import Discriminator
-from alseg.nn.weights import packaged_weights
+from alseg.nn.sources import packaged_weights
 
 
 @pytest.mark.parametrize("size", [(16, 16), (31, 50), (256, 256), (335, 320)])
